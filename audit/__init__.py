@@ -1,0 +1,1 @@
+"""Checks models: the `hallmark` command. No torch here."""

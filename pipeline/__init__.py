@@ -1,0 +1,1 @@
+"""Makes models: data preparation, adversarial training, export, attacks, certification, attestation."""
