@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from bundle.errors import HallmarkError
 
+Model = TypeVar("Model", bound=BaseModel)
 Eps255 = Annotated[float, Field(gt=0, le=255)]
 
 
@@ -236,7 +237,7 @@ _Yaml12Loader.add_implicit_resolver(
 )
 
 
-def _validated[Model: BaseModel](model: type[Model], document: Any, prefix: str = "") -> Model:
+def _validated(model: type[Model], document: Any, prefix: str = "") -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:

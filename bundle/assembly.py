@@ -1,0 +1,70 @@
+"""Puts a bundle together: claims, model card, report, digests, attestation, in that order."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.attestation import build_statement, model_version
+from bundle.card import render_card
+from bundle.claims import claims
+from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.layout import ATTESTATION, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
+from bundle.outcomes import Outcomes
+from bundle.report import render_report
+
+
+def assemble(
+    folder: Path,
+    *,
+    model: bytes,
+    weights: bytes,
+    outcomes: Outcomes,
+    images: Mapping[str, NDArray[np.uint8]],
+    predicate: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Writes a bundle's files into `folder` and returns the statement.
+
+    Parameters
+    ----------
+    model, weights : the bytes of model.onnx and weights.safetensors.
+    images : uint8 (N, H, W, C) arrays, `clean` and `THREAT/ATTACK` for every attack of the predicate.
+    predicate : everything that the schema asks for but `claims`, `bounds` and `files`, which are computed here, and
+        `model.version`, which is the digest's.
+
+    The attestation is written last, so that a folder that was left half-way does not verify. Raises AttestationError
+    where the predicate does not meet the schema.
+    """
+    digest = sha256_bytes(model)
+    complete = {**predicate, **claims(outcomes, predicate)}
+    complete["model"] = {**predicate["model"], "version": model_version(digest)}
+    contents = {
+        MODEL: model,
+        WEIGHTS: weights,
+        NETWORK: canonical_json(predicate["network"]),
+        OUTCOMES: outcomes.parquet(),
+        IMAGES: _npz(images),
+        CARD: render_card(complete, digest).encode(),
+        REPORT: render_report(complete, digest, outcomes, images).encode(),
+    }
+    complete["files"] = [
+        {"name": name, "sha256": sha256_bytes(content), "size": len(content)}
+        for name, content in contents.items()
+        if name != MODEL
+    ]
+    statement = build_statement(digest, complete)
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    write_whole(folder / ATTESTATION, canonical_json(statement))
+    return statement
+
+
+def _npz(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.ascontiguousarray(array) for name, array in images.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -1,0 +1,82 @@
+"""The attestation: an in-toto Statement v1 about model.onnx, with a predicate of its own type.
+
+It is reproducible byte for byte: no time, no name, no folder. Time and identity belong to the signature.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+
+from bundle.digests import canonical_json
+from bundle.errors import HallmarkError
+from bundle.layout import MODEL, VERSION_DIGITS
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:hallmark:robustness-evaluation:v1"
+
+
+class AttestationError(HallmarkError):
+    """The attestation cannot be read or contradicts its schema."""
+
+
+def build_statement(model_sha256: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """The statement that binds a predicate to a model file; raises AttestationError where the schema is not met."""
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": MODEL, "digest": {"sha256": model_sha256}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": dict(predicate),
+    }
+    check_statement(statement)
+    return statement
+
+
+def read_statement(content: bytes, where: str) -> dict[str, Any]:
+    """Parses an attestation's bytes; `where` names the file in the messages.
+
+    Raises AttestationError where it is not JSON, not canonical (every byte is determined by the content, so that two
+    readers cannot read two things), or not of the schema.
+    """
+    try:
+        statement = json.loads(content)
+        canonical = canonical_json(statement)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise AttestationError(f"{where}: not an attestation: {error}") from None
+    if canonical != content:
+        raise AttestationError(f"{where}: not in canonical form (sorted keys, two spaces, no repeated key)")
+    check_statement(statement, where)
+    return statement
+
+
+def check_statement(statement: Any, where: str = "attestation") -> None:
+    """Raises AttestationError with the first place that the JSON Schema refuses."""
+    error = jsonschema.exceptions.best_match(_validator().iter_errors(statement))
+    if error is not None:
+        raise AttestationError(f"{where}: {error.json_path.removeprefix('$.') or 'statement'}: {error.message}")
+
+
+def model_digest(statement: Mapping[str, Any]) -> str:
+    """The SHA-256 of the model that the statement is about."""
+    return statement["subject"][0]["digest"]["sha256"]
+
+
+def model_version(sha256: str) -> str:
+    """A model's version as people read it: the first 12 digits of the SHA-256 of model.onnx."""
+    return sha256[:VERSION_DIGITS]
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the whole statement."""
+    return json.loads(files("bundle").joinpath("attestation.schema.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema())

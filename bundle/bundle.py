@@ -1,0 +1,173 @@
+"""open_bundle(): a bundle is verified before anything of it is used."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.attestation import model_digest, model_version, read_statement
+from bundle.claims import claims
+from bundle.digests import sha256_bytes
+from bundle.errors import HallmarkError
+from bundle.layout import ATTESTATION, DESCRIBED, ENVELOPE, IMAGES, MODEL, NETWORK, OPTIONAL, OUTCOMES, REQUIRED
+from bundle.outcomes import Outcomes, image_digests, read_outcomes
+from bundle.smoothing import certified_radii
+from bundle.threats import Threat
+
+
+class BundleError(HallmarkError):
+    """The bundle is refused; the message names the file, the claim or the row."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: what is held here is what was checked, not what lies on disk later."""
+
+    path: Path
+    statement: Mapping[str, Any]
+    statement_bytes: bytes
+    model: bytes
+    outcomes: Outcomes
+    images: Mapping[str, NDArray[np.uint8]]
+    envelope: bytes | None
+
+    @property
+    def predicate(self) -> Mapping[str, Any]:
+        return self.statement["predicate"]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of model.onnx."""
+        return model_digest(self.statement)
+
+    @property
+    def version(self) -> str:
+        """The digest's first 12 digits."""
+        return model_version(self.digest)
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.predicate["data"]["classes"]
+
+    @cached_property
+    def threats(self) -> list[Threat]:
+        return [Threat(item["norm"], item["eps_255"]) for item in self.predicate["threats"]]
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Reads and verifies a bundle.
+
+    Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; every claim and bound,
+    recomputed from the outcome table; every image of the evidence against its digest and its ball.
+    Signatures are bundle.signatures' business. Raises BundleError (or another HallmarkError) that names what is wrong.
+    """
+    path = Path(path)
+    contents = _read_files(path)
+    statement = read_statement(contents[ATTESTATION], ATTESTATION)
+    predicate = statement["predicate"]
+    _check_digests(contents, statement)
+    outcomes = read_outcomes(contents[OUTCOMES], OUTCOMES)
+    _check_claims(outcomes, predicate)
+    if json.loads(contents[NETWORK]) != predicate["network"]:
+        raise BundleError(f"{NETWORK}: says another network than the attestation")
+    images = _read_images(contents[IMAGES])
+    _check_evidence(outcomes, images, predicate)
+    return Bundle(path, statement, contents[ATTESTATION], contents[MODEL], outcomes, images, contents.get(ENVELOPE))
+
+
+def _read_files(path: Path) -> dict[str, bytes]:
+    if not path.is_dir():
+        raise BundleError(f"{path}: there is no such bundle folder")
+    names = {item.name for item in path.iterdir()}
+    for name in sorted(names - {*REQUIRED, *OPTIONAL}):
+        raise BundleError(f"{name}: does not belong to a bundle; take it out of {path}")
+    for name in REQUIRED:
+        if name not in names:
+            raise BundleError(f"{name}: is missing from {path}")
+    for name in sorted(names):
+        if (path / name).is_symlink() or not (path / name).is_file():
+            raise BundleError(f"{name}: must be a plain file")
+    return {name: (path / name).read_bytes() for name in sorted(names)}
+
+
+def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) -> None:
+    described = {item["name"]: item for item in statement["predicate"]["files"]}
+    if sorted(described) != sorted(DESCRIBED):
+        raise BundleError(f"{ATTESTATION}: files must describe exactly {', '.join(DESCRIBED)}")
+    expected = {MODEL: model_digest(statement)} | {name: item["sha256"] for name, item in described.items()}
+    for name, digest in expected.items():
+        found = sha256_bytes(contents[name])
+        if found != digest:
+            raise BundleError(f"{name}: SHA-256 is {found[:12]}…, the attestation says {digest[:12]}…")
+
+
+def _check_claims(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
+    for name in outcomes.contradictions():
+        raise BundleError(f"{OUTCOMES}: {name} contradicts its margins")
+    recomputed = claims(outcomes, predicate)
+    for kind in ("claims", "bounds"):
+        attested = predicate[kind]
+        if len(attested) != len(recomputed[kind]):
+            raise BundleError(f"{ATTESTATION}: has {len(attested)} {kind}, the outcome table gives {len(recomputed[kind])}")
+        for said, found in zip(attested, recomputed[kind], strict=True):
+            if not _same(said, found):
+                raise BundleError(f"{ATTESTATION}: claim {_describe(said)} is not what the outcome table gives: {_describe(found)}")
+    for item in predicate["smoothing"]:
+        successes, radii = outcomes[f"{item['name']}/successes"], outcomes[f"{item['name']}/radius"]
+        if not np.allclose(radii, certified_radii(successes, item["estimation"], item["sigma"], item["alpha"]), atol=1e-9):
+            raise BundleError(f"{OUTCOMES}: {item['name']}/radius is not what the counts prove")
+
+
+def _same(said: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Equal but for the last digits of floats, which another SciPy may round otherwise."""
+    if said.keys() != found.keys():
+        return False
+    for key, value in found.items():
+        pairs = zip(said[key], value, strict=False) if isinstance(value, list) else [(said[key], value)]
+        for left, right in pairs:
+            close = isinstance(right, float) and isinstance(left, int | float) and abs(left - right) <= 1e-9
+            if left != right and not close:
+                return False
+    return not isinstance(found.get("interval"), list) or len(said["interval"]) == 2
+
+
+def _describe(claim: Mapping[str, Any]) -> str:
+    keys = ("metric", "setting", "threat", "attack", "classifier", "radius", "value", "correct", "sampleSize")
+    return " ".join(str(claim[key]) for key in keys if key in claim)
+
+
+def _read_images(content: bytes) -> dict[str, NDArray[np.uint8]]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{IMAGES}: not a readable npz archive ({error})") from None
+
+
+def _check_evidence(
+    outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]
+) -> None:
+    threats = {item["name"]: Threat(item["norm"], item["eps_255"]) for item in predicate["threats"]}
+    expected = {"clean"} | {f"{item['threat']}/{item['name']}" for item in predicate["attacks"]}
+    if set(images) != expected:
+        raise BundleError(f"{IMAGES}: must hold exactly {', '.join(sorted(expected))}, holds {', '.join(sorted(images))}")
+    shape = (len(outcomes), *predicate["data"]["shape"])
+    for name, array in images.items():
+        if array.dtype != np.uint8 or array.shape != shape:
+            raise BundleError(f"{IMAGES}: {name} must be uint8 {shape}, is {array.dtype} {array.shape}")
+    for row, (found, said) in enumerate(zip(image_digests(images["clean"]), outcomes["image_sha256"], strict=True)):
+        if found != said:
+            raise BundleError(f"{IMAGES}: clean row {row} is not the image that {OUTCOMES} describes")
+    for name in expected - {"clean"}:
+        outside = np.flatnonzero(~threats[name.split("/")[0]].inside(images["clean"], images[name]))
+        if len(outside):
+            raise BundleError(f"{IMAGES}: {name} row {outside[0]} lies outside its ball")

@@ -1,0 +1,19 @@
+"""The files of a bundle, by name. The set is exact: anything else in the folder is refused."""
+
+MODEL = "model.onnx"
+WEIGHTS = "weights.safetensors"
+NETWORK = "network.json"
+OUTCOMES = "outcomes.parquet"
+IMAGES = "images.npz"
+CARD = "model-card.md"
+REPORT = "report.html"
+ATTESTATION = "attestation.json"
+ENVELOPE = "attestation.dsse.json"
+
+#: Files whose SHA-256 the attestation's predicate lists; the model itself is the attestation's subject.
+DESCRIBED = (WEIGHTS, NETWORK, OUTCOMES, IMAGES, CARD, REPORT)
+REQUIRED = (MODEL, *DESCRIBED, ATTESTATION)
+OPTIONAL = (ENVELOPE,)
+
+#: Digits of the model's SHA-256 that people are shown.
+VERSION_DIGITS = 12

@@ -1,0 +1,119 @@
+"""The outcome table: one row an image, what each attack achieved on it, in two settings that are never mixed.
+
+Columns: `index` (row of the test split), `label`, `image_sha256` (of the uint8 pixels, (H, W, C) in C order);
+`SETTING/clean/prediction` and `SETTING/clean/margin`; for each attack `SETTING/THREAT/ATTACK/broken` and `…/margin`;
+for each smoothed classifier `NAME/selected` (class), `NAME/successes` (count) and `NAME/radius` (l2, in pixel range).
+
+SETTING is `reference` (torch, float32, float adversarial images) or `served` (ONNX Runtime, 8-bit adversarial images).
+A margin is the logit of the label minus the largest other logit: negative where the answer is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bundle.digests import sha256_bytes, write_whole
+from bundle.errors import HallmarkError
+
+SETTINGS = ("reference", "served")
+
+
+class OutcomeError(HallmarkError):
+    """The outcome table lacks a column, or contradicts itself."""
+
+
+def margins(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    """The logit of the label minus the largest other logit; logits (N, K), labels (N,), returns (N,)."""
+    rows = np.arange(len(labels))
+    others = logits.astype(np.float32, copy=True)
+    others[rows, labels] = -np.inf
+    return (logits[rows, labels] - others.max(axis=1)).astype(np.float32)
+
+
+def image_digests(images: NDArray[np.uint8]) -> list[str]:
+    """The SHA-256 of every image's pixels; images uint8 (N, H, W, C)."""
+    return [sha256_bytes(np.ascontiguousarray(image).tobytes()) for image in images]
+
+
+class Outcomes:
+    """An outcome table with its columns by name."""
+
+    def __init__(self, columns: Mapping[str, Any]) -> None:
+        self.columns: dict[str, NDArray[Any]] = {name: np.asarray(values) for name, values in columns.items()}
+        lengths = {len(values) for values in self.columns.values()}
+        if len(lengths) != 1 or 0 in lengths:
+            raise OutcomeError(f"outcome table: every column must have the same number of rows, at least 1, got {lengths}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self.columns:
+            raise OutcomeError(f"outcome table: has no column {name}")
+        return self.columns[name]
+
+    def with_columns(self, columns: Mapping[str, Any]) -> Outcomes:
+        """A new table with these columns added or replaced."""
+        return Outcomes({**self.columns, **columns})
+
+    def clean_right(self, setting: str) -> NDArray[np.bool_]:
+        """Which images are classified right without an attack."""
+        return self[f"{setting}/clean/prediction"] == self["label"]
+
+    def robust(self, setting: str, threat: str, attacks: Iterable[str]) -> NDArray[np.bool_]:
+        """Which images are right when clean and under every one of these attacks."""
+        right = self.clean_right(setting)
+        for attack in attacks:
+            right = right & ~self[f"{setting}/{threat}/{attack}/broken"].astype(bool)
+        return right
+
+    def contradictions(self) -> list[str]:
+        """Columns whose verdict and margin disagree in some row; an honest table has none."""
+        wrong = []
+        for name in self.columns:
+            if name.endswith("/broken"):
+                margin = self[name.removesuffix("broken") + "margin"]
+                broken = self[name].astype(bool)
+                if bool(np.any((margin < 0) & ~broken) or np.any((margin > 0) & broken)):
+                    wrong.append(name)
+        for setting in SETTINGS:
+            if f"{setting}/clean/margin" in self.columns:
+                margin, right = self[f"{setting}/clean/margin"], self.clean_right(setting)
+                if bool(np.any((margin < 0) & right) or np.any((margin > 0) & ~right)):
+                    wrong.append(f"{setting}/clean/prediction")
+        return wrong
+
+    def save(self, path: str | Path) -> None:
+        """Writes Parquet whose bytes depend on the table alone."""
+        write_whole(path, self.parquet())
+
+    def parquet(self) -> bytes:
+        """The table as the bytes of a Parquet file."""
+        table = pa.table({name: pa.array(values) for name, values in self.columns.items()})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        return sink.getvalue().to_pybytes()
+
+
+def read_outcomes(content: bytes, where: str) -> Outcomes:
+    """Reads a table from a Parquet file's bytes; `where` names the file in the message of the OutcomeError."""
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+        return Outcomes({name: table.column(name).to_numpy() for name in table.column_names})
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise OutcomeError(f"{where}: not a readable outcome table ({error})") from None
+
+
+def load_outcomes(path: str | Path) -> Outcomes:
+    """Reads a table from a file; raises OutcomeError where it is missing or is not one."""
+    try:
+        return read_outcomes(Path(path).read_bytes(), str(path))
+    except FileNotFoundError:
+        raise OutcomeError(f"{path}: there is no such outcome table") from None

@@ -1,0 +1,79 @@
+"""The manifest: what the splits are, image by image, so that others can tell whether they hold the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.image_set import ImageSet
+from pipeline.data.split import DataError, Split, write_whole
+
+
+def build_manifest(
+    name: str, image_set: ImageSet, splits: Mapping[str, Split], origins: Mapping[str, str]
+) -> dict[str, Any]:
+    """Describes the splits train, validation and test; `origins` says of each how it came about.
+
+    Holds `name`, `classes`, `image_shape` [H, W, C], `source`, `licence`, `preprocessing`; in `splits`, for each:
+    `count`, `per_class` (in the order of `classes`), `sha256` (split_sha256) and `origin`; `test_images_sha256` (the
+    SHA-256 of each test image's bytes, (H, W, C) in C order); and `leakage`. No value depends on where the files lie.
+    """
+    test_digests = image_digests(splits["test"])
+    known = {*image_digests(splits["train"]), *image_digests(splits["validation"])}
+    return {
+        "name": name,
+        "classes": list(image_set.classes),
+        "image_shape": list(splits["train"].images.shape[1:]),
+        "source": image_set.source,
+        "licence": image_set.licence,
+        "preprocessing": image_set.preprocessing,
+        "splits": {key: _describe(split, len(image_set.classes), origins[key]) for key, split in splits.items()},
+        "test_images_sha256": test_digests,
+        "leakage": {"test_images_also_in_train": sum(digest in known for digest in test_digests)},
+    }
+
+
+def split_sha256(split: Split) -> str:
+    """SHA-256 of the images' bytes, uint8 (N, H, W, C) in C order, followed by the labels as little-endian int64."""
+    digest = hashlib.sha256(np.ascontiguousarray(split.images).data)
+    digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def image_digests(split: Split) -> list[str]:
+    """SHA-256 of each image's bytes, uint8 (H, W, C) in C order."""
+    return [hashlib.sha256(image.data).hexdigest() for image in np.ascontiguousarray(split.images)]
+
+
+def save_manifest(path: str | Path, manifest: dict[str, Any]) -> None:
+    """Writes sorted, indented JSON with a newline at its end."""
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(Path(path), lambda file: file.write(text.encode("utf-8")))
+
+
+def load_manifest(path: str | Path) -> dict[str, Any]:
+    """Reads what save_manifest wrote; raises DataError where the file is missing or not JSON."""
+    path = Path(path)
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file; the stage prepare makes it (`dvc repro prepare`)") from None
+    except ValueError as error:
+        raise DataError(f"{path}: is not JSON ({error}); make it again with the stage prepare") from None
+    if not isinstance(manifest, dict):
+        raise DataError(f"{path}: must be a JSON object; make it again with the stage prepare")
+    return manifest
+
+
+def _describe(split: Split, classes: int, origin: str) -> dict[str, Any]:
+    return {
+        "count": len(split),
+        "per_class": np.bincount(split.labels, minlength=classes).tolist(),
+        "sha256": split_sha256(split),
+        "origin": origin,
+    }

@@ -1,0 +1,58 @@
+"""From settings to the files of out/data: three splits and their manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.image_set import ImageSet
+from pipeline.data.manifest import build_manifest, save_manifest
+from pipeline.data.sources import read_source
+from pipeline.data.split import DataError, Split, save_split, stratified
+from pipeline.params import DataSettings
+
+
+def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
+    """Writes train.npz, validation.npz, test.npz and manifest.json to `out`; returns the manifest.
+
+    The limits (train_images, test_images) are drawn first, then the validation split out of what is left to train on,
+    all stratified with `settings.seed`. Equal settings and images give equal bytes. Raises DataError.
+    """
+    image_set = read_source(settings)
+    whole, train_origin = _limited(image_set.train, settings.train_images, "train_images", settings.seed)
+    test, test_origin = _limited(image_set.test, settings.test_images, "test_images", settings.seed)
+    held_out = stratified(whole.labels, settings.validation_share, settings.seed)
+    splits = {"train": whole.leave(held_out), "validation": whole.take(held_out), "test": test}
+    _require_every_class(splits["train"], image_set)
+
+    share = f"share {settings.validation_share}, stratified, seed {settings.seed}"
+    origins = {
+        "train": f"{image_set.train_origin}{train_origin}; the validation split is left out ({share})",
+        "validation": f"held out of the training images: {share}",
+        "test": image_set.test_origin + test_origin,
+    }
+    manifest = build_manifest(settings.name, image_set, splits, origins)
+    for name, split in splits.items():
+        save_split(out / f"{name}.npz", split)
+    save_manifest(out / "manifest.json", manifest)
+    return manifest
+
+
+def _limited(split: Split, limit: int | None, field: str, seed: int) -> tuple[Split, str]:
+    if limit is None:
+        return split, ""
+    if limit > len(split):
+        raise DataError(f"data.{field}: must be at most {len(split)}, as many as there are, got {limit}")
+    return split.take(stratified(split.labels, limit, seed)), f"; {limit} of {len(split)} kept, stratified, seed {seed}"
+
+
+def _require_every_class(train: Split, image_set: ImageSet) -> None:
+    counts = np.bincount(train.labels, minlength=len(image_set.classes))
+    if missing := [name for name, count in zip(image_set.classes, counts, strict=True) if count == 0]:
+        raise DataError(
+            f"data: no training image is left of class {', '.join(missing[:10])}"
+            f"{f' and {len(missing) - 10} more' if len(missing) > 10 else ''}; raise data.train_images, lower the shares "
+            "that are held out, or give these classes more images"
+        )

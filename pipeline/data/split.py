@@ -1,0 +1,115 @@
+"""A split: images with their labels, how it is stored, and how parts of it are drawn."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.digests import write_whole
+from bundle.errors import HallmarkError
+
+
+class DataError(HallmarkError):
+    """Images, labels or a split that cannot be used; the message says what, where, and what would be right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images uint8 (N, H, W, C) with C 1 or 3, and labels int64 (N,) from 0; raises DataError for anything else."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise DataError(f"images: must be uint8 (N, H, W, 1 or 3), got {images.dtype} {images.shape}")
+        if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+            raise DataError(f"labels: must be int64 ({len(images)},), got {labels.dtype} {labels.shape}")
+        if len(labels) and labels.min() < 0:
+            raise DataError(f"labels: must be 0 or more, got {labels.min()}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> Split:
+        """The images at these indices, in their order."""
+        return Split(self.images[indices], self.labels[indices])
+
+    def leave(self, indices: NDArray[np.int64]) -> Split:
+        """The images at all other indices, in the order of the split."""
+        return self.take(np.setdiff1d(np.arange(len(self)), indices))
+
+
+def save_split(path: str | Path, split: Split) -> None:
+    """Writes an uncompressed .npz with `images` and `labels`; equal splits give equal bytes."""
+    write_whole(path, lambda temporary: np.savez(temporary, images=split.images, labels=split.labels))
+
+
+def load_split(path: str | Path) -> Split:
+    """Reads what save_split wrote; raises DataError where the file is missing, damaged or something else."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; the stage prepare makes it (`dvc repro prepare`)")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return Split(_member(archive, "images.npy"), _member(archive, "labels.npy"))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, DataError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{path}: is not a split ({reason}); remove it and make it again with the stage prepare (`dvc repro prepare`)"
+        ) from None
+
+
+def stratified(labels: NDArray[np.int64], count_or_share: float, seed: int) -> NDArray[np.int64]:
+    """Draws indices so that every class keeps its share of the labels.
+
+    `count_or_share` is a whole number of images (all, where there are no more) or, as a float, a share > 0 and < 1.
+    Classes get their proportional number by largest remainders; where the count allows it, each gets one at least.
+    Returns sorted int64 indices. The draw depends on the labels, the count and the seed alone. Raises DataError.
+    """
+    count = _count(len(labels), count_or_share)
+    # The raw bits of PCG64 are the stream that NumPy promises to keep; the methods of a Generator may change.
+    keys = np.random.PCG64(seed).random_raw(len(labels))
+    classes, sizes = np.unique(labels, return_counts=True)
+    drawn = []
+    for label, quota in zip(classes, _quotas(sizes, count), strict=True):
+        members = np.flatnonzero(labels == label)
+        drawn.append(members[np.argsort(keys[members], kind="stable")[:quota]])
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """One array of an .npz; reading it to its end checks its CRC."""
+    with archive.open(name) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read():
+            raise ValueError(f"{name} is longer than its header says")
+    return array
+
+
+def _count(images: int, count_or_share: float) -> int:
+    if images == 0:
+        raise DataError("a sample cannot be drawn from a split that has no images")
+    if isinstance(count_or_share, (int, np.integer)):
+        if count_or_share < 1:
+            raise DataError(f"a sample must have 1 image or more, got {count_or_share}")
+        return min(int(count_or_share), images)
+    if not 0 < count_or_share < 1:
+        raise DataError(f"a share must be > 0 and < 1, got {count_or_share}")
+    return max(1, round(count_or_share * images))
+
+
+def _quotas(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Shares `count` among classes of these sizes by largest remainders, in whole numbers; ties go to the first."""
+    quotas, remainders = np.divmod(count * sizes, sizes.sum())
+    quotas[np.argsort(-remainders, kind="stable")[: count - quotas.sum()]] += 1
+    while count >= len(sizes) and quotas.min() == 0:
+        quotas[quotas.argmax()] -= 1
+        quotas[quotas.argmin()] += 1
+    return quotas

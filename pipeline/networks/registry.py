@@ -1,0 +1,168 @@
+"""The names of the networks, and how one is built from its name and described again.
+
+Importing this file does not import torch: whoever only checks a name should not wait for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from bundle.errors import HallmarkError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class NetworkError(HallmarkError):
+    """A network was asked for, or fed, in a way that cannot work; the message says what would be right."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a name stands for.
+
+    Stage s has `blocks[s]` residual blocks, its first one with stride `strides[s]`, and `width * widen * 2**s` channels.
+    The convolution before them has `width` channels, so `width` scales the whole network.
+    """
+
+    family: Literal["resnet", "preact_resnet", "wide_resnet"]
+    blocks: tuple[int, ...]
+    strides: tuple[int, ...]
+    width: int
+    source: str
+    widen: int = 1
+
+    def stages(self, width: int) -> list[tuple[int, int, int]]:
+        """Channels, number of blocks and first stride of each stage."""
+        channels = [width * self.widen * 2**stage for stage in range(len(self.blocks))]
+        return list(zip(channels, self.blocks, self.strides, strict=True))
+
+
+RESNET = "He et al. 2016, arXiv 1512.03385"
+PREACT = "He et al. 2016, arXiv 1603.05027"
+WIDE = "Zagoruyko & Komodakis 2016, arXiv 1605.07146"
+
+PLANS: dict[str, Plan] = {
+    "resnet18": Plan("resnet", (2, 2, 2, 2), (1, 2, 2, 2), 64, f"{RESNET}; CIFAR form"),
+    "preact_resnet18": Plan(
+        "preact_resnet", (2, 2, 2, 2), (1, 2, 2, 2), 64, f"{PREACT}; as in Rice et al. 2020, arXiv 2002.11569"
+    ),
+    "wide_resnet_34_10": Plan(
+        "wide_resnet", (5, 5, 5), (1, 2, 2), 16, f"{WIDE}; as in TRADES, arXiv 1901.08573", widen=10
+    ),
+    # A wide ResNet has 6n + 4 layers, which 30 is not. Code that divides (30 - 4) / 6 and rounds down builds n = 4.
+    "wide_resnet_30_10": Plan(
+        "wide_resnet", (4, 4, 4), (1, 2, 2), 16, f"{WIDE}; 30 is not 6n + 4: rounded down, so equal to 28-10", widen=10
+    ),
+    "guide_resnet18": Plan(
+        "resnet", (2, 2, 2, 2), (1, 1, 2, 2), 64, f"{RESNET}; guide of D²R, arXiv 2506.07056, first in LBGAT"
+    ),
+    "resnet8": Plan("resnet", (1, 1, 1), (1, 2, 2), 16, f"{RESNET}; small, for 8x8 digits"),
+    "preact_resnet8": Plan("preact_resnet", (1, 1, 1), (1, 2, 2), 16, f"{PREACT}; small, for 8x8 digits"),
+}
+
+
+def network_names() -> list[str]:
+    """Every name that `build_network` knows."""
+    return list(PLANS)
+
+
+def build_network(
+    name: str,
+    *,
+    classes: int,
+    channels: int,
+    width: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> nn.Module:
+    """Builds a network with fresh weights, drawn from torch's global generator.
+
+    Parameters
+    ----------
+    name : one of `network_names()`.
+    classes : number of logits K, at least 2.
+    channels : channels C of the images, at least 1.
+    width : channels of the first convolution, at least 1; None is the published width. In the wide networks the stages
+        have 10, 20 and 40 times as many, so `width=4` of wide_resnet_34_10 is a narrow network with 40, 80 and 160.
+    mean, std : one value a channel, in units of the images: mean in [0, 1], std in (0, 1]. None means 0 and 1, which is
+        no normalisation.
+
+    Returns a module from float images in [0, 1], (N, C, H, W), to logits (N, K). Sides of 8 pixels and more fit every
+    network. The module's `spec` is what `describe` returns. Raises NetworkError for a value that cannot be built.
+    """
+    if name not in PLANS:
+        raise NetworkError(f"network name: must be one of {', '.join(PLANS)}, got {name!r}{_did_you_mean(name)}")
+    plan = PLANS[name]
+    spec = {
+        "name": name,
+        "classes": _whole_number("classes", classes, least=2),
+        "channels": _whole_number("channels", channels, least=1),
+        "width": plan.width if width is None else _whole_number("width", width, least=1),
+    }
+    spec["mean"], spec["std"] = _normalisation(mean, std, spec["channels"])
+    network = _architecture(plan.family)(
+        plan.stages(spec["width"]), **{key: spec[key] for key in spec if key != "name"}
+    )
+    network.spec = spec
+    return network
+
+
+def describe(network: nn.Module) -> dict[str, Any]:
+    """The content of network.json: name, classes, channels, width, mean and std, with every default written out.
+
+    `build_network(**describe(network))` has the same shape, so the weights load into it with strict=True. Raises
+    NetworkError for a module that `build_network` did not make.
+    """
+    spec = getattr(network, "spec", None)
+    if not isinstance(spec, dict):
+        raise NetworkError(f"describe: needs a network that build_network made, got a {type(network).__name__}")
+    return {**spec, "mean": list(spec["mean"]), "std": list(spec["std"])}
+
+
+def _architecture(family: str) -> type[Any]:
+    from pipeline.networks.preact_resnet import PreActResNet
+    from pipeline.networks.resnet import ResNet
+    from pipeline.networks.wide_resnet import WideResNet
+
+    return {"resnet": ResNet, "preact_resnet": PreActResNet, "wide_resnet": WideResNet}[family]
+
+
+def _did_you_mean(name: object) -> str:
+    close = difflib.get_close_matches(str(name), PLANS, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _whole_number(field: str, value: object, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise NetworkError(f"network {field}: must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def _normalisation(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+) -> tuple[list[float], list[float]]:
+    if mean is None and std is None:
+        return [0.0] * channels, [1.0] * channels
+    if mean is None or std is None:
+        raise NetworkError("network mean, std: must be given together, or neither")
+    means, stds = _channel_values("mean", mean, channels), _channel_values("std", std, channels)
+    if not all(0 <= value <= 1 for value in means):
+        raise NetworkError(f"network mean: must be in [0, 1] as the images are, got {means}")
+    if not all(0 < value <= 1 for value in stds):
+        raise NetworkError(f"network std: must be above 0 and at most 1 as the images are, got {stds}")
+    return means, stds
+
+
+def _channel_values(field: str, values: Sequence[float], channels: int) -> list[float]:
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != channels or not all(map(math.isfinite, numbers)):
+        raise NetworkError(f"network {field}: must be {channels} numbers, one a channel, got {values!r}")
+    return numbers
