@@ -2,6 +2,7 @@
 
 It is reproducible byte for byte: no time, no name, no folder. Time and identity belong to the signature.
 """
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from textwrap import shorten
 from typing import Any
 
-import jsonschema
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
 
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
@@ -19,6 +22,8 @@ from bundle.layout import MODEL, VERSION_DIGITS
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hallmark:robustness-evaluation:v1"
+
+MESSAGE_WIDTH = 200
 
 
 class AttestationError(HallmarkError):
@@ -46,7 +51,7 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
     try:
         statement = json.loads(content)
         canonical = canonical_json(statement)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError covers text that is not UTF-8
         raise AttestationError(f"{where}: not an attestation: {error}") from None
     if canonical != content:
         raise AttestationError(f"{where}: not in canonical form (sorted keys, two spaces, no repeated key)")
@@ -56,9 +61,10 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
 
 def check_statement(statement: Any, where: str = "attestation") -> None:
     """Raises AttestationError with the first place that the JSON Schema refuses."""
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(statement))
+    error: ValidationError | None = best_match(_validator().iter_errors(statement))
     if error is not None:
-        raise AttestationError(f"{where}: {error.json_path.removeprefix('$.') or 'statement'}: {error.message}")
+        message = shorten(error.message, MESSAGE_WIDTH, placeholder=" …")  # it quotes the value, however long
+        raise AttestationError(f"{where}: {error.json_path.removeprefix('$.') or 'statement'}: {message}")
 
 
 def model_digest(statement: Mapping[str, Any]) -> str:
@@ -78,5 +84,5 @@ def schema() -> dict[str, Any]:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(schema())
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(schema())

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.attestation import model_digest, model_version, read_statement
-from bundle.claims import claims
-from bundle.digests import sha256_bytes
+from bundle.claims import ALL_ATTACKS, claims
+from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, DESCRIBED, ENVELOPE, IMAGES, MODEL, NETWORK, OPTIONAL, OUTCOMES, REQUIRED
 from bundle.outcomes import Outcomes, image_digests, read_outcomes
@@ -66,8 +66,9 @@ class Bundle:
 def open_bundle(path: str | Path) -> Bundle:
     """Reads and verifies a bundle.
 
-    Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; every claim and bound,
-    recomputed from the outcome table; every image of the evidence against its digest and its ball.
+    Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; that threats, attacks and
+    smoothed classifiers are each there once and are what their names say; every claim and bound, recomputed from the
+    outcome table; every image of the evidence against its digest and its ball.
     Signatures are bundle.signatures' business. Raises BundleError (or another HallmarkError) that names what is wrong.
     """
     path = Path(path)
@@ -75,9 +76,11 @@ def open_bundle(path: str | Path) -> Bundle:
     statement = read_statement(contents[ATTESTATION], ATTESTATION)
     predicate = statement["predicate"]
     _check_digests(contents, statement)
+    _check_plan(predicate)
     outcomes = read_outcomes(contents[OUTCOMES], OUTCOMES)
+    _check_rows(outcomes, predicate)
     _check_claims(outcomes, predicate)
-    if json.loads(contents[NETWORK]) != predicate["network"]:
+    if contents[NETWORK] != canonical_json(predicate["network"]):
         raise BundleError(f"{NETWORK}: says another network than the attestation")
     images = _read_images(contents[IMAGES])
     _check_evidence(outcomes, images, predicate)
@@ -96,18 +99,64 @@ def _read_files(path: Path) -> dict[str, bytes]:
     for name in sorted(names):
         if (path / name).is_symlink() or not (path / name).is_file():
             raise BundleError(f"{name}: must be a plain file")
-    return {name: (path / name).read_bytes() for name in sorted(names)}
+    return {name: _read_file(path / name) for name in sorted(names)}
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path.name}: cannot be read ({error.strerror})") from None
 
 
 def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) -> None:
     described = {item["name"]: item for item in statement["predicate"]["files"]}
-    if sorted(described) != sorted(DESCRIBED):
+    if sorted(item["name"] for item in statement["predicate"]["files"]) != sorted(DESCRIBED):
         raise BundleError(f"{ATTESTATION}: files must describe exactly {', '.join(DESCRIBED)}")
     expected = {MODEL: model_digest(statement)} | {name: item["sha256"] for name, item in described.items()}
     for name, digest in expected.items():
         found = sha256_bytes(contents[name])
         if found != digest:
             raise BundleError(f"{name}: SHA-256 is {found[:12]}…, the attestation says {digest[:12]}…")
+    for name, item in described.items():
+        if len(contents[name]) != item["size"]:
+            raise BundleError(f"{name}: has {len(contents[name])} bytes, the attestation says {item['size']}")
+    if statement["predicate"]["model"]["version"] != model_version(model_digest(statement)):
+        raise BundleError(f"{ATTESTATION}: model.version is not the start of the SHA-256 of {MODEL}")
+
+
+def _check_plan(predicate: Mapping[str, Any]) -> None:
+    """What the claims are keyed by must be unambiguous, or a number could stand beside a name that is not its own."""
+    for item in predicate["threats"]:
+        if Threat(item["norm"], item["eps_255"]).describe() != item:
+            raise BundleError(f"{ATTESTATION}: threat {item['name']} is not what its norm and eps_255 say")
+    threats = [item["name"] for item in predicate["threats"]]
+    attacks = [f"{item['threat']}/{item['name']}" for item in predicate["attacks"]]
+    for kind, names in (
+        ("threat", threats),
+        ("attack", attacks),
+        ("smoothed classifier", [item["name"] for item in predicate["smoothing"]]),
+    ):
+        for name in names:
+            if names.count(name) > 1:
+                raise BundleError(f"{ATTESTATION}: {kind} {name} is there {names.count(name)} times")
+    for item in predicate["attacks"]:
+        if item["threat"] not in threats or item["name"] == ALL_ATTACKS:
+            raise BundleError(f"{ATTESTATION}: attack {item['threat']}/{item['name']}: no such threat, or a reserved name")
+
+
+def _check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
+    index, labels, classes = outcomes["index"], outcomes["label"], len(predicate["data"]["classes"])
+    if len(outcomes) != predicate["sample"]["size"]:
+        raise BundleError(f"{OUTCOMES}: has {len(outcomes)} rows, the attestation's sample {predicate['sample']['size']}")
+    if len(np.unique(index)) != len(index) or index.min() < 0:
+        raise BundleError(f"{OUTCOMES}: index must be 0 or more and name every image once")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise BundleError(f"{OUTCOMES}: label must be 0 to {classes - 1}, as there are {classes} classes")
+    for item in predicate["smoothing"]:
+        successes = outcomes[f"{item['name']}/successes"]
+        if successes.min() < 0 or successes.max() > item["estimation"]:
+            raise BundleError(f"{OUTCOMES}: {item['name']}/successes must be 0 to {item['estimation']}, the samples drawn")
 
 
 def _check_claims(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
@@ -132,7 +181,9 @@ def _same(said: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     if said.keys() != found.keys():
         return False
     for key, value in found.items():
-        pairs = zip(said[key], value, strict=False) if isinstance(value, list) else [(said[key], value)]
+        pairs: Iterable[tuple[Any, Any]] = [(said[key], value)]
+        if isinstance(value, list):
+            pairs = zip(said[key], cast("list[Any]", value), strict=False)
         for left, right in pairs:
             close = isinstance(right, float) and isinstance(left, int | float) and abs(left - right) <= 1e-9
             if left != right and not close:
@@ -147,10 +198,15 @@ def _describe(claim: Mapping[str, Any]) -> str:
 
 def _read_images(content: bytes) -> dict[str, NDArray[np.uint8]]:
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            images = {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(f"{IMAGES}: not a readable npz archive ({error})") from None
+    if sorted(names) != sorted(f"{name}.npy" for name in images):
+        raise BundleError(f"{IMAGES}: must hold every array once, and nothing but arrays")
+    return images
 
 
 def _check_evidence(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.intervals import CONFIDENCE, clopper_pearson
-from bundle.outcomes import SETTINGS, Outcomes
+from bundle.outcomes import SETTINGS, OutcomeError, Outcomes
 from bundle.smoothing import certified_radii
 
 ALL_ATTACKS = "all"
@@ -31,12 +31,17 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
     `bounds`: certified accuracy of each smoothed classifier at each l2 radius, a lower bound for that classifier alone.
     Each has the share, the count, the sample size and the 95 % Clopper-Pearson interval, which covers the drawing of
     images for this model and these attacks, not the attacks' weakness.
+
+    Raises OutcomeError where the table lacks a column, and where no attack was run for a threat: accuracy under no
+    attack is not robust accuracy.
     """
     measured: list[dict[str, Any]] = []
     for setting in SETTINGS:
         measured.append(_claim(outcomes.clean_right(setting), metric="clean_accuracy", setting=setting, bound="exact"))
         for threat in settings["threats"]:
             names = [attack["name"] for attack in settings["attacks"] if attack["threat"] == threat["name"]]
+            if not names:
+                raise OutcomeError(f"threat {threat['name']}: no attack was run for it, so it has no robust accuracy")
             for label, attacks in [*((name, [name]) for name in names), (ALL_ATTACKS, names)]:
                 measured.append(
                     _claim(
@@ -50,7 +55,7 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
                         bound="upper",
                     )
                 )
-    return {"claims": measured, "bounds": [bound for item in settings["smoothing"] for bound in _bounds(outcomes, item)]}
+    return {"claims": measured, "bounds": [bound for item in settings["smoothing"] for bound in smoothing_bounds(outcomes, item)]}
 
 
 def find_claim(document: Mapping[str, Any], metric: str, **keys: Any) -> dict[str, Any] | None:
@@ -61,7 +66,8 @@ def find_claim(document: Mapping[str, Any], metric: str, **keys: Any) -> dict[st
     return None
 
 
-def _bounds(outcomes: Outcomes, smoothing: Mapping[str, Any]) -> list[dict[str, Any]]:
+def smoothing_bounds(outcomes: Outcomes, smoothing: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Certified accuracy at each radius, and the average certified radius, of one smoothed classifier."""
     radii = certified_radii(
         outcomes[f"{smoothing['name']}/successes"], smoothing["estimation"], smoothing["sigma"], smoothing["alpha"]
     )

@@ -34,8 +34,11 @@ def canonical_json(document: Any) -> bytes:
     return (text + "\n").encode()
 
 
-def write_whole(path: str | Path, content: bytes | Callable[[Path], None]) -> None:
-    """Writes bytes (or lets `content` write a temporary path) and renames, so that a kill leaves the old file or the new."""
+def write_whole(path: str | Path, content: bytes | Callable[[Path], None], mode: int = 0o644) -> None:
+    """Writes bytes (or lets `content` write a temporary path) and renames, so that a kill leaves the old file or the new.
+
+    The temporary file is its owner's alone from the start, so that a private key is at no time open to others.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -46,7 +49,7 @@ def write_whole(path: str | Path, content: bytes | Callable[[Path], None]) -> No
             temporary.write_bytes(content)
         else:
             content(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
 """Exact binomial intervals."""
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 

@@ -7,10 +7,12 @@ for each smoothed classifier `NAME/selected` (class), `NAME/successes` (count) a
 SETTING is `reference` (torch, float32, float adversarial images) or `served` (ONNX Runtime, 8-bit adversarial images).
 A margin is the logit of the label minus the largest other logit: negative where the answer is wrong.
 """
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,19 @@ from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
 
 SETTINGS = ("reference", "served")
+
+#: What a column holds, by the last part of its name.
+KINDS: dict[str, Callable[[pa.DataType], bool]] = {
+    "index": pa.types.is_integer,
+    "label": pa.types.is_integer,
+    "image_sha256": pa.types.is_string,
+    "prediction": pa.types.is_integer,
+    "broken": pa.types.is_boolean,
+    "margin": pa.types.is_floating,
+    "selected": pa.types.is_integer,
+    "successes": pa.types.is_integer,
+    "radius": pa.types.is_floating,
+}
 
 
 class OutcomeError(HallmarkError):
@@ -76,18 +91,16 @@ class Outcomes:
 
     def contradictions(self) -> list[str]:
         """Columns whose verdict and margin disagree in some row; an honest table has none."""
-        wrong = []
+        wrong: list[str] = []
         for name in self.columns:
             if name.endswith("/broken"):
                 margin = self[name.removesuffix("broken") + "margin"]
-                broken = self[name].astype(bool)
-                if bool(np.any((margin < 0) & ~broken) or np.any((margin > 0) & broken)):
+                if _contradict(margin, ~self[name].astype(bool)):
                     wrong.append(name)
         for setting in SETTINGS:
-            if f"{setting}/clean/margin" in self.columns:
-                margin, right = self[f"{setting}/clean/margin"], self.clean_right(setting)
-                if bool(np.any((margin < 0) & right) or np.any((margin > 0) & ~right)):
-                    wrong.append(f"{setting}/clean/prediction")
+            name = f"{setting}/clean/margin"
+            if name in self.columns and _contradict(self[name], self.clean_right(setting)):
+                wrong.append(f"{setting}/clean/prediction")
         return wrong
 
     def save(self, path: str | Path) -> None:
@@ -103,12 +116,26 @@ class Outcomes:
 
 
 def read_outcomes(content: bytes, where: str) -> Outcomes:
-    """Reads a table from a Parquet file's bytes; `where` names the file in the message of the OutcomeError."""
+    """Reads a table from a Parquet file's bytes; `where` names the file in the message of the OutcomeError.
+
+    Refused: a column that is there twice, a row without a value, and values that are not of the column's kind.
+    """
     try:
         table = pq.read_table(pa.BufferReader(content))
-        return Outcomes({name: table.column(name).to_numpy() for name in table.column_names})
     except (pa.ArrowException, OSError, ValueError) as error:
         raise OutcomeError(f"{where}: not a readable outcome table ({error})") from None
+    columns: dict[str, NDArray[Any]] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        expected = KINDS.get(name.rsplit("/", 1)[-1])
+        if name in columns or column.null_count or (expected and not expected(column.type)):
+            raise OutcomeError(f"{where}: {name}: must be there once, without gaps, and of its kind; is {column.type}")
+        columns[name] = column.to_numpy()
+    return Outcomes(columns)
+
+
+def _contradict(margin: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> bool:
+    """Whether a margin denies its verdict; an answer that is no number is not a right one."""
+    return bool(np.any(((margin < 0) | np.isnan(margin)) & right) or np.any((margin > 0) & ~right))
 
 
 def load_outcomes(path: str | Path) -> Outcomes:

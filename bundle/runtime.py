@@ -1,4 +1,6 @@
 """The served classifier: ONNX Runtime over the exported file, 8-bit images in, logits out."""
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ class OnnxClassifier:
         """Logits (N, K), float32, of images uint8 (N, H, W, C)."""
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
             raise ModelError(f"images: must be uint8 (N, {', '.join(map(str, self.image_shape))}), got {images.dtype} {images.shape}")
-        return self._session.run(["logits"], {"images": np.ascontiguousarray(images)})[0]
+        logits: Any = self._session.run(["logits"], {"images": np.ascontiguousarray(images)})[0]
+        return logits
 
     def logits_in_batches(self, images: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float32]:
         """The same for many images, `batch_size` at a time."""

@@ -3,6 +3,7 @@
 Cohen, Rosenfeld, Kolter, "Certified Adversarial Robustness via Randomized Smoothing", ICML 2019, algorithm CERTIFY.
 The certificate is about the smoothed classifier g(x) = the class that f(x + noise) answers most often, and about no other.
 """
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def vote(
         for start in range(0, samples, batch_size):
             shape = (min(batch_size, samples - start), *image.shape)
             noisy = image + np.float32(sigma) * generator.standard_normal(shape, dtype=np.float32)
-            answers = scores(noisy)
+            answers = scores(noisy.astype(np.float32, copy=False))
             counted = np.bincount(answers.argmax(axis=1), minlength=answers.shape[1])
             total = counted if total is None else total + counted
         assert total is not None  # samples ≥ 1

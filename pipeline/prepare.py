@@ -15,12 +15,10 @@ def main(params: Params) -> None:
     """Writes the splits and says what they are in two lines."""
     manifest = prepare_data(params.data, OUT)
     counts = ", ".join(f"{split['count']} {name}" for name, split in manifest["splits"].items())
-    height, width, channels = manifest["image_shape"]
+    shape = " x ".join(str(length) for length in manifest["image_shape"])
+    copies = manifest["leakage"]["test_images_also_in_train"]
     print(f"{manifest['name']}: {counts} images in {OUT}")
-    print(
-        f"{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}, {len(manifest['classes'])} classes;"
-        f" test images that are also trained on: {manifest['leakage']['test_images_also_in_train']}"
-    )
+    print(f"{shape} (H x W x C), {len(manifest['classes'])} classes; test images that are also in train: {copies}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Answers over HTTP from a verified bundle, and reports its measured robustness. No torch here."""
+"""Answers over HTTP: a BentoML service that serves a verified bundle and says how robust it was measured to be."""

@@ -33,7 +33,7 @@ def read_images(root: Path, names: Sequence[str], size: int, channels: int) -> N
         try:
             with Image.open(root / names[index], formats=FORMATS) as image:
                 images[index] = image_to_array(image, size, channels)
-        except Exception as error:  # noqa: BLE001  # Pillow raises a dozen types for damaged files
+        except Exception as error:  # Pillow raises a dozen types for damaged files
             return f"{names[index]} ({_reason(error)})"
         return None
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from bundle.digests import canonical_json, write_whole
+from bundle.outcomes import image_digests
 from pipeline.data.image_set import ImageSet
-from pipeline.data.split import DataError, Split, write_whole
+from pipeline.data.split import DataError, Split
 
 
 def build_manifest(
@@ -23,8 +25,8 @@ def build_manifest(
     `count`, `per_class` (in the order of `classes`), `sha256` (split_sha256) and `origin`; `test_images_sha256` (the
     SHA-256 of each test image's bytes, (H, W, C) in C order); and `leakage`. No value depends on where the files lie.
     """
-    test_digests = image_digests(splits["test"])
-    known = {*image_digests(splits["train"]), *image_digests(splits["validation"])}
+    test_digests = image_digests(splits["test"].images)
+    known = {*image_digests(splits["train"].images), *image_digests(splits["validation"].images)}
     return {
         "name": name,
         "classes": list(image_set.classes),
@@ -45,15 +47,9 @@ def split_sha256(split: Split) -> str:
     return digest.hexdigest()
 
 
-def image_digests(split: Split) -> list[str]:
-    """SHA-256 of each image's bytes, uint8 (H, W, C) in C order."""
-    return [hashlib.sha256(image.data).hexdigest() for image in np.ascontiguousarray(split.images)]
-
-
 def save_manifest(path: str | Path, manifest: dict[str, Any]) -> None:
     """Writes sorted, indented JSON with a newline at its end."""
-    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(Path(path), lambda file: file.write(text.encode("utf-8")))
+    write_whole(path, canonical_json(manifest))
 
 
 def load_manifest(path: str | Path) -> dict[str, Any]:

@@ -52,7 +52,6 @@ def _require_every_class(train: Split, image_set: ImageSet) -> None:
     counts = np.bincount(train.labels, minlength=len(image_set.classes))
     if missing := [name for name, count in zip(image_set.classes, counts, strict=True) if count == 0]:
         raise DataError(
-            f"data: no training image is left of class {', '.join(missing[:10])}"
-            f"{f' and {len(missing) - 10} more' if len(missing) > 10 else ''}; raise data.train_images, lower the shares "
+            f"data: no training image is left of class {', '.join(missing)}; raise data.train_images, lower the shares "
             "that are held out, or give these classes more images"
         )

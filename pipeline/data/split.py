@@ -62,7 +62,7 @@ def load_split(path: str | Path) -> Split:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, DataError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{path}: is not a split ({reason}); remove it and make it again with the stage prepare (`dvc repro prepare`)"
+            f"{path}: is not a split ({reason}); remove it and let the stage prepare make it (`dvc repro prepare`)"
         ) from None
 
 

@@ -25,8 +25,8 @@ class NetworkError(HallmarkError):
 class Plan:
     """What a name stands for.
 
-    Stage s has `blocks[s]` residual blocks, its first one with stride `strides[s]`, and `width * widen * 2**s` channels.
-    The convolution before them has `width` channels, so `width` scales the whole network.
+    Stage s has `blocks[s]` residual blocks, the first of them with stride `strides[s]`, and `width * widen * 2**s`
+    channels. The convolution before the stages has `width` channels, so `width` scales the whole network.
     """
 
     family: Literal["resnet", "preact_resnet", "wide_resnet"]

@@ -37,9 +37,9 @@ class ResNet(nn.Module):
 
     * resnet18, strides 1, 2, 2, 2: 11,173,962, as in TRADES (arXiv 1901.08573) and most later code. At 64x64 it is also
       the guide that the D²R code uses for Tiny ImageNet.
-    * guide_resnet18, strides 1, 1, 2, 2: the same 11,173,962 on larger feature maps (32, 32, 16 and 8 pixels a side for
-      32x32 images). The guide of LBGAT (arXiv 2011.11164) and D²R (arXiv 2506.07056). Their 8x8 average pool is the mean
-      over all pixels there.
+    * guide_resnet18, strides 1, 1, 2, 2: the same 11,173,962 on larger feature maps, 32, 32, 16 and 8 pixels a side for
+      32x32 images, so 3.2 times the multiplications. The guide of LBGAT (arXiv 2011.11164) and D²R (arXiv 2506.07056);
+      their 8x8 average pool is then the mean over all pixels.
     * resnet8, three stages of one block: 78,042, and 77,754 with 1 channel.
 
     The initialisation is PyTorch's default, as in the code of these papers.

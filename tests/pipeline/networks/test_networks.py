@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 import torch
@@ -101,8 +102,9 @@ def test_feature_maps_have_the_sizes_of_the_published_code(name: str, sides: lis
 @pytest.mark.parametrize(("name", "widths"), [("resnet18", [6, 12, 24, 48]), ("wide_resnet_34_10", [60, 120, 240])])
 def test_width_scales_every_stage(name: str, widths: list[int]) -> None:
     network = build_network(name, classes=10, channels=1, width=6)
-    assert network.get_submodule("conv").weight.shape[:2] == (6, 1)
-    assert [stage[-1].conv2.weight.shape[0] for stage in network.get_submodule("stages").children()] == widths  # type: ignore[index]
+    assert network.get_parameter("conv.weight").shape[:2] == (6, 1)
+    last_blocks = [list(stage.children())[-1] for stage in network.get_submodule("stages").children()]
+    assert [block.get_parameter("conv2.weight").shape[0] for block in last_blocks] == widths
 
 
 def test_normalise_subtracts_the_mean_and_divides_by_the_deviation_of_each_channel() -> None:
@@ -190,9 +192,9 @@ def test_one_graph_serves_every_batch_size(name: str) -> None:
 
 def test_compiles_without_a_graph_break() -> None:
     network, images = trained(narrow("preact_resnet8")), torch.rand(2, 3, 8, 8)
-    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    compiled = cast(nn.Module, torch.compile(network, backend="eager", fullgraph=True))
     torch.testing.assert_close(compiled(images), network(images))
-    assert describe(compiled) == describe(network)  # type: ignore[arg-type]
+    assert describe(compiled) == describe(network)
 
 
 def test_wide_networks_start_as_the_trades_code_does() -> None:
@@ -201,7 +203,7 @@ def test_wide_networks_start_as_the_trades_code_does() -> None:
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             variance = 2 / (module.kernel_size[0] ** 2 * module.out_channels)
             assert module.weight.var().item() == pytest.approx(variance, rel=0.1)
-    assert not network.get_submodule("linear").bias.any()
+    assert not network.get_parameter("linear.bias").any()
 
 
 def test_the_seed_draws_the_weights() -> None:
@@ -238,7 +240,9 @@ def test_a_wrong_value_is_named_in_one_sentence(wrong: dict[str, object], messag
         narrow("resnet8", **wrong)
 
 
-@pytest.mark.parametrize("images", [torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.rand(2, 1, 8, 8), torch.rand(3, 8, 8)])
+@pytest.mark.parametrize(
+    "images", [torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.rand(2, 1, 8, 8), torch.rand(3, 8, 8)]
+)
 def test_images_that_would_only_seem_to_work_are_refused(images: Tensor) -> None:
     """Bytes would be taken for 0..255 floats, and one channel would be broadcast to three."""
     with pytest.raises(NetworkError, match=r"network input: must be float images in \[0, 1\] of shape \(N, 3, H, W\)"):

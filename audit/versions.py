@@ -1,0 +1,149 @@
+"""The versions at hand: bundles in folders, and attestations in git's tags and branches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from audit.history import Committed, committed_attestations
+from audit.verification import signature_state
+from bundle.attestation import model_digest, read_statement
+from bundle.bundle import open_bundle
+from bundle.digests import sha256_bytes
+from bundle.errors import HallmarkError
+from bundle.layout import ATTESTATION
+from bundle.signatures import SignatureError
+from bundle.versions import headline
+
+BUNDLE = Path("out/bundle")
+RELEASES = Path("releases")
+SHORTEST_PREFIX = 4
+
+#: Which signature is told of when one attestation lies in several places: the one that says most.
+RANK = ("attestation only", "unsigned", "unchecked", "signed", "invalid")
+
+
+class VersionError(HallmarkError):
+    """No version, or more than one, has this name."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an attestation was found: kind `folder`, `tag` or `branch`, and its path or name."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.kind == "folder" else f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One attestation with all its places, or one place that is refused.
+
+    `attestation` is the SHA-256 of attestation.json, the attestation's identity. `signature` is one of RANK, where
+    `attestation only` means that neither files nor claims could be checked; `key_id` names the signing key; `refusal` is
+    the sentence that says why a bundle does not verify, or why its signature is invalid.
+    """
+
+    places: tuple[Place, ...]
+    attestation: str | None = None
+    statement: Mapping[str, Any] | None = None
+    signature: str = "unsigned"
+    key_id: str | None = None
+    refusal: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The version as a JSON document: its headline numbers and where they come from."""
+        return {
+            "attestation": self.attestation,
+            "places": [{"kind": place.kind, "name": place.name} for place in self.places],
+            "signature": self.signature,
+            "keyId": self.key_id,
+            "refusal": self.refusal,
+            "headline": headline(self.statement) if self.statement else None,
+        }
+
+
+def list_versions(
+    bundles: Sequence[Path] = (BUNDLE,), releases: Path = RELEASES, trusted: Sequence[Path] = (), root: Path = Path()
+) -> list[Version]:
+    """Every version at hand, one an attestation; folders first, then git's tags and branches.
+
+    `bundles` are bundle folders (those that do not exist are passed over), `releases` a folder of such folders. A bundle
+    that does not verify is in the list with its refusal. `root` is the folder whose repository is asked.
+    """
+    folders = [path for path in bundles if path.is_dir()]
+    if releases.is_dir():
+        folders += sorted(path for path in releases.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = [read_folder(path, trusted) for path in folders]
+    return _merge([*found, *map(_read_committed, committed_attestations(root))])
+
+
+def read_folder(path: Path, trusted: Sequence[Path] = ()) -> Version:
+    """The version in one folder; a folder that holds attestation.json alone, as a fresh clone does, is read as such."""
+    place = Place("folder", path.as_posix())
+    try:
+        if [item.name for item in path.iterdir()] == [ATTESTATION]:
+            return _read_bytes(place, (path / ATTESTATION).read_bytes())
+        bundle = open_bundle(path)
+    except HallmarkError as error:
+        return Version((place,), refusal=str(error))
+    except OSError as error:
+        return Version((place,), refusal=f"{path}: cannot be read ({error.strerror})")
+    version = Version((place,), sha256_bytes(bundle.statement_bytes), bundle.statement)
+    try:
+        signature = signature_state(bundle, trusted)
+    except SignatureError as error:
+        return replace(version, signature="invalid", refusal=str(error))
+    return replace(version, signature=signature.state, key_id=signature.key_id)
+
+
+def find_version(name: str, versions: Sequence[Version]) -> Version:
+    """The version with this folder, tag or branch, or whose model's or attestation's SHA-256 starts with `name`.
+
+    Raises VersionError where there is none, or more than one.
+    """
+    by_place = [version for version in versions if any(place.name == name for place in version.places)]
+    matching = by_place or [version for version in versions if _has_prefix(version, name)]
+    if not matching:
+        raise VersionError(f"{name}: no version at hand has this folder, tag or digest; `hallmark versions` lists them")
+    if len(matching) > 1:
+        candidates = ", ".join(f"{(version.attestation or '?')[:12]} ({version.places[0]})" for version in matching)
+        raise VersionError(f"{name}: means more than one version; give more digits of an attestation: {candidates}")
+    return matching[0]
+
+
+def _has_prefix(version: Version, name: str) -> bool:
+    if version.statement is None or version.attestation is None or len(name) < SHORTEST_PREFIX:
+        return False
+    return model_digest(version.statement).startswith(name) or version.attestation.startswith(name)
+
+
+def _read_committed(item: Committed) -> Version:
+    return _read_bytes(Place(item.kind, item.name), item.content)
+
+
+def _read_bytes(place: Place, content: bytes) -> Version:
+    try:
+        statement = read_statement(content, ATTESTATION)
+    except HallmarkError as error:
+        return Version((place,), refusal=str(error))
+    return Version((place,), sha256_bytes(content), statement, signature="attestation only")
+
+
+def _merge(found: Sequence[Version]) -> list[Version]:
+    """Puts the places of one attestation together; what was refused stays by itself."""
+    merged: dict[object, Version] = {}
+    for version in found:
+        key = version.places if version.refusal else version.attestation
+        known = merged.get(key)
+        if known is None:
+            merged[key] = version
+            continue
+        best = max((known, version), key=lambda item: RANK.index(item.signature))
+        merged[key] = replace(best, places=(*known.places, *version.places))
+    return list(merged.values())

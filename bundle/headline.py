@@ -1,0 +1,129 @@
+"""Which numbers a reader meets first, what must be said before them, and how a share is written. For report and card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bundle.claims import ALL_ATTACKS, find_claim
+
+#: The attacks that decide, strongest first; a method's own training attack tends to flatter it.
+JUDGES = ("autoattack", "margin")
+TITLES = {"autoattack": "AutoAttack", "margin": "margin attack", ALL_ATTACKS: "all attacks"}
+
+
+def headline_threat(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The threat of the headline: the one that the model was trained for where it is listed, else the first."""
+    trained = predicate["parameters"].get("threat", {}).get("eps_255")
+    return next((threat for threat in predicate["threats"] if threat["eps_255"] == trained), predicate["threats"][0])
+
+
+def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:
+    """The attacks that were run for a threat (`linf-8`), in the order of the attestation."""
+    return [attack["name"] for attack in predicate["attacks"] if attack["threat"] == threat]
+
+
+def strongest_attack(predicate: Mapping[str, Any], threat: str) -> str:
+    """The judge that was run for a threat; without one, the attack that left the lowest served accuracy."""
+    names = attack_names(predicate, threat)
+    judges = [name for name in JUDGES if name in names]
+    return judges[0] if judges else min(names, key=lambda name: robust_claim(predicate, "served", threat, name)["value"])
+
+
+def clean_claim(predicate: Mapping[str, Any], setting: str) -> dict[str, Any]:
+    """The claim on images that nobody changed."""
+    claim = find_claim(predicate, "clean_accuracy", setting=setting)
+    assert claim is not None  # claims() makes one for each setting
+    return claim
+
+
+def robust_claim(predicate: Mapping[str, Any], setting: str, threat: str, attack: str = ALL_ATTACKS) -> dict[str, Any]:
+    """The claim under one attack, or under all of them."""
+    claim = find_claim(predicate, "robust_accuracy", setting=setting, threat=threat, attack=attack)
+    assert claim is not None  # claims() makes one for each attack of the predicate
+    return claim
+
+
+def headline_bound(predicate: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The certified accuracy at the smallest radius above zero; None where nothing was certified."""
+    bounds = [bound for bound in predicate["bounds"] if bound["metric"] == "certified_accuracy"]
+    return min(bounds, key=lambda bound: (bound["radius"] == 0, bound["radius"]), default=None)
+
+
+def warnings(predicate: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before a number is believed; empty where nothing is amiss."""
+    return [*_failed_checks(predicate), *_attack_warnings(predicate), *_parity_warnings(predicate["parity"])]
+
+
+def _failed_checks(predicate: Mapping[str, Any]) -> list[str]:
+    if not predicate["sanity"]:
+        return ["No sanity check was run, so nothing shows that the attacks worked."]
+    return [
+        f"Sanity check {item['check']} failed: {item['meaning']}: measured {number(item['statistic'])}, "
+        f"must be {comparator(item['comparator'])} {number(item['threshold'])}."
+        for item in predicate["sanity"]
+        if not item["passed"]
+    ]
+
+
+def _attack_warnings(predicate: Mapping[str, Any]) -> list[str]:
+    found = [
+        f"{attack_title(attack['name'])} at {threat_name_title(predicate, attack['threat'])} raised a flag: {flag}"
+        for attack in predicate["attacks"]
+        for flag in attack["flags"]
+    ]
+    for threat in predicate["threats"]:
+        if not set(JUDGES) & set(attack_names(predicate, threat["name"])):
+            found.append(f"Neither AutoAttack nor the margin attack was run at {threat_title(threat)}: expect lower accuracy.")
+    return found
+
+
+def _parity_warnings(parity: Mapping[str, Any]) -> list[str]:
+    found = []
+    if parity["disagreements"]:
+        found.append(
+            f"The exported file and the trained network answer differently on {parity['disagreements']} "
+            f"of {parity['images']} images."
+        )
+    if parity["largestLogitDifference"] > parity["tolerance"]:
+        found.append(
+            f"Logits of the exported file differ by up to {number(parity['largestLogitDifference'])} from the trained "
+            f"network's; {number(parity['tolerance'])} is tolerated."
+        )
+    return found
+
+
+def attack_title(name: str) -> str:
+    """An attack's name as people write it: `pgd-10` is PGD-10."""
+    return TITLES.get(name) or (name.upper() if name.removeprefix("pgd-").isdigit() else name)
+
+
+def threat_title(threat: Mapping[str, Any]) -> str:
+    """A threat as people write it: l∞ 8/255."""
+    return f"{threat['norm'].replace('linf', 'l∞')} {threat['eps_255']:g}/255"
+
+
+def threat_name_title(predicate: Mapping[str, Any], name: str) -> str:
+    """The same, found by the threat's name."""
+    return next((threat_title(threat) for threat in predicate["threats"] if threat["name"] == name), name)
+
+
+def percent(share: float) -> str:
+    """A share in per cent with one decimal: 0.87 is `87.0 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def interval(claim: Mapping[str, Any]) -> str:
+    """A claim's interval in per cent: `81.5 to 91.3 %`."""
+    lower, upper = claim["interval"]
+    return f"{100 * lower:.1f} to {percent(upper)}"
+
+
+def number(value: float) -> str:
+    """A measured number with four significant digits."""
+    return f"{value:.4g}"
+
+
+def comparator(symbol: str) -> str:
+    """`<=` and `>=` as people write them."""
+    return {"<=": "≤", ">=": "≥"}[symbol]

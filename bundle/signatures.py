@@ -1,0 +1,183 @@
+"""Signatures: a DSSE v1 envelope over the exact bytes of attestation.json, with Ed25519 keys.
+
+DSSE: github.com/secure-systems-lab/dsse, envelope.md and protocol.md, version 1.0.2. This reader is stricter than the
+specification asks: the envelope is canonical to the byte, unknown fields are refused, and no signature may stand in it
+that was not checked. So one envelope has one spelling, and a flipped bit is always found.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.errors import HallmarkError
+from bundle.layout import ATTESTATION, ENVELOPE
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+PRIVATE_KEY = "key.pem"
+PUBLIC_KEY = "key.pub"
+
+
+class SignatureError(HallmarkError):
+    """A key or an envelope is refused; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One signature of an envelope: the key that it names, and 64 bytes."""
+
+    key_id: str
+    value: bytes
+
+
+def generate_key(directory: str | Path) -> str:
+    """Makes key.pem (PKCS8, readable by its owner only) and key.pub (SubjectPublicKeyInfo); returns the key's id.
+
+    Raises SignatureError where one of the files is there already: a lost key cannot be made again.
+    """
+    directory = Path(directory)
+    for name in (PRIVATE_KEY, PUBLIC_KEY):
+        if os.path.lexists(directory / name):
+            raise SignatureError(f"{directory / name}: is there already and is not overwritten; choose another folder")
+    private = Ed25519PrivateKey.generate()
+    encoding, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    write_whole(
+        directory / PRIVATE_KEY, private.private_bytes(encoding, pkcs8, serialization.NoEncryption()), mode=0o600
+    )
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    write_whole(directory / PUBLIC_KEY, private.public_key().public_bytes(encoding, form))
+    return key_id(private.public_key())
+
+
+def key_id(public: Ed25519PublicKey) -> str:
+    """A key's name: the SHA-256 of its DER SubjectPublicKeyInfo, as 64 hexadecimal digits."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return sha256_bytes(public.public_bytes(serialization.Encoding.DER, form))
+
+
+def read_public_key(path: str | Path) -> Ed25519PublicKey:
+    """Reads a key.pub; raises SignatureError where it is no Ed25519 public key."""
+    content = _read_key(path)
+    if b"PRIVATE KEY" in content:
+        raise SignatureError(f"{path}: is a private key; give the {PUBLIC_KEY} beside it, and keep this file secret")
+    try:
+        key = serialization.load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        raise SignatureError(f"{path}: must be an Ed25519 public key in PEM, as `hallmark keygen` makes it") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise SignatureError(f"{path}: must be an Ed25519 public key, is of another kind")
+    return key
+
+
+def read_private_key(path: str | Path) -> Ed25519PrivateKey:
+    """Reads a key.pem; raises SignatureError where it is no Ed25519 private key, or is encrypted."""
+    try:
+        key = serialization.load_pem_private_key(_read_key(path), password=None)
+    except TypeError:
+        raise SignatureError(f"{path}: is encrypted with a password; Hallmark takes an unencrypted key") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise SignatureError(f"{path}: must be an Ed25519 private key in PEM, as `hallmark keygen` makes it") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SignatureError(f"{path}: must be an Ed25519 private key, is of another kind")
+    return key
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """The bytes that are signed: "DSSEv1", the type and the payload, each with its length before it (DSSE, PAE)."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def sign(statement_bytes: bytes, private_key_path: str | Path) -> bytes:
+    """The envelope over the bytes of attestation.json, with one signature. The same key gives the same bytes."""
+    private = read_private_key(private_key_path)
+    value = private.sign(pre_authentication_encoding(PAYLOAD_TYPE, statement_bytes))
+    return _encode(statement_bytes, [Signature(key_id(private.public_key()), value)])
+
+
+def read_envelope(envelope_bytes: bytes, statement_bytes: bytes) -> list[Signature]:
+    """The signatures of an envelope, which are not checked here, only its form and that it is about this attestation.
+
+    Raises SignatureError where it is not canonical to the byte, is about other bytes than `statement_bytes`, has no
+    signature, or names its keys not once each and in order.
+    """
+    try:
+        document = json.loads(envelope_bytes)
+        payload, signatures = _parse(document)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise SignatureError(f"{ENVELOPE}: is not a DSSE envelope as `hallmark sign` makes it") from None
+    if document["payloadType"] != PAYLOAD_TYPE:
+        raise SignatureError(f"{ENVELOPE}: payloadType must be {PAYLOAD_TYPE}")
+    if payload != statement_bytes:
+        raise SignatureError(f"{ENVELOPE}: was made for another {ATTESTATION} than the one beside it")
+    names = [signature.key_id for signature in signatures]
+    if not names or names != sorted(set(names)):
+        raise SignatureError(f"{ENVELOPE}: must name at least one key, each once and in order")
+    if not all(re.fullmatch("[0-9a-f]{64}", item.key_id) and len(item.value) == 64 for item in signatures):
+        raise SignatureError(f"{ENVELOPE}: keyid must be 64 hexadecimal digits, and sig 64 bytes in base64")
+    # Base64 has slack bits and JSON has many spellings: only one of them is an envelope.
+    if _encode(payload, signatures) != envelope_bytes:
+        raise SignatureError(f"{ENVELOPE}: not in canonical form; a bit was changed, or another program wrote it")
+    return signatures
+
+
+def verify_envelope(envelope_bytes: bytes, statement_bytes: bytes, trusted: Sequence[str | Path]) -> str:
+    """Checks an envelope against trusted key.pub files and returns the id of the (first) key that signed.
+
+    Every signature must be valid and by a trusted key: one that nobody can check would be bytes without a guard.
+    Raises SignatureError that names the key, and what read_envelope raises.
+    """
+    keys = {key_id(key): key for key in map(read_public_key, trusted)}
+    signatures = read_envelope(envelope_bytes, statement_bytes)
+    signed = pre_authentication_encoding(PAYLOAD_TYPE, statement_bytes)
+    for signature in signatures:
+        if signature.key_id not in keys:
+            raise SignatureError(f"{ENVELOPE}: signed by key {signature.key_id}, which is not among the trusted keys")
+        try:
+            keys[signature.key_id].verify(signature.value, signed)
+        except InvalidSignature:
+            raise SignatureError(f"{ENVELOPE}: the signature is not by key {signature.key_id}, which it names") from None
+    return signatures[0].key_id
+
+
+def _read_key(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SignatureError(f"{path}: cannot be read as a key ({error.strerror})") from None
+
+
+def _encode(payload: bytes, signatures: Sequence[Signature]) -> bytes:
+    return canonical_json(
+        {
+            "payload": base64.b64encode(payload).decode("ascii"),
+            "payloadType": PAYLOAD_TYPE,
+            "signatures": [
+                {"keyid": item.key_id, "sig": base64.b64encode(item.value).decode("ascii")} for item in signatures
+            ],
+        }
+    )
+
+
+def _parse(document: Any) -> tuple[bytes, list[Signature]]:
+    """Payload and signatures of an envelope of unknown origin; raises ValueError, TypeError or KeyError."""
+    payload = _base64(document["payload"])
+    items = cast("list[dict[str, Any]]", document["signatures"])
+    return payload, [Signature(str(item["keyid"]), _base64(item["sig"])) for item in items]
+
+
+def _base64(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError("base64 must be text")
+    return base64.b64decode(text.encode("ascii"), validate=True)

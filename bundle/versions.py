@@ -1,0 +1,60 @@
+"""What a version comes to: the handful of numbers that stand in a list of versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bundle.attestation import model_digest, model_version
+from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.outcomes import SETTINGS
+
+SHARE_FIELDS = ("value", "correct", "sampleSize", "interval")
+
+
+def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline numbers of a statement that met the schema.
+
+    Returns
+    -------
+    `version`, `digest` (of model.onnx), `data`, `method` (its title), `n` (images);
+    `clean`: by setting; `robust`: `threat`, `eps_255`, and by setting the share right under every attack of the first
+    threat; `certified`: `classifier`, `radius` and the share of the first smoothed classifier at its middle radius, or
+    None; `flags`: warnings of attacks and sanity checks that failed, each with where it comes from.
+    A share is a dict with `value`, `correct`, `sampleSize` and `interval`, or None where the statement does not claim it.
+    """
+    predicate = statement["predicate"]
+    digest, threat = model_digest(statement), predicate["threats"][0]
+    keys = {"threat": threat["name"], "attack": ALL_ATTACKS}
+    return {
+        "version": model_version(digest),
+        "digest": digest,
+        "data": predicate["data"]["name"],
+        "method": predicate["method"]["title"],
+        "n": predicate["sample"]["size"],
+        "clean": {name: _share(find_claim(predicate, "clean_accuracy", setting=name)) for name in SETTINGS},
+        "robust": {"threat": threat["name"], "eps_255": threat["eps_255"]}
+        | {name: _share(find_claim(predicate, "robust_accuracy", setting=name, **keys)) for name in SETTINGS},
+        "certified": _certified(predicate),
+        "flags": _flags(predicate),
+    }
+
+
+def _share(claim: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if claim is None else {field: claim[field] for field in SHARE_FIELDS if field in claim}
+
+
+def _certified(predicate: Mapping[str, Any]) -> dict[str, Any] | None:
+    for smoothing in predicate["smoothing"]:
+        radii = sorted(smoothing["radii"])
+        if radii:
+            keys = {"classifier": smoothing["name"], "radius": radii[len(radii) // 2]}
+            share = _share(find_claim(predicate, "certified_accuracy", **keys))
+            return share and {**keys, **share}
+    return None
+
+
+def _flags(predicate: Mapping[str, Any]) -> list[str]:
+    attacks = [f"{item['threat']}/{item['name']}: {flag}" for item in predicate["attacks"] for flag in item["flags"]]
+    sanity = [f"sanity: {item['check']} failed" for item in predicate["sanity"] if not item["passed"]]
+    return attacks + sanity

@@ -1,0 +1,120 @@
+"""Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on cross-entropy or on the logit margin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.attacks.starts import uniform_start
+from pipeline.attacks.threat import Threat, project
+
+Model = Callable[[Tensor], Tensor]
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each image, (N,)."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The label's logit minus the largest other one, (N,): negative where the answer is wrong."""
+    label = functional.one_hot(labels, logits.shape[1]).bool()
+    return logits[label] - logits.masked_fill(label, -torch.inf).amax(dim=1)
+
+
+def pgd(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    threat: Threat,
+    seed: int,
+    index: Tensor,
+    steps: int = 50,
+    restarts: int = 1,
+    relative_step: float = 0.25,
+    objective: Objective = cross_entropy,
+) -> Tensor:
+    """PGD with uniform random starts.
+
+    Parameters
+    ----------
+    model : images (N, C, H, W) in [0, 1] to logits (N, K), in eval mode.
+    images, labels : (N, C, H, W) float in [0, 1], and (N,).
+    threat : the ball. seed, index : draw the starts, image by image.
+    steps, restarts : iterations of a start, and starts.
+    relative_step : step size as a share of eps; 0.25 is 2/255 at 8/255.
+    objective : what is maximised, (logits, labels) to (N,).
+
+    Returns
+    -------
+    Adversarial images (N, C, H, W) inside the ball and [0, 1]: of all iterates the one with the smallest margin, so that
+    an image which any iterate broke is broken in the result.
+    """
+    for _, adversarial in trajectory(
+        model,
+        images,
+        labels,
+        threat=threat,
+        seed=seed,
+        index=index,
+        steps=(steps,),
+        restarts=restarts,
+        relative_step=relative_step,
+        objective=objective,
+    ):
+        images = adversarial
+    return images
+
+
+def trajectory(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    threat: Threat,
+    seed: int,
+    index: Tensor,
+    steps: Sequence[int],
+    restarts: int = 1,
+    relative_step: float = 0.25,
+    objective: Objective = cross_entropy,
+) -> Iterator[tuple[int, Tensor]]:
+    """The best images after each of several numbers of steps, all on one trajectory, so that more steps never lose.
+
+    Yields (steps, adversarial images) in ascending order; the parameters are pgd's.
+    """
+    points = [uniform_start(images, threat, seed=seed, index=index, restart=restart) for restart in range(restarts)]
+    best, smallest = images.clone(), torch.full((len(images),), torch.inf, device=images.device)
+    for step in range(max(steps) + 1):
+        for restart, point in enumerate(points):
+            point, logits = _ascend(model, point, images, labels, threat, relative_step, objective)
+            reached = margin(logits, labels).to(smallest)
+            better = reached < smallest
+            smallest = torch.where(better, reached, smallest)
+            best = torch.where(better[:, None, None, None], points[restart], best)
+            points[restart] = point
+        if step in steps:
+            yield step, best
+
+
+def _ascend(
+    model: Model,
+    point: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    relative_step: float,
+    objective: Objective,
+) -> tuple[Tensor, Tensor]:
+    """One step up the objective; returns the next point and the logits at this one."""
+    point = point.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(point)
+        (gradient,) = torch.autograd.grad(objective(logits, labels).sum(), point)
+    moved = point.detach() + relative_step * threat.eps * gradient.sign()
+    return project(moved, images, threat), logits.detach()

@@ -1,0 +1,55 @@
+"""What a run ran on and with: recorded in the attestation, and part of a checkpoint's identity."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bundle.digests import sha256_file, sha256_tree
+
+PACKAGES = ("torch", "torchvision", "lightning", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "pyautoattack", "numpy", "scipy")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def source_digest() -> str:
+    """SHA-256 over the code that makes a bundle: every file of pipeline/ and bundle/ but caches."""
+    files = [
+        path
+        for room in ("pipeline", "bundle")
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    return sha256_tree(ROOT, files)
+
+
+def lock_digest() -> str | None:
+    """SHA-256 of requirements.lock; None where the code was installed without it."""
+    path = ROOT / "requirements.lock"
+    return sha256_file(path) if path.exists() else None
+
+
+def describe_environment(device: Any, threads: int) -> dict[str, Any]:
+    """Versions, device and arithmetic; nothing that names a person, a folder or a time."""
+    import torch
+
+    described = {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "cpu_instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": threads,
+        "tf32": False,
+        "lock_sha256": lock_digest(),
+    }
+    return described
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,62 @@
+"""How often the test split was read: the models measured on it, in the order known here.
+
+Each choice that follows a look at the test split weakens the next number. Known are the models that this working copy has
+measured and those whose attestations are in git's history; experiments of other copies that nobody committed are not.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from bundle.digests import write_whole
+
+LEDGER = Path("checkpoints/test-reads.jsonl")
+ATTESTATION = "out/bundle/attestation.json"
+RULE = "models measured on this test split, in the order known to this working copy and its git history, up to this one"
+
+
+def record_test_read(model: str, test: str, ledger: Path = LEDGER) -> None:
+    """Notes that the model with this SHA-256 is measured on the test split with this SHA-256."""
+    known = _known(ledger)
+    if (model, test) not in known:
+        known.append((model, test))
+        lines = [json.dumps({"model": one, "test": other}) + "\n" for one, other in known]
+        write_whole(ledger, "".join(lines).encode())
+
+
+def count_test_reads(model: str, test: str, ledger: Path = LEDGER) -> int:
+    """The place of this model among those measured on this test split, from 1."""
+    models = [one for one, other in _known(ledger) if other == test]
+    return models.index(model) + 1 if model in models else len(models) + 1
+
+
+def _known(ledger: Path) -> list[tuple[str, str]]:
+    """(model, test) pairs, oldest first: the ledger's, then those of the history that it lacks."""
+    recorded = []
+    if ledger.exists():
+        entries = (json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines())
+        recorded = [(entry["model"], entry["test"]) for entry in entries]
+    return list(dict.fromkeys([*recorded, *_history()]))
+
+
+def _history() -> list[tuple[str, str]]:
+    commits = _git("log", "--reverse", "--format=%H", "--", ATTESTATION).split()
+    found = []
+    for commit in commits:
+        try:
+            statement = json.loads(_git("show", f"{commit}:{ATTESTATION}"))
+            test = statement["predicate"]["data"]["splits"]["test"]["sha256"]
+            found.append((statement["subject"][0]["digest"]["sha256"], test))
+        except (ValueError, KeyError, IndexError):
+            continue  # the commit removed the file, or it is of another form
+    return found
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; nothing where there is no git, no repository or no such file."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,61 @@
+"""Agreement of the exported file with the network it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bundle.errors import HallmarkError
+from bundle.runtime import OnnxClassifier
+from pipeline.attacks.pgd import pgd
+from pipeline.attacks.threat import Threat, to_grid
+from pipeline.data.split import Split
+from pipeline.serialisation import ServedNetwork
+
+IMAGES = 256
+THREAT = Threat("linf", 8)
+
+
+def check_parity(network: nn.Module, model: bytes, split: Split, *, tolerance: float, threads: int) -> dict[str, Any]:
+    """Compares logits and classes on clean, adversarial (PGD-10, 8/255) and noise images, in batches of 1, 3 and all.
+
+    Returns what the attestation's `parity` records. Raises HallmarkError where a logit differs by more than
+    `tolerance`, or a class differs although its margin is larger than the tolerance.
+    """
+    split = split.take(np.arange(min(IMAGES, len(split))))
+    noise = np.random.default_rng(0).integers(0, 256, split.images.shape, dtype=np.uint8)
+    images = np.concatenate([split.images, _adversarial(network, split), noise])
+    classifier = OnnxClassifier(model, threads=threads, device="cpu")
+    with torch.no_grad():
+        expected = ServedNetwork(network)(torch.from_numpy(images)).numpy()
+    found = classifier.logits_in_batches(images)
+    for batch in (1, 3):
+        if np.abs(classifier.logits(images[:batch]) - found[:batch]).max() > tolerance:
+            raise HallmarkError(f"export: model.onnx answers otherwise in a batch of {batch} than in a large one")
+    difference = float(np.abs(expected - found).max())
+    if difference > tolerance:
+        raise HallmarkError(
+            f"export: logits of model.onnx differ from torch's by {difference:.2e}, export.tolerance is {tolerance:g}"
+        )
+    disagreements = int((expected.argmax(1) != found.argmax(1)).sum())
+    ordered = np.sort(expected, axis=1)
+    close = int((ordered[:, -1] - ordered[:, -2] <= 2 * tolerance).sum())
+    if disagreements > close:
+        raise HallmarkError(f"export: model.onnx gives another class than torch on {disagreements} of {len(images)} images")
+    return {
+        "largestLogitDifference": difference,
+        "tolerance": tolerance,
+        "disagreements": disagreements,
+        "images": len(images),
+    }
+
+
+def _adversarial(network: nn.Module, split: Split) -> NDArray[np.uint8]:
+    images = torch.from_numpy(split.images).permute(0, 3, 1, 2)
+    labels, index = torch.from_numpy(split.labels), torch.arange(len(split))
+    found = pgd(network, images / 255, labels, threat=THREAT, seed=0, index=index, steps=10)
+    return to_grid(found, images, THREAT).permute(0, 2, 3, 1).contiguous().numpy()

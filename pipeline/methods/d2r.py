@@ -1,0 +1,130 @@
+"""D²R: dual regularization loss with collaborative adversarial generation (Liu et al. 2025, arXiv 2506.07056).
+
+A guide, trained from scratch on clean labels, and the target, which is served, learn together. Only the guide sees labels.
+The formulas are those of the official code: the paper writes KL(a‖b) in torch's argument order, which is KL(b‖a) here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.methods.ascent import gaussian_start, signed_ascent
+from pipeline.methods.divergence import Reduction, kl_divergence
+from pipeline.methods.method import Batch, Method, crafting
+from pipeline.params import Section
+
+
+class D2R(Method):
+    """D²R loss (eq. 2), adversarial images generated from the target alone, as TRADES does."""
+
+    name = "d2r"
+    title = "D²R"
+    paper = "Liu et al. 2025, arXiv 2506.07056"
+    passes = (14, 13)
+    needs_guide = True
+    paper_schedule = {
+        "epochs": 100,
+        "batch_size": 128,
+        "lr": 0.1,
+        "lr_shape": "piecewise",
+        "milestones": [0.75, 0.9],
+        "first_epoch_lr": 0.02,
+        "warmup": 0.0,
+        "momentum": 0.9,
+        "weight_decay": 2e-4,
+        "averaging": "none",
+        "ema_decay": 0.999,
+    }
+
+    class Settings(Section):
+        lambda_: float = Field(1.0, alias="lambda", ge=0, description="weight of the guide's cross-entropy")
+        alpha: float = Field(30.0, ge=0, description="weight of the adversarial KL, in the unit of `reduction`")
+        beta: float = Field(20.0, ge=0, description="weight of the clean symmetric term, in the unit of `reduction`")
+        reduction: Literal["element", "batchmean"] = Field("element", description="KL averaged over classes too, or summed")
+        steps: int = Field(10, ge=1, description="steps of the training attack")
+        relative_step: float = Field(0.25, gt=0, description="step size as a share of eps")
+        guide_init: Literal["learnable", "pretrained"] = Field("learnable", description="pretrained: a fixed guide (fig. 2a)")
+        guide_weights: str | None = Field(None, description="safetensors file of a pretrained guide")
+        one_at_a_time: bool = Field(False, description="the clean symmetric term moves one network a step (the Remark)")
+
+        @model_validator(mode="after")
+        def _guide_weights_with_pretrained(self) -> D2R.Settings:
+            if (self.guide_init == "pretrained") != (self.guide_weights is not None):
+                raise ValueError("guide_weights goes with guide_init: pretrained, and only with it")
+            return self
+
+    @classmethod
+    def defaults(cls, data: str) -> dict[str, Any]:
+        if data == "folder":
+            return {"reduction": "batchmean", "alpha": 3.0, "beta": 2.0}
+        return {"lambda": 0.1} if data in ("cifar100", "tiny_imagenet") else {}
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        if self.settings.guide_init == "pretrained":
+            from safetensors.torch import load_file
+
+            self.guide.load_state_dict(load_file(Path(self.settings.guide_weights)), strict=True)
+            self.guide.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> D2R:
+        super().train(mode)
+        if self.settings.guide_init == "pretrained":
+            self.guide.eval()
+        return self
+
+    def perturb(self, batch: Batch) -> Tensor:
+        with crafting(self.target):
+            return self._ascend_from(batch, self.target(batch.images).detach())
+
+    def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
+        settings = self.settings
+        reduction: Reduction = settings.reduction
+        adversarial = self.target(perturbed).float()
+        clean = self.target(batch.images).float()
+        guide = self.guide(batch.images).float()
+        return {
+            "guide_cross_entropy": settings.lambda_ * functional.cross_entropy(guide, batch.labels),
+            "mean_squared_error": functional.mse_loss(adversarial, guide),
+            "adversarial_kl": settings.alpha * kl_divergence(adversarial, guide, reduction),
+            "clean_symmetric": settings.beta * self._clean_symmetric(clean, guide, reduction),
+        }
+
+    def _clean_symmetric(self, clean: Tensor, guide: Tensor, reduction: Reduction) -> Tensor:
+        """|KL(p_t‖p_g) − KL(p_g‖p_t)| of the batch means."""
+        if self.settings.one_at_a_time:
+            # The Remark's difference is KL(p_g‖p_t) − KL(p_t‖p_g) here: positive moves the target, negative the guide.
+            target_moves = kl_divergence(guide, clean, reduction) > kl_divergence(clean, guide, reduction)
+            clean, guide = (clean, guide.detach()) if target_moves else (clean.detach(), guide)
+        return (kl_divergence(clean, guide, reduction) - kl_divergence(guide, clean, reduction)).abs()
+
+    def _ascend_from(self, batch: Batch, reference_logits: Tensor) -> Tensor:
+        """x' that maximises KL(p_reference(x) ‖ p_target(x')); the reference is constant, so it is computed once."""
+
+        def objective(images: Tensor) -> Tensor:
+            return kl_divergence(reference_logits, self.target(images), "sum")
+
+        return signed_ascent(
+            gaussian_start(batch.images),
+            batch.images,
+            objective,
+            threat=self.task.threat,
+            steps=self.settings.steps,
+            relative_step=self.settings.relative_step,
+        )
+
+
+class D2RCAG(D2R):
+    """D²R loss (eq. 2) with collaborative adversarial generation (eq. 4): guide and target make the images together."""
+
+    name = "d2r_cag"
+    title = "D²R-CAG"
+
+    def perturb(self, batch: Batch) -> Tensor:
+        with crafting(self.target, self.guide):
+            return self._ascend_from(batch, self.guide(batch.images).detach())

@@ -1,0 +1,134 @@
+"""FGSM-PGK: fast adversarial training with prior knowledge (Jia et al. 2024, arXiv 2304.00202).
+
+Single-step training that starts from a perturbation kept for every image (the prior), which momentum moves each time the
+image is seen. Formulas and details are those of the official CIFAR-10 script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.methods.divergence import smoothed_cross_entropy
+from pipeline.methods.method import Batch, Method, Task
+from pipeline.params import Section
+
+
+class Priors(NamedTuple):
+    """Logits at the prior-initialised images, with their graph, which the loss goes through again; the final images."""
+
+    initial_logits: Tensor
+    final: Tensor
+    gradient: Tensor
+
+
+class PriorSettings(Section):
+    """What the FGSM-PGK line shares."""
+
+    true_class: float = Field(0.5, gt=0, le=1, description="weight of the label in the smoothed cross-entropy")
+    momentum: float = Field(0.3, ge=0, lt=1, description="of the prior's gradient")
+    reset_epochs: int = Field(10, ge=1, description="the priors start again every so many epochs")
+    ema_threshold: float = Field(0.82, gt=0, description="ratio of adversarial to initial accuracy that averaging slows at")
+
+
+class FGSMPGK(Method):
+    """Smoothed CE at the final image + weight · MSE(final logits, prior-initialised logits), averaged weights."""
+
+    name = "fgsm_pgk"
+    title = "FGSM-PGK"
+    paper = "Jia et al. 2024, arXiv 2304.00202"
+    passes = (2, 2)
+    crafting_mode = "train"
+    paper_schedule = {
+        "epochs": 110,
+        "batch_size": 128,
+        "lr": 0.1,
+        "lr_shape": "piecewise",
+        "milestones": [100 / 110, 105 / 110],
+        "warmup": 0.0,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "averaging": "ema",
+        "ema_decay": 0.999,
+    }
+
+    class Settings(PriorSettings):
+        weight: float = Field(5.6, ge=0, description="weight of the mean squared error")
+
+    @classmethod
+    def defaults(cls, data: str) -> dict[str, Any]:
+        if data in ("cifar100", "tiny_imagenet"):
+            return {"true_class": 0.8, "momentum": 0.1, "reset_epochs": 40, "ema_threshold": 0.9, "weight": 1.0}
+        return {}
+
+    @classmethod
+    def schedule(cls, name: str) -> dict[str, Any]:
+        return {**super().schedule(name), "averaging": cls.paper_schedule["averaging"]}
+
+    def __init__(self, settings: Any, task: Task, build: Callable[[str], nn.Module]) -> None:
+        super().__init__(settings, task, build)
+        self.register_buffer("prior", torch.zeros(task.images, *task.shape))
+        self.register_buffer("velocity", torch.zeros(task.images, *task.shape))
+        self.register_buffer("right_initially", torch.zeros(()))
+        self.register_buffer("right_finally", torch.zeros(()))
+        self.prior: Tensor
+        self.velocity: Tensor
+        self.right_initially: Tensor
+        self.right_finally: Tensor
+
+    def perturb(self, batch: Batch) -> Priors:
+        eps = self.task.threat.eps
+        if batch.epoch % self.settings.reset_epochs == 0:
+            self._reset(batch.index)
+        # The prior belongs to the image, not to its crop; the initial image may leave [0, 1], as in the official code.
+        prior = self.prior[batch.index].requires_grad_()
+        with torch.enable_grad():
+            logits = self.target(batch.images + prior)
+            loss = smoothed_cross_entropy(logits, batch.labels, self.settings.true_class)
+            (gradient,) = torch.autograd.grad(loss, prior, retain_graph=True)
+        final = (prior.detach() + eps * gradient.sign()).clamp(-eps, eps)
+        return Priors(logits, (batch.images + final).clamp(0, 1), gradient.float())
+
+    def losses(self, batch: Batch, perturbed: Priors) -> dict[str, Tensor]:
+        final = self.target(perturbed.final).float()
+        initial = perturbed.initial_logits.float()
+        self.right_initially = (initial.argmax(1) == batch.labels).sum().float()
+        self.right_finally = (final.argmax(1) == batch.labels).sum().float()
+        cross_entropy = smoothed_cross_entropy(final, batch.labels, self.settings.true_class)
+        return {"cross_entropy": cross_entropy, **self.regularisers(batch, initial, final)}
+
+    def regularisers(self, batch: Batch, initial: Tensor, final: Tensor) -> dict[str, Tensor]:
+        """The weighted terms that tie the final output to the initial one; logits (N, K), neither detached."""
+        return {"mean_squared_error": self.settings.weight * functional.mse_loss(final, initial)}
+
+    def after_step(self, batch: Batch, perturbed: Priors) -> None:
+        """m ← μ m + (2 − acc_final/acc_initial) · g/‖g‖₁;  prior ← clip(prior + eps · sign m)."""
+        eps = self.task.threat.eps
+        gain = 2 - self._ratio()
+        direction = perturbed.gradient / perturbed.gradient.abs().sum().clamp_min(1e-30)
+        velocity = self.settings.momentum * self.velocity[batch.index] + gain * direction
+        self.velocity[batch.index] = velocity
+        self.prior[batch.index] = (self.prior[batch.index] + eps * velocity.sign()).clamp(-eps, eps)
+
+    def averaging_decay(self, step: int, decay: float) -> Tensor:
+        """The schedule's decay while the final accuracy lags behind the initial one, nearly 1 otherwise; warmed up."""
+        ratio, threshold = self._ratio(), self.settings.ema_threshold
+        slow = (0.99999 * ratio / threshold).clamp_max(1.0)
+        return torch.where(ratio < threshold, decay, slow).clamp_max((step + 1) / (step + 10))
+
+    def _ratio(self) -> Tensor:
+        """Accuracy at the final images over accuracy at the initial ones, of the last step; 1 where none was right."""
+        return torch.where(
+            self.right_initially > 0, self.right_finally / self.right_initially.clamp_min(1), torch.ones_like(self.right_finally)
+        )
+
+    def _reset(self, index: Tensor) -> None:
+        """Corners ±eps for these images, and no momentum; each image is seen once an epoch."""
+        corners = torch.rand(len(index), *self.task.shape, device=self.prior.device) - 0.5
+        self.prior[index] = self.task.threat.eps * corners.sign()
+        self.velocity[index] = 0.0

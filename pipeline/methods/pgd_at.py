@@ -1,0 +1,41 @@
+"""PGD adversarial training (Madry et al. 2018, arXiv 1706.06083)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.methods.ascent import signed_ascent, uniform_start
+from pipeline.methods.method import Batch, Method, crafting
+from pipeline.params import Section
+
+
+class PGDAT(Method):
+    """min CE(f(x'), y) with x' = PGD-10 from a uniform start; BatchNorm in eval mode while crafting."""
+
+    name = "pgd_at"
+    title = "PGD-AT"
+    paper = "Madry et al. 2018, arXiv 1706.06083"
+    passes = (11, 11)
+
+    class Settings(Section):
+        steps: int = Field(10, ge=1, description="steps of the training attack")
+        relative_step: float = Field(0.25, gt=0, description="step size as a share of eps")
+
+    def perturb(self, batch: Batch) -> Tensor:
+        def objective(images: Tensor) -> Tensor:
+            return functional.cross_entropy(self.target(images).float(), batch.labels, reduction="sum")
+
+        with crafting(self.target):
+            return signed_ascent(
+                uniform_start(batch.images, self.task.threat),
+                batch.images,
+                objective,
+                threat=self.task.threat,
+                steps=self.settings.steps,
+                relative_step=self.settings.relative_step,
+            )
+
+    def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
+        return {"cross_entropy": functional.cross_entropy(self.target(perturbed).float(), batch.labels)}

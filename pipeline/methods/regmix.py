@@ -1,0 +1,85 @@
+"""RegMix: adversarial mutual and generalization regularization (Liu and Ojha 2025, arXiv 2510.05317), reconstructed.
+
+The loop is FGSM-PGK's; its mean squared error is replaced by two KL terms of unequal weight (AMR), and the clean output is
+brought in (AGR). AMR's formula is published. AGR's form, the weights and the KL order are this project's reconstruction,
+so they are settings.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import Tensor, logaddexp
+
+from pipeline.methods.divergence import Reduction, kl_divergence, log_softmax
+from pipeline.methods.fgsm_pgk import FGSMPGK, PriorSettings
+from pipeline.methods.method import Batch
+
+
+class RegMixAMR(FGSMPGK):
+    """Smoothed CE + α · KL(final‖initial) + β · KL(initial‖final), in the paper's notation; neither output is detached."""
+
+    name = "regmix_amr"
+    title = "RegMix-AMR, reconstructed"
+    paper = "Liu and Ojha 2025, arXiv 2510.05317"
+    reconstructed = True
+    paper_schedule = {**FGSMPGK.paper_schedule, "epochs": 95}
+
+    class Settings(PriorSettings):
+        alpha: float = Field(7.5, ge=0, description="weight of the main KL, in the unit of `reduction`")
+        beta: float = Field(3.75, ge=0, description="weight of the auxiliary KL; about half of alpha")
+        reduction: Literal["batchmean", "element"] = Field("batchmean", description="KL summed over classes, or averaged too")
+        kl_order: Literal["paper", "math"] = Field(
+            "paper", description="paper: KL(a‖b) has torch's argument order (b is the target), as in the authors' D²R; math: as written"
+        )
+
+    @classmethod
+    def defaults(cls, data: str) -> dict[str, Any]:
+        shared = super().defaults(data)
+        if not shared:
+            return {}
+        shared.pop("weight")
+        return {**shared, "alpha": 1.3, "beta": 0.65}
+
+    def regularisers(self, batch: Batch, initial: Tensor, final: Tensor) -> dict[str, Tensor]:
+        return {
+            "main_kl": self.settings.alpha * self._kl(final, initial),
+            "auxiliary_kl": self.settings.beta * self._kl(initial, final),
+        }
+
+    def _kl(self, a: Tensor, b: Tensor) -> Tensor:
+        """KL(a‖b) as the paper writes it, in the order that `kl_order` reads it."""
+        reduction: Reduction = self.settings.reduction
+        return kl_divergence(b, a, reduction) if self.settings.kl_order == "paper" else kl_divergence(a, b, reduction)
+
+
+class RegMix(RegMixAMR):
+    """AGR: AMR with the clean output, as one more KL term (`additive`) or mixed into AMR's target (`mixture`)."""
+
+    name = "regmix"
+    title = "RegMix-AGR, reconstructed"
+    passes = (3, 3)
+
+    class Settings(RegMixAMR.Settings):
+        gamma: float = Field(1.0, ge=0, description="additive: weight of the clean KL; mixture: clean share of the target, ≤ 1")
+        agr_form: Literal["additive", "mixture"] = Field("additive", description="how the clean output enters")
+        detach_clean: bool = Field(False, description="no gradient through the clean output")
+
+    def regularisers(self, batch: Batch, initial: Tensor, final: Tensor) -> dict[str, Tensor]:
+        clean = self.target(batch.images).float()
+        clean = clean.detach() if self.settings.detach_clean else clean
+        if self.settings.agr_form == "mixture":
+            return super().regularisers(batch, self._mixture(initial, clean), final)
+        return {
+            **super().regularisers(batch, initial, final),
+            "clean_kl": self.settings.gamma * self._kl(final, clean),
+        }
+
+    def _mixture(self, initial: Tensor, clean: Tensor) -> Tensor:
+        """log((1 − γ) · p_initial + γ · p_clean), which serves as logits of the mixture."""
+        share = min(max(self.settings.gamma, 0.0), 1.0)
+        if share in (0.0, 1.0):
+            return clean if share else initial
+        return logaddexp(log_softmax(initial) + math.log(1 - share), log_softmax(clean) + math.log(share))

@@ -1,0 +1,108 @@
+"""A network as files: safetensors with network.json, and ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from bundle.errors import HallmarkError
+from bundle.layout import NETWORK, WEIGHTS
+from pipeline.attacks.threat import to_unit
+from pipeline.networks import build_network
+
+
+class ServedNetwork(nn.Module):
+    """The whole way from the wire to the logits: uint8 images (N, H, W, C) to logits (N, K)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(to_unit(images.permute(0, 3, 1, 2)))
+
+
+def load_network(folder: Path) -> nn.Module:
+    """The network of a folder with network.json and weights.safetensors, in eval mode on the CPU.
+
+    Raises HallmarkError where a file is missing or damaged, or a weight is missing or left over.
+    """
+    try:
+        network = build_network(**json.loads((folder / NETWORK).read_text(encoding="utf-8")))
+        network.load_state_dict(load((folder / WEIGHTS).read_bytes()), strict=True)
+    except FileNotFoundError as error:
+        raise HallmarkError(f"{error.filename}: there is no such file; the stage train makes it (`dvc repro train`)") from None
+    except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise HallmarkError(f"{folder}: {NETWORK} and {WEIGHTS} do not fit together ({' '.join(str(error).split())})") from None
+    return network.eval()
+
+
+def to_onnx(network: nn.Module, image_shape: tuple[int, ...], *, opset: int) -> bytes:
+    """One self-contained ONNX file: `images` uint8 (N, H, W, C) in, `logits` float (N, K) out, N free.
+
+    The bytes depend on the network and the versions of torch and onnxscript alone: what the exporter notes of the place
+    where it ran (stack traces with absolute paths) is taken out.
+    """
+    import onnx
+
+    example = torch.zeros(2, *image_shape, dtype=torch.uint8)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx"):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            ServedNetwork(network).eval(),
+            (example,),
+            dynamo=True,
+            external_data=False,
+            opset_version=opset,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+    assert program is not None  # dynamo=True without a file returns the program
+    model = program.model_proto
+    for node in _nodes(model.graph):
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.metadata_props[:]
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del value.metadata_props[:]
+        value.doc_string = ""
+    for function in model.functions:
+        del function.metadata_props[:]
+    del model.metadata_props[:]
+    model.graph.name, model.graph.doc_string, model.doc_string = "hallmark", "", ""
+    for key, value in (("exporter", f"torch {torch.__version__}"), ("opset", str(opset))):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def _nodes(graph):  # noqa: ANN001, ANN202  (onnx's generated classes have no usable types)
+    """The nodes of a graph and of the graphs inside them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
+@contextlib.contextmanager
+def _quiet(logger: str):  # noqa: ANN202
+    found = logging.getLogger(logger)
+    before = found.level
+    found.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        found.setLevel(before)

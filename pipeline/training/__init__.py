@@ -1,0 +1,1 @@
+"""The loop: order of images, optimiser, schedule, precision, averaging, validation, checkpoints."""

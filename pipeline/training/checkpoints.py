@@ -1,0 +1,56 @@
+"""Checkpoints that the same command goes on from: whole or absent, and never another run's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.errors import HallmarkError
+
+FOLDER = Path("checkpoints")
+FILE = "checkpoint.pt"
+
+
+def checkpoint_folder(identity: dict[str, Any], root: Path = FOLDER) -> Path:
+    """The folder of a run, named by the digest of everything that decides its result."""
+    return root / sha256_bytes(canonical_json(identity))[:16]
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Writes the state (tensors, numbers, text, lists and dicts of them) in place of the one before."""
+    write_whole(folder / FILE, lambda path: torch.save(state, path))
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The last state of this run on the CPU, or None where there is none; raises HallmarkError where it is damaged."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        raise HallmarkError(f"{path}: not a readable checkpoint ({type(error).__name__}); remove {folder} to start again") from None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Takes a finished run's checkpoints away."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of torch's global generators."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Puts torch's global generators back."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,79 @@
+"""`python -m serving`: verifies a bundle, tries it on this host, and only then starts BentoML."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bundle.errors import HallmarkError
+from serving.served import open_checked
+from serving.settings import Settings, SettingsError, read_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path | None, typer.Option(help="The bundle to serve [default: out/bundle].")] = None,
+    releases: Annotated[Path | None, typer.Option(help="Folder of other versions [default: releases].")] = None,
+    host: Annotated[str, typer.Option(envvar="HALLMARK_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="HALLMARK_PORT", min=1, max=65535, help="Port to listen on.")] = 3000,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the model [default: 2].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto].")] = None,
+) -> None:
+    """Serves a verified bundle over HTTP. Each option can be given as HALLMARK_ and its name in the environment."""
+    given: dict[str, Any] = {"bundle": bundle, "releases": releases, "threads": threads, "device": device}
+    try:
+        settings = replace(read_settings(), **{name: value for name, value in given.items() if value is not None})
+        address = _address(host, port)
+        _verify(settings)
+    except HallmarkError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    _run(settings, address, port)
+
+
+def _verify(settings: Settings) -> None:
+    """Opens the bundle as the worker will; what it holds is given back, since the worker opens it again."""
+    opened, _, check = open_checked(settings)
+    print(
+        f"model {opened.version} from {settings.bundle}: verified; self-check on {check.provider}: "
+        f"{check.moved} of {check.rows} closest verdicts moved, {check.allowed} may",
+        file=sys.stderr,
+    )
+
+
+def _address(host: str, port: int) -> str:
+    """The IP address of a host; raises SettingsError where nothing can listen there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        raise SettingsError(f"{host}:{port}: cannot be listened on ({error.strerror}); choose another port") from None
+    return str(address[0])
+
+
+def _run(settings: Settings, address: str, port: int) -> None:
+    """Runs BentoML with one worker until SIGTERM or Ctrl-C."""
+    with tempfile.TemporaryDirectory(prefix="hallmark-") as home:
+        # A home of its own: two services would empty each other's folder of metrics in the shared one.
+        os.environ.setdefault("BENTOML_HOME", home)
+        os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+        os.environ.update(settings.environment())
+        from serving.service import SUPERVISOR, Hallmark  # BentoML reads the environment when it is imported
+
+        os.environ[SUPERVISOR] = str(os.getpid())
+        Hallmark.serve_http(host=address, port=port)
+
+
+if __name__ == "__main__":
+    app()

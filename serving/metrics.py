@@ -1,0 +1,43 @@
+"""The measured accuracies as Prometheus gauges, beside BentoML's own metrics of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+
+
+def publish(predicate: Mapping[str, Any], digest: str, registry: CollectorRegistry = REGISTRY) -> None:
+    """Sets the gauges of one model; once a process.
+
+    Labels follow the claims: version, setting, threat and attack; certified accuracy names its smoothed classifier.
+    """
+    version = predicate["model"]["version"]
+    _gauge("hallmark_model_info", "The model that answers.", ["version", "digest"], registry).labels(version, digest).set(1)
+    clean = _gauge("hallmark_clean_accuracy", "Accuracy without an attack.", ["version", "setting"], registry)
+    robust = _gauge(
+        "hallmark_robust_accuracy",
+        "Accuracy under attack, an upper bound; attack=all counts images right under every attack.",
+        ["version", "setting", "threat", "attack"],
+        registry,
+    )
+    certified = _gauge(
+        "hallmark_certified_accuracy",
+        "Certified accuracy of the smoothed classifier at an l2 radius, a lower bound.",
+        ["version", "classifier", "norm", "radius"],
+        registry,
+    )
+    for claim in predicate["claims"]:
+        if claim["metric"] == "clean_accuracy":
+            clean.labels(version, claim["setting"]).set(claim["value"])
+        else:
+            robust.labels(version, claim["setting"], claim["threat"], claim["attack"]).set(claim["value"])
+    for bound in predicate["bounds"]:
+        if bound["metric"] == "certified_accuracy":
+            certified.labels(version, bound["classifier"], bound["norm"], f"{bound['radius']:g}").set(bound["value"])
+
+
+def _gauge(name: str, documentation: str, labels: list[str], registry: CollectorRegistry) -> Gauge:
+    # `max` gives one number over all worker processes, dead ones too; any other mode adds a label or adds them up.
+    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="max")

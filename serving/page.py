@@ -1,0 +1,97 @@
+"""The page at /: try an image, then what was measured, the versions, and the routes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from bundle.bundle import Bundle
+from bundle.layout import ENVELOPE
+from bundle.report import STYLE, render_sections
+from serving.evidence import MEDIA_TYPES
+
+#: Images are data URIs in the report's sections, and blobs when a reader's own image is shown before it is sent.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+#: report.html is one file with its style inside; it runs nothing.
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
+SAMPLES = 10
+
+
+def _static(name: str) -> bytes:
+    return files("serving").joinpath("static", name).read_bytes()
+
+
+#: Name → content and media type of what the page loads.
+ASSETS: dict[str, tuple[bytes, str]] = {
+    "report.css": (STYLE.encode(), "text/css; charset=utf-8"),
+    "page.css": (_static("page.css"), "text/css; charset=utf-8"),
+    "page.js": (_static("page.js"), "text/javascript; charset=utf-8"),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clean image of the evidence: its PNG file, its label's name and its row in the test split."""
+
+    png: bytes
+    label: str
+    index: int
+
+
+class Page:
+    """The page of one bundle; its sections are rendered once."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.samples = list(_samples(bundle))
+        self._fixed: dict[str, Any] = {
+            "predicate": bundle.predicate,
+            "evidence": MEDIA_TYPES if bundle.envelope else [name for name in MEDIA_TYPES if name != ENVELOPE],
+            "version": bundle.version,
+            "digest": bundle.digest,
+            "sections": Markup(render_sections(bundle.predicate, bundle.digest, bundle.outcomes, bundle.images)),
+        }
+
+    def render(self, robustness: dict[str, Any], versions: list[dict[str, Any]]) -> str:
+        """The page; `robustness` is the document of /robustness, `versions` the list of /versions."""
+        return _template().render(
+            **self._fixed, check=robustness["self_check"], samples=self.samples, versions=versions
+        )
+
+
+def _samples(bundle: Bundle) -> Iterator[Sample]:
+    """The first image of each class in the evidence, SAMPLES at most; none for images that PNG cannot hold."""
+    if bundle.predicate["data"]["shape"][2] not in (1, 3):
+        return
+    labels = bundle.outcomes["label"]
+    for label in sorted({int(label) for label in labels})[:SAMPLES]:
+        row = int(np.flatnonzero(labels == label)[0])
+        yield Sample(_png(bundle.images["clean"][row]), bundle.class_names[label], int(bundle.outcomes["index"][row]))
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    """An image uint8 (H, W, 1 or 3) as a PNG file, which keeps every pixel."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("serving"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}\u00a0%"
+    return environment.get_template("page.html")

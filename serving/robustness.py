@@ -1,0 +1,50 @@
+"""What /robustness answers: the attestation's numbers, sorted for reading, and what each kind of number means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bundle.bundle import Bundle
+from bundle.replay import SelfCheck
+
+MEANING = {
+    "reference": "Measured on the training framework's float32 network with adversarial images in floating point; "
+    "comparable with papers.",
+    "served": "Measured on model.onnx, the file that answers here, with adversarial images of 8 bits, which a client "
+    "can send.",
+    "upper": "An upper bound: the share of images that were right under every attack that was run. A stronger attack "
+    "may break more; it cannot break fewer.",
+    "lower": "A lower bound that is proved, except with probability alpha an image, for the smoothed classifier that "
+    "is named. /predict answers with another classifier.",
+    "exact": "No attack: the share of the drawn images that were right.",
+    "interval": "95 % Clopper-Pearson. It covers the drawing of the images, for this model and these attacks; it does "
+    "not cover attacks that were not run.",
+}
+
+
+def robustness(bundle: Bundle, check: SelfCheck) -> dict[str, Any]:
+    """The measured robustness of a bundle's model; `check` is this host's self-check."""
+    predicate = bundle.predicate
+    return {
+        "model_version": bundle.version,
+        "model_digest": bundle.digest,
+        "method": {name: predicate["method"][name] for name in ("name", "title", "paper", "reconstructed")},
+        "data": {name: predicate["data"][name] for name in ("name", "classes", "shape")},
+        "sample": predicate["sample"],
+        "threats": predicate["threats"],
+        "clean": [claim for claim in predicate["claims"] if claim["metric"] == "clean_accuracy"],
+        "robust": [claim for claim in predicate["claims"] if claim["metric"] == "robust_accuracy"],
+        "attacks": predicate["attacks"],
+        "bounds": predicate["bounds"],
+        "smoothing": predicate["smoothing"],
+        "sanity": predicate["sanity"],
+        "parity": predicate["parity"],
+        "not_tested": predicate["notTested"],
+        "self_check": {
+            "rows": check.rows,
+            "moved": check.moved,
+            "allowed": check.allowed,
+            "provider": check.provider,
+        },
+        "meaning": MEANING,
+    }

@@ -1,0 +1,148 @@
+"""The routes, as one Starlette app that BentoML mounts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from bundle.attestation import model_version
+from bundle.layout import ATTESTATION, REPORT
+from serving.openapi import document
+from serving.page import ASSETS, PAGE_POLICY, REPORT_POLICY
+from serving.problems import Problem, answer_failure, answer_problem, answer_routing_error
+from serving.requests import image_of, rows_of
+from serving.served import Served
+
+#: BentoML answers these before the mounted app is asked.
+PLATFORM = ("/healthz", "/livez", "/readyz", "/metrics")
+
+
+def create_app() -> Starlette:
+    """The app; `app.state.served` must be set to a Served before the first request."""
+    return Starlette(
+        routes=[
+            Route("/", show_page),
+            Route("/static/{file}", send_asset),
+            Route("/samples/{number:int}.png", send_sample),
+            Route("/openapi.json", show_openapi),
+            Route("/predict", predict, methods=["POST"]),
+            Route("/predict_batch", predict_batch, methods=["POST"]),
+            Route("/robustness", show_robustness),
+            Route("/attestation", show_attestation),
+            Route("/versions", list_versions),
+            Route("/versions/{version}", show_version),
+            Route("/evidence/{file}", send_evidence),
+            *(Route(path, refuse_method, methods=["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in PLATFORM),
+        ],
+        exception_handlers={Problem: answer_problem, HTTPException: answer_routing_error, Exception: answer_failure},
+    )
+
+
+def _served(request: Request) -> Served:
+    return request.app.state.served
+
+
+def _identity(served: Served) -> dict[str, Any]:
+    return {"model_version": served.version, "model_digest": served.digest}
+
+
+async def predict(request: Request) -> Response:
+    """POST /predict: one image file."""
+    served = _served(request)
+    [answer] = await served.predict(await image_of(request, served.shape, served.settings))
+    return JSONResponse({**answer, **_identity(served)})
+
+
+async def predict_batch(request: Request) -> Response:
+    """POST /predict_batch: rows in a .npy file."""
+    served = _served(request)
+    answers = await served.predict(await rows_of(request, served.shape, served.settings))
+    return JSONResponse({"predictions": answers, **_identity(served)})
+
+
+async def show_robustness(request: Request) -> Response:
+    """GET /robustness."""
+    return JSONResponse(_served(request).robustness)
+
+
+async def show_attestation(request: Request) -> Response:
+    """GET /attestation: the statement and its signature as JSON; /evidence has the exact bytes."""
+    served = _served(request)
+    return JSONResponse(
+        {
+            "statement": served.statement,
+            "statement_sha256": served.evidence[ATTESTATION].sha256,
+            "envelope": served.envelope,
+            **_identity(served),
+        }
+    )
+
+
+async def list_versions(request: Request) -> Response:
+    """GET /versions."""
+    served = _served(request)
+    return JSONResponse({"versions": await asyncio.to_thread(served.versions.all), **_identity(served)})
+
+
+async def show_version(request: Request) -> Response:
+    """GET /versions/{version}."""
+    served, version = _served(request), request.path_params["version"]
+    bundles = await asyncio.to_thread(served.versions.find, version)
+    if not bundles:
+        raise Problem("not-found", f"{version}: is no version at hand; GET /versions lists them.")
+    digest = bundles[0]["digest"]
+    return JSONResponse({"version": model_version(digest), "digest": digest, "bundles": bundles, **_identity(served)})
+
+
+async def send_evidence(request: Request) -> Response:
+    """GET /evidence/{file}: a file of the bundle, exactly as it was verified."""
+    served, name = _served(request), request.path_params["file"]
+    file = served.evidence.get(name)
+    if file is None:
+        raise Problem("not-found", f"{name}: is no file of this bundle; it has {', '.join(served.evidence)}.")
+    headers = {"ETag": f'"{file.sha256}"'}
+    if name == REPORT:
+        headers["Content-Security-Policy"] = REPORT_POLICY
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, headers=headers, media_type=file.media_type)
+
+
+async def show_openapi(request: Request) -> Response:
+    """GET /openapi.json."""
+    return JSONResponse(document())
+
+
+async def show_page(request: Request) -> Response:
+    """GET /: the page that a person reads."""
+    served = _served(request)
+    page = await asyncio.to_thread(lambda: served.page.render(served.robustness, served.versions.all()))
+    return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
+
+
+async def send_asset(request: Request) -> Response:
+    """GET /static/{file}: the page's style and script."""
+    name = request.path_params["file"]
+    if name not in ASSETS:
+        raise Problem("not-found", f"{name}: is no file of the page.")
+    content, media_type = ASSETS[name]
+    return Response(content, media_type=media_type)
+
+
+async def send_sample(request: Request) -> Response:
+    """GET /samples/{number}.png: a clean image of the evidence, to try."""
+    samples, number = _served(request).page.samples, request.path_params["number"]
+    if number >= len(samples):
+        raise Problem("not-found", f"{number}: is no sample; there are {len(samples)}, from 0.")
+    return Response(samples[number].png, media_type="image/png")
+
+
+async def refuse_method(request: Request) -> Response:
+    """Another method than GET on a route that BentoML answers."""
+    raise HTTPException(405, headers={"Allow": "GET, HEAD"})

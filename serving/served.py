@@ -1,0 +1,97 @@
+"""The model that answers: a bundle that was verified, tried on this host and warmed up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.bundle import Bundle, BundleError, open_bundle
+from bundle.replay import SelfCheck, self_check
+from bundle.runtime import OnnxClassifier
+from serving.answers import predictions
+from serving.batcher import Batcher, QueueFull
+from serving.evidence import EvidenceFile, evidence
+from serving.page import Page
+from serving.problems import Problem
+from serving.robustness import robustness
+from serving.settings import Settings
+from serving.versions import Versions
+
+
+@dataclass(frozen=True)
+class Served:
+    """Everything that the routes need. The evidence's arrays are not kept: its files are."""
+
+    settings: Settings
+    version: str
+    digest: str
+    classes: list[str]
+    shape: tuple[int, int, int]
+    check: SelfCheck
+    statement: dict[str, Any]
+    envelope: Any
+    robustness: dict[str, Any]
+    evidence: dict[str, EvidenceFile]
+    versions: Versions
+    page: Page
+    batcher: Batcher
+
+    async def predict(self, rows: NDArray[np.uint8]) -> list[dict[str, Any]]:
+        """One answer a row; rows (N, H, W, C) are valid. Raises Problem `busy` where they would wait too long."""
+        try:
+            async with asyncio.timeout(self.settings.seconds):
+                return predictions(await self.batcher.logits(rows), self.classes)
+        except (QueueFull, TimeoutError):
+            raise Problem("busy", "queue: is full; send the request again later.", {"Retry-After": "1"}) from None
+
+
+def open_checked(settings: Settings) -> tuple[Bundle, OnnxClassifier, SelfCheck]:
+    """Verifies the bundle and replays its closest rows on this host.
+
+    Raises BundleError (or another HallmarkError) where the bundle is refused or this host answers otherwise than the
+    bundle allows. The replay warms the model up as well.
+    """
+    bundle = open_bundle(settings.bundle)
+    classifier = OnnxClassifier(bundle.model, threads=settings.threads, device=settings.device)
+    _check_contract(bundle, classifier)
+    check = self_check(classifier, bundle.outcomes, bundle.images, bundle.predicate)
+    if not check.passed:
+        raise BundleError(
+            f"self-check: {check.moved} of the {check.rows} closest verdicts differ on this host ({check.provider}), "
+            f"the bundle allows {check.allowed}; serve it where it answers as attested"
+        )
+    return bundle, classifier, check
+
+
+def prepare(settings: Settings) -> Served:
+    """The served model, ready to answer; raises HallmarkError as open_checked() does."""
+    bundle, classifier, check = open_checked(settings)
+    classifier.logits(bundle.images["clean"][:1])  # single requests have a shape of their own to warm up
+    versions = Versions(bundle, settings.releases)  # which reads the envelope
+    return Served(
+        settings=settings,
+        version=bundle.version,
+        digest=bundle.digest,
+        classes=bundle.class_names,
+        shape=classifier.image_shape,
+        check=check,
+        statement=dict(bundle.statement),
+        envelope=None if bundle.envelope is None else json.loads(bundle.envelope),
+        robustness=robustness(bundle, check),
+        evidence=evidence(bundle),
+        versions=versions,
+        page=Page(bundle),
+        batcher=Batcher(classifier.logits, batch_rows=settings.batch_rows, queue_rows=settings.queue_rows),
+    )
+
+
+def _check_contract(bundle: Bundle, classifier: OnnxClassifier) -> None:
+    attested = (*bundle.predicate["data"]["shape"], len(bundle.class_names))
+    found = (*classifier.image_shape, classifier.classes)
+    if attested != found:
+        raise BundleError(f"model.onnx: takes (H, W, C) and gives K as {found}, the attestation says {attested}")

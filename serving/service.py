@@ -1,0 +1,63 @@
+"""The BentoML service. BentoML gives the process, health, metrics and packaging; the routes are the mounted app's.
+
+Start it with `python -m serving`, which verifies the bundle before BentoML starts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import bentoml
+from starlette.types import Receive, Scope, Send
+
+from bundle.errors import HallmarkError
+from serving.headers import ModelHeaders
+from serving.metrics import publish
+from serving.routes import create_app
+from serving.served import prepare
+from serving.settings import read_settings
+
+#: Set by the command to its process id: whom a worker tells that it cannot start.
+SUPERVISOR = "HALLMARK_SUPERVISOR"
+
+app = create_app()
+
+
+async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+    """The app as a plain function: BentoML passes over a Starlette app where none of its routes match."""
+    await app(scope, receive, send)
+
+
+# The app bounds the time of a request itself: BentoML's own limit answers without the model's headers.
+@bentoml.service(workers=1, traffic={"timeout": 24 * 3600})
+@bentoml.asgi_app(mounted, path="/")
+class Hallmark:
+    """Answers with a verified bundle's model; see /openapi.json."""
+
+    def __init__(self) -> None:
+        try:
+            app.state.served = prepare(read_settings())
+        except HallmarkError as error:
+            _give_up(error)
+            raise
+        publish(app.state.served.statement["predicate"], app.state.served.digest)
+
+    def __is_ready__(self) -> bool:
+        return app.state.served.check.passed
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """Lets the batch in the model end."""
+        app.state.served.batcher.close()
+
+
+Hallmark.add_asgi_middleware(ModelHeaders, state=app.state)
+
+
+def _give_up(error: HallmarkError) -> None:
+    """Ends the supervisor, which would start this worker again for ever."""
+    print(error, file=sys.stderr, flush=True)
+    if os.environ.get(SUPERVISOR) == str(os.getppid()):
+        os.kill(os.getppid(), signal.SIGTERM)

@@ -1,0 +1,87 @@
+"""Every version at hand: the bundle that is served and the bundles under releases/, each verified before it is listed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from bundle.bundle import Bundle, open_bundle
+from bundle.digests import sha256_bytes
+from bundle.errors import HallmarkError
+from bundle.layout import VERSION_DIGITS
+from bundle.signatures import read_envelope
+from bundle.versions import headline
+
+#: What tells that a folder's files changed: name, size and time of each.
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+class Versions:
+    """The list of versions; a release is verified again only when its files changed.
+
+    Parameters: `served` is the bundle that answers, `releases` a folder with a bundle in each sub-folder; it may be
+    missing. The methods read the disk: call them in a thread.
+    """
+
+    def __init__(self, served: Bundle, releases: Path) -> None:
+        self._served = describe(served, served.path.resolve().name, served=True)
+        self._releases = releases
+        self._known: dict[str, tuple[Stamp, dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every bundle, the served one first, then by folder; one that is refused is listed with the reason."""
+        with self._lock:
+            self._known = {folder.name: self._look(folder) for folder in self._folders()}
+            return [self._served, *(entry for _, entry in self._known.values())]
+
+    def find(self, version: str) -> list[dict[str, Any]]:
+        """The bundles of one model, by its whole SHA-256 or the digits that people are shown; [] where there is none.
+
+        One model may have several attestations, and so several bundles.
+        """
+        verified = [entry for entry in self.all() if entry["verified"]]
+        key = "version" if len(version) == VERSION_DIGITS else "digest"
+        return [entry for entry in verified if entry[key] == version]
+
+    def _folders(self) -> list[Path]:
+        if not self._releases.is_dir():
+            return []
+        return sorted(item for item in self._releases.iterdir() if item.is_dir() and not item.name.startswith("."))
+
+    def _look(self, folder: Path) -> tuple[Stamp, dict[str, Any]]:
+        stamp = _stamp(folder)
+        if folder.name in self._known and self._known[folder.name][0] == stamp:
+            return self._known[folder.name]
+        try:
+            return stamp, describe(open_bundle(folder), folder.name, served=False)
+        except HallmarkError as error:
+            refusal = str(error).replace(str(folder), folder.name)
+            return stamp, {"folder": folder.name, "served": False, "verified": False, "refusal": refusal}
+
+
+def describe(bundle: Bundle, folder: str, *, served: bool) -> dict[str, Any]:
+    """A verified bundle's entry: who it is, its headline, and its numbers as they are attested.
+
+    `signed_by` names the keys of its envelope; whether they are to be trusted is not decided here. Raises
+    SignatureError where the envelope is not one about this attestation.
+    """
+    signatures = [] if bundle.envelope is None else read_envelope(bundle.envelope, bundle.statement_bytes)
+    return {
+        "folder": folder,
+        "served": served,
+        "verified": True,
+        "version": bundle.version,
+        "digest": bundle.digest,
+        "attestation_sha256": sha256_bytes(bundle.statement_bytes),
+        "signed_by": [signature.key_id for signature in signatures],
+        "headline": headline(bundle.statement),
+        "claims": bundle.predicate["claims"],
+        "bounds": bundle.predicate["bounds"],
+    }
+
+
+def _stamp(folder: Path) -> Stamp:
+    files = [(item.name, item.lstat()) for item in sorted(folder.iterdir())]
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in files)
