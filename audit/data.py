@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,10 +74,12 @@ def _check_labels(outcomes: Outcomes, known: NDArray[Any], source: Path) -> None
 
 def _manifest_digests(path: Path) -> list[str]:
     try:
-        digests: list[str] = json.loads(path.read_bytes())["test_images_sha256"]
+        digests: Any = json.loads(path.read_bytes())["test_images_sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"{path}: is not a manifest with a list test_images_sha256") from None
-    return digests
+        digests = None
+    if not isinstance(digests, list):
+        raise DataError(f"{path}: is not a manifest with a list test_images_sha256")
+    return cast("list[str]", digests)
 
 
 def _read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
@@ -87,7 +89,9 @@ def _read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         raise DataError(f"{path}: is not an npz archive with images and labels") from None
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
-        raise DataError(f"{path}: must hold images uint8 (N, H, W, C) and labels (N,), holds {images.shape} {labels.shape}")
+        raise DataError(
+            f"{path}: must hold images uint8 (N, H, W, C) and labels (N,), holds {images.shape} {labels.shape}"
+        )
     return images, labels
 
 

@@ -41,7 +41,7 @@ def committed_attestations(root: Path) -> list[Committed]:
 
 
 def _contents(answers: bytes) -> list[bytes | None]:
-    """What `git cat-file --batch` answered: for each line asked, `OID blob SIZE` and the bytes, or one line `… missing`."""
+    """What `git cat-file --batch` answered to each line: `OID blob SIZE` and the bytes, or one line `… missing`."""
     contents: list[bytes | None] = []
     while answers:
         header, _, answers = answers.partition(b"\n")

@@ -45,8 +45,8 @@ class Version:
     """One attestation with all its places, or one place that is refused.
 
     `attestation` is the SHA-256 of attestation.json, the attestation's identity. `signature` is one of RANK, where
-    `attestation only` means that neither files nor claims could be checked; `key_id` names the signing key; `refusal` is
-    the sentence that says why a bundle does not verify, or why its signature is invalid.
+    `attestation only` means that neither files nor claims could be checked; `key_id` names the signing key; `refusal`
+    is the sentence that says why a bundle does not verify, or why its signature is invalid.
     """
 
     places: tuple[Place, ...]
@@ -73,8 +73,8 @@ def list_versions(
 ) -> list[Version]:
     """Every version at hand, one an attestation; folders first, then git's tags and branches.
 
-    `bundles` are bundle folders (those that do not exist are passed over), `releases` a folder of such folders. A bundle
-    that does not verify is in the list with its refusal. `root` is the folder whose repository is asked.
+    `bundles` are bundle folders (those that do not exist are passed over), `releases` a folder of such folders. A
+    bundle that does not verify is in the list with its refusal. `root` is the folder whose repository is asked.
     """
     folders = [path for path in bundles if path.is_dir()]
     if releases.is_dir():

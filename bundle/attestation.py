@@ -2,7 +2,7 @@
 
 It is reproducible byte for byte: no time, no name, no folder. Time and identity belong to the signature.
 """
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 

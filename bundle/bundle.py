@@ -142,13 +142,13 @@ def _check_plan(predicate: Mapping[str, Any]) -> None:
                 raise BundleError(f"{ATTESTATION}: {kind} {name} is there {names.count(name)} times")
     for item in predicate["attacks"]:
         if item["threat"] not in threats or item["name"] == ALL_ATTACKS:
-            raise BundleError(f"{ATTESTATION}: attack {item['threat']}/{item['name']}: no such threat, or a reserved name")
+            raise BundleError(f"{ATTESTATION}: attack {item['threat']}/{item['name']}: unknown threat or reserved name")
 
 
 def _check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
     index, labels, classes = outcomes["index"], outcomes["label"], len(predicate["data"]["classes"])
     if len(outcomes) != predicate["sample"]["size"]:
-        raise BundleError(f"{OUTCOMES}: has {len(outcomes)} rows, the attestation's sample {predicate['sample']['size']}")
+        raise BundleError(f"{OUTCOMES}: has {len(outcomes)} rows, the sample should have {predicate['sample']['size']}")
     if len(np.unique(index)) != len(index) or index.min() < 0:
         raise BundleError(f"{OUTCOMES}: index must be 0 or more and name every image once")
     if labels.min() < 0 or labels.max() >= classes:
@@ -156,7 +156,7 @@ def _check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
     for item in predicate["smoothing"]:
         successes = outcomes[f"{item['name']}/successes"]
         if successes.min() < 0 or successes.max() > item["estimation"]:
-            raise BundleError(f"{OUTCOMES}: {item['name']}/successes must be 0 to {item['estimation']}, the samples drawn")
+            raise BundleError(f"{OUTCOMES}: {item['name']}/successes must be 0 to {item['estimation']}")
 
 
 def _check_claims(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
@@ -166,13 +166,16 @@ def _check_claims(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
     for kind in ("claims", "bounds"):
         attested = predicate[kind]
         if len(attested) != len(recomputed[kind]):
-            raise BundleError(f"{ATTESTATION}: has {len(attested)} {kind}, the outcome table gives {len(recomputed[kind])}")
+            counts = f"has {len(attested)} {kind}, the outcome table gives {len(recomputed[kind])}"
+            raise BundleError(f"{ATTESTATION}: {counts}")
         for said, found in zip(attested, recomputed[kind], strict=True):
             if not _same(said, found):
-                raise BundleError(f"{ATTESTATION}: claim {_describe(said)} is not what the outcome table gives: {_describe(found)}")
+                wrong = f"claim {_describe(said)} is not what the outcome table gives: {_describe(found)}"
+                raise BundleError(f"{ATTESTATION}: {wrong}")
     for item in predicate["smoothing"]:
         successes, radii = outcomes[f"{item['name']}/successes"], outcomes[f"{item['name']}/radius"]
-        if not np.allclose(radii, certified_radii(successes, item["estimation"], item["sigma"], item["alpha"]), atol=1e-9):
+        proved = certified_radii(successes, item["estimation"], item["sigma"], item["alpha"])
+        if not np.allclose(radii, proved, atol=1e-9):
             raise BundleError(f"{OUTCOMES}: {item['name']}/radius is not what the counts prove")
 
 
@@ -215,7 +218,8 @@ def _check_evidence(
     threats = {item["name"]: Threat(item["norm"], item["eps_255"]) for item in predicate["threats"]}
     expected = {"clean"} | {f"{item['threat']}/{item['name']}" for item in predicate["attacks"]}
     if set(images) != expected:
-        raise BundleError(f"{IMAGES}: must hold exactly {', '.join(sorted(expected))}, holds {', '.join(sorted(images))}")
+        wrong = f"must hold exactly {', '.join(sorted(expected))}, holds {', '.join(sorted(images))}"
+        raise BundleError(f"{IMAGES}: {wrong}")
     shape = (len(outcomes), *predicate["data"]["shape"])
     for name, array in images.items():
         if array.dtype != np.uint8 or array.shape != shape:

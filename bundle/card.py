@@ -1,9 +1,129 @@
-"""model-card.md."""
+"""model-card.md: what the model is for, what was measured, what was not, with front matter that Hugging Face reads.
 
+Front matter after huggingface.co/docs/hub/model-cards; the threat model has the keys of NIST AI 100-2 (2025).
+"""
+
+from __future__ import annotations
+
+import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bundle import headline
+from bundle.attestation import model_version
+from bundle.claims import ALL_ATTACKS
+from bundle.wording import FILTERS, threat_name_title, threat_title
 
 
 def render_card(predicate: Mapping[str, Any], digest: str) -> str:
-    """The model card (Markdown with Hugging Face front matter)."""
-    return f"# {predicate['method']['title']} {digest}\n"
+    """The model card (Markdown with YAML front matter), the same to the byte for the same predicate.
+
+    Parameters: `predicate`, the attestation's, with claims and bounds; `digest`, the SHA-256 of model.onnx.
+    """
+    body = (
+        _environment(predicate)
+        .get_template("card.md")
+        .render(
+            predicate=predicate,
+            digest=digest,
+            version=model_version(digest),
+            warnings=headline.warnings(predicate),
+            threats=[threat_title(threat) for threat in predicate["threats"]],
+        )
+    )
+    return f"---\n{front_matter(predicate, digest)}---\n\n{body}\n"
+
+
+def _environment(predicate: Mapping[str, Any]) -> Environment:
+    environment: Any = Environment(
+        loader=PackageLoader("bundle"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=plain
+    )
+    environment.filters.update(FILTERS, threat=partial(threat_name_title, predicate))
+    return environment
+
+
+def plain(value: Any) -> Any:
+    """Text that Markdown shows as it is: one line, no markup, no HTML, no end of a table cell."""
+    if not isinstance(value, str):
+        return value
+    line = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", line)
+
+
+def front_matter(predicate: Mapping[str, Any], digest: str) -> str:
+    """The YAML block, without its fences: metadata and a model index with the accuracies, shares in [0, 1]."""
+    data = predicate["data"]["name"]
+    results = {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        "dataset": {"type": data, "name": data, "split": "test"},
+        "metrics": [_metric(predicate, claim) for claim in _indexed(predicate)],
+    }
+    name = f"{predicate['method']['name']}-{data}-{model_version(digest)}"
+    return "".join(
+        _yaml(
+            {
+                # The predicate knows the licence of the images, not one that the maker would give the weights.
+                "license": "other",
+                "license_name": "not-stated",
+                "library_name": "onnx",
+                "pipeline_tag": "image-classification",
+                "tags": [
+                    "adversarial-robustness",
+                    "robustness",
+                    "onnx",
+                    predicate["method"]["name"],
+                    *_threat_names(predicate),
+                ],
+                "datasets": [data],
+                "metrics": ["accuracy", "robust_accuracy"],
+                "model-index": [{"name": name, "results": [results]}],
+            }
+        )
+    )
+
+
+def _threat_names(predicate: Mapping[str, Any]) -> list[str]:
+    return [threat["name"] for threat in predicate["threats"]]
+
+
+def _indexed(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The claims of the model index: clean, and all attacks together at each threat, in both settings."""
+    return [claim for claim in predicate["claims"] if claim.get("attack", ALL_ATTACKS) == ALL_ATTACKS]
+
+
+def _metric(predicate: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:
+    if claim["metric"] == "clean_accuracy":
+        kind, name = "accuracy", f"Clean accuracy ({claim['setting']})"
+    else:
+        threat = threat_name_title(predicate, claim["threat"])
+        kind, name = "robust_accuracy", f"Robust accuracy, {threat}, all attacks ({claim['setting']}, upper bound)"
+    interval = [round(end, 6) for end in claim["interval"]]
+    arguments = {"correct": claim["correct"], "sample_size": claim["sampleSize"], "interval_95": interval}
+    return {"type": kind, "name": name, "value": round(claim["value"], 6), "args": arguments, "verified": False}
+
+
+def _yaml(value: Any, indent: str = "") -> list[str]:
+    """Block YAML of nested dicts and lists; scalars as JSON, which is YAML too."""
+    lines: list[str] = []
+    for start, item in _entries(value):
+        if isinstance(item, dict | list) and item:
+            lines += [f"{indent}{start}\n", *_yaml(item, indent + "  ")]
+        else:
+            lines.append(f"{indent}{start} {_scalar(item)}\n")
+    return lines
+
+
+def _entries(value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [("-", item) for item in value]
+    return [(f"{key}:", item) for key, item in cast(Mapping[str, Any], value).items()]
+
+
+def _scalar(value: Any) -> str:
+    """JSON, with the characters escaped that YAML does not allow inside quotes."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(character if character.isprintable() else f"\\U{ord(character):08x}" for character in text)

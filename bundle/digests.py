@@ -35,7 +35,7 @@ def canonical_json(document: Any) -> bytes:
 
 
 def write_whole(path: str | Path, content: bytes | Callable[[Path], None], mode: int = 0o644) -> None:
-    """Writes bytes (or lets `content` write a temporary path) and renames, so that a kill leaves the old file or the new.
+    """Writes bytes (or lets `content` write a temporary path), then renames: a kill leaves the old file or the new.
 
     The temporary file is its owner's alone from the start, so that a private key is at no time open to others.
     """

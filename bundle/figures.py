@@ -1,7 +1,7 @@
 """The report's figures: pure functions from claims and columns to SVG, drawn to be read by anyone.
 
-Shares run from 0 to 100 % on every axis, whiskers and bands are 95 % Clopper-Pearson intervals, settings differ in shape
-as well as in colour, and each figure says its numbers in words for those who cannot see it.
+Shares run from 0 to 100 % on every axis, whiskers and bands are 95 % Clopper-Pearson intervals, settings differ in
+shape as well as in colour, and each figure says its numbers in words for those who cannot see it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.headline import interval, percent
 from bundle.intervals import clopper_pearson
 from bundle.svg import (
     CERTIFIED,
@@ -33,6 +32,7 @@ from bundle.svg import (
     shortened,
     text,
 )
+from bundle.wording import interval, percent
 
 Claim = Mapping[str, Any]
 SETTING_LEGEND = ((REFERENCE, "reference"), (SERVED, "served"))
@@ -57,7 +57,7 @@ def strip(claim: Claim, kind: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="strip" viewBox="0 0 200 12" aria-hidden="true">'
         f"{line(4, 6, 196, 6, 'grid')}{line(x(lower), 6, x(upper), 6, f'whisker wide {kind}')}"
-        f"{marker(x(claim['value']), 6, kind, size=4)}</svg>"
+        f"{marker(x(claim['value']), 6, kind, size=3.5)}</svg>"
     )
 
 
@@ -65,10 +65,14 @@ def by_attack(rows: Sequence[tuple[str, Claim, Claim]], threat: str) -> str:
     """Accuracy by attack with intervals; a row is (name, claim in reference, claim in served)."""
     x, top, step = Scale(0, 1, 112, WIDTH - 66), 34, 30
     bottom = top + step * len(rows)
-    parts = [legend(SETTING_LEGEND, 104, 15), text(WIDTH - 4, 15, "served", anchor="end", kind="tick"), share_grid(x, top, bottom)]
+    parts = [
+        legend(SETTING_LEGEND, 104, 15),
+        text(WIDTH - 4, 15, "served", anchor="end", kind="tick"),
+        share_grid(x, top, bottom),
+    ]
     for index, (name, reference, served) in enumerate(rows):
         middle = top + step * (index + 0.5)
-        parts.append(text(104, middle + 4, shortened(name, 15), anchor="end"))
+        parts.append(text(104, middle + 4, shortened(name, 13), anchor="end"))
         parts.append(_whisker(x, middle - 6, reference, REFERENCE, f"{name}, reference: {say(reference)}"))
         parts.append(_whisker(x, middle + 6, served, SERVED, f"{name}, served: {say(served)}"))
         parts.append(text(WIDTH - 4, middle + 4, percent(served["value"]), anchor="end", kind="value"))
@@ -96,7 +100,9 @@ def by_eps(points: Mapping[str, Sequence[tuple[float, Claim]]]) -> str:
         for eps, claim in series:
             parts.append(_upright(x(eps) + shift, y, claim, kind, f"ε {eps:g}/255, {kind}: {say(claim)}"))
     parts += [text(place, 251, label, anchor="middle", kind="tick") for place, label in _eps_ticks(x, points[SERVED])]
-    parts.append(text(x(largest / 2), 270, "perturbation size ε (l∞, 255ths of the pixel range)", anchor="middle", kind="axis"))
+    parts.append(
+        text(x(largest / 2), 270, "perturbation size ε (l∞, 255ths of the pixel range)", anchor="middle", kind="axis")
+    )
     parts.append(text(14, y(0.5), "right under all attacks (%)", anchor="middle", kind="axis", turn=True))
     words = "; ".join(f"ε {eps:g}/255 {kind}: {say(claim)}" for kind, series in points.items() for eps, claim in series)
     return drawing("by-eps", "Accuracy under all attacks against ε", words, 278, parts)
@@ -135,9 +141,11 @@ class ClassShare:
 def by_class(shares: Sequence[ClassShare]) -> str:
     """Accuracy under all attacks by class, worst first, at most CLASSES_SHOWN; a tick marks the clean accuracy."""
     shown = sorted(shares, key=lambda share: share.robust / share.size)[:CLASSES_SHOWN]
-    x, top, step = Scale(0, 1, 112, WIDTH - 66), 34, 22
+    left = min(140.0, 24 + 7.6 * max(len(share.name) for share in shown))
+    x, top, step = Scale(0, 1, left, WIDTH - 66), 34, 22
     bottom = top + step * len(shown)
-    parts = [bar(106, 6, 14, 9, SERVED), text(126, 15, "under all attacks"), line(254, 4, 254, 17, "clean"), text(262, 15, "clean")]
+    parts = [bar(left, 6, 14, 9, SERVED), text(left + 20, 15, "under all attacks")]
+    parts += [line(left + 150, 4, left + 150, 17, "clean"), text(left + 158, 15, "clean")]
     parts += [share_grid(x, top, bottom), text(WIDTH - 4, 15, "right/all", anchor="end", kind="tick")]
     for index, share in enumerate(shown):
         parts.append(_class_row(x, top + step * (index + 0.5), share))
@@ -152,7 +160,7 @@ def _class_row(x: Scale, middle: float, share: ClassShare) -> str:
     note = f"{share.name}: {say(robust)}; clean {say(clean)}"
     return "".join(
         [
-            text(104, middle + 4, shortened(share.name, 15), anchor="end"),
+            text(x.start - 8, middle + 4, shortened(share.name, 16), anchor="end"),
             bar(x(0), middle - 7, x(robust["value"]) - x(0), 14, SERVED, note),
             line(x(lower), middle, x(upper), middle, "whisker"),
             line(x(clean["value"]), middle - 9, x(clean["value"]), middle + 9, "clean"),
@@ -172,10 +180,13 @@ def margin_histogram(margins: NDArray[np.floating[Any]], right: NDArray[np.bool_
     parts += _count_levels(y, most)
     for left, end, low, high in zip(edges[:-1], edges[1:], broken, held, strict=True):
         note, width = f"margin {left:g} to {end:g}: {low} wrong, {high} right", x(end) - x(left) - 1
-        parts += [bar(x(left) + 0.5, y(count + base), width, y(base) - y(count + base), kind, note)
-                  for count, base, kind in ((low, 0, "broken"), (high, low, SERVED)) if count]  # fmt: skip
+        for count, base, kind in ((low, 0, "broken"), (high, low, SERVED)):
+            if count:
+                parts.append(bar(x(left) + 0.5, y(base + count), width, y(base) - y(base + count), kind, note))
     parts += [line(x(0), 26, x(0), 234, "zero"), *_value_ticks(x, 251)]
-    parts.append(text((54 + WIDTH - 14) / 2, 270, "margin under attack (difference of logits)", anchor="middle", kind="axis"))
+    parts.append(
+        text((54 + WIDTH - 14) / 2, 270, "margin under attack (difference of logits)", anchor="middle", kind="axis")
+    )
     parts.append(text(14, 134, "images", anchor="middle", kind="axis", turn=True))
     words = f"{int((~right).sum())} of {len(margins)} images are wrong. The median margin is {np.median(margins):.2f}."
     return drawing("margins", f"Margins under {attack}", words, 278, parts)
@@ -186,26 +197,30 @@ def _edges(margins: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     low, high = min(float(margins.min()), 0.0), max(float(margins.max()), 0.0)
     width = round_step(max(high - low, 1e-3), 24)
     first, last = int(np.floor(low / width)), int(np.floor(high / width)) + 1
-    return np.arange(first, last + 1) * width
+    return np.arange(first, last + 1, dtype=np.float64) * width
 
 
 def _count_levels(y: Scale, most: int) -> list[str]:
     step = max(1, round(round_step(max(most, 1), 5)))
-    parts = []
+    parts: list[str] = []
     for tick in range(0, most + 1, step):
-        parts += [line(54, y(tick), WIDTH - 14, y(tick), "grid"), text(47, y(tick) + 4, str(tick), anchor="end", kind="tick")]
+        parts += [
+            line(54, y(tick), WIDTH - 14, y(tick), "grid"),
+            text(47, y(tick) + 4, str(tick), anchor="end", kind="tick"),
+        ]
     return parts
 
 
 def _value_ticks(x: Scale, baseline: float) -> list[str]:
     step = round_step(x.high - x.low, 7)
     first, last = int(np.ceil(x.low / step - 1e-9)), int(np.floor(x.high / step + 1e-9))
-    return [text(x(tick * step), baseline, f"{tick * step:g}".replace("-", "−"), anchor="middle", kind="tick") for tick in range(first, last + 1)]
+    values = [tick * step for tick in range(first, last + 1)]
+    return [text(x(value), baseline, f"{value:g}".replace("-", "−"), anchor="middle", kind="tick") for value in values]
 
 
 @dataclass(frozen=True)
 class Certified:
-    """A smoothed classifier's certificates: sigma, the l2 radius proved for each image (0 where wrong), attested radii."""
+    """A smoothed classifier: sigma, the l2 radius proved for each image (0 where it is wrong), the attested radii."""
 
     sigma: float
     radii: NDArray[np.float64]
@@ -229,9 +244,11 @@ def certified_curve(classifiers: Sequence[Certified]) -> str:
     parts.append(text((54 + WIDTH - 14) / 2, 270, "l2 radius (pixel range = 1)", anchor="middle", kind="axis"))
     parts.append(text(14, y(0.5), "certified accuracy (%)", anchor="middle", kind="axis", turn=True))
     words = "; ".join(
-        f"σ {item.sigma:g}, radius {radius:g}: {say(share_of(*_certified(item, radius)))}" for item in classifiers for radius in item.marks
+        f"σ {item.sigma:g}, radius {radius:g}: {say(share_of(*_certified(item, radius)))}"
+        for item in classifiers
+        for radius in item.marks
     )
-    return drawing("certified", "Certified accuracy of the smoothed classifier against the l2 radius", words, 278, parts)
+    return drawing("certified", "Certified accuracy of the smoothed classifier by l2 radius", words, 278, parts)
 
 
 def _certified(item: Certified, radius: float) -> tuple[int, int]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.headline import attack_names, attack_title, headline_threat, strongest_attack, threat_title
+from bundle.headline import attack_names, headline_threat, strongest_attack
 from bundle.outcomes import Outcomes
+from bundle.wording import attack_title, threat_title
 
 BROKEN, HELD = 6, 4
 
@@ -49,8 +50,8 @@ class Gallery:
 def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]]) -> Gallery:
     """The images with the lowest margins under the strongest attack of the headline threat.
 
-    `broken` are right when clean and wrong under this attack; `held` are right under every attack. Both come lowest margin
-    first, then by row: the clearest successes of the attack, and the closest calls.
+    `broken` are right when clean and wrong under this attack; `held` are right under every attack. Both come lowest
+    margin first, then by row: the clearest successes of the attack, and the closest calls.
     """
     threat = headline_threat(predicate)
     attack = strongest_attack(predicate, threat["name"])
@@ -97,7 +98,7 @@ def difference(clean: NDArray[np.uint8], adversarial: NDArray[np.uint8], amplifi
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """An image uint8 (H, W, C) as a PNG data URI: colour where C ≥ 3 (the first three channels), else grey (the first)."""
+    """An image uint8 (H, W, C) as a PNG data URI: the first three channels in colour, or the first in grey."""
     pixels = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", compress_level=9)

@@ -1,4 +1,4 @@
-"""Which numbers a reader meets first, what must be said before them, and how a share is written. For report and card."""
+"""Which numbers a reader meets first, and what must be said before them. For the report, the card and the page."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.wording import attack_title, comparator, number, threat_name_title, threat_title
 
 #: The attacks that decide, strongest first; a method's own training attack tends to flatter it.
 JUDGES = ("autoattack", "margin")
-TITLES = {"autoattack": "AutoAttack", "margin": "margin attack", ALL_ATTACKS: "all attacks"}
 
 
 def headline_threat(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -26,8 +26,8 @@ def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:
 def strongest_attack(predicate: Mapping[str, Any], threat: str) -> str:
     """The judge that was run for a threat; without one, the attack that left the lowest served accuracy."""
     names = attack_names(predicate, threat)
-    judges = [name for name in JUDGES if name in names]
-    return judges[0] if judges else min(names, key=lambda name: robust_claim(predicate, "served", threat, name)["value"])
+    lowest = min(names, key=lambda name: robust_claim(predicate, "served", threat, name)["value"])
+    return next((name for name in JUDGES if name in names), lowest)
 
 
 def clean_claim(predicate: Mapping[str, Any], setting: str) -> dict[str, Any]:
@@ -74,12 +74,12 @@ def _attack_warnings(predicate: Mapping[str, Any]) -> list[str]:
     ]
     for threat in predicate["threats"]:
         if not set(JUDGES) & set(attack_names(predicate, threat["name"])):
-            found.append(f"Neither AutoAttack nor the margin attack was run at {threat_title(threat)}: expect lower accuracy.")
+            found.append(f"Neither AutoAttack nor the margin attack was run at {threat_title(threat)}.")
     return found
 
 
 def _parity_warnings(parity: Mapping[str, Any]) -> list[str]:
-    found = []
+    found: list[str] = []
     if parity["disagreements"]:
         found.append(
             f"The exported file and the trained network answer differently on {parity['disagreements']} "
@@ -91,39 +91,3 @@ def _parity_warnings(parity: Mapping[str, Any]) -> list[str]:
             f"network's; {number(parity['tolerance'])} is tolerated."
         )
     return found
-
-
-def attack_title(name: str) -> str:
-    """An attack's name as people write it: `pgd-10` is PGD-10."""
-    return TITLES.get(name) or (name.upper() if name.removeprefix("pgd-").isdigit() else name)
-
-
-def threat_title(threat: Mapping[str, Any]) -> str:
-    """A threat as people write it: l∞ 8/255."""
-    return f"{threat['norm'].replace('linf', 'l∞')} {threat['eps_255']:g}/255"
-
-
-def threat_name_title(predicate: Mapping[str, Any], name: str) -> str:
-    """The same, found by the threat's name."""
-    return next((threat_title(threat) for threat in predicate["threats"] if threat["name"] == name), name)
-
-
-def percent(share: float) -> str:
-    """A share in per cent with one decimal: 0.87 is `87.0 %`."""
-    return f"{100 * share:.1f} %"
-
-
-def interval(claim: Mapping[str, Any]) -> str:
-    """A claim's interval in per cent: `81.5 to 91.3 %`."""
-    lower, upper = claim["interval"]
-    return f"{100 * lower:.1f} to {percent(upper)}"
-
-
-def number(value: float) -> str:
-    """A measured number with four significant digits."""
-    return f"{value:.4g}"
-
-
-def comparator(symbol: str) -> str:
-    """`<=` and `>=` as people write them."""
-    return {"<=": "≤", ">=": "≥"}[symbol]

@@ -147,7 +147,7 @@ def verify_envelope(envelope_bytes: bytes, statement_bytes: bytes, trusted: Sequ
         try:
             keys[signature.key_id].verify(signature.value, signed)
         except InvalidSignature:
-            raise SignatureError(f"{ENVELOPE}: the signature is not by key {signature.key_id}, which it names") from None
+            raise SignatureError(f"{ENVELOPE}: the signature is not by the key it names, {signature.key_id}") from None
     return signatures[0].key_id
 
 

@@ -13,11 +13,13 @@ from html import escape
 WIDTH = 440
 #: Classes of the two settings and of the smoothed classifier, in the style sheet.
 REFERENCE, SERVED, CERTIFIED = "reference", "served", "certified"
+DIAMOND = ((0, -1), (1, 0), (0, 1), (-1, 0))
+SQUARE = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps [low, high] to pixels [start, end]; `end` is above `start` on a vertical axis, so it may be the smaller one."""
+    """Maps [low, high] to pixels [start, end]; on a vertical axis `end` is above, so it is the smaller number."""
 
     low: float
     high: float
@@ -67,14 +69,14 @@ def marker(x: float, y: float, kind: str, note: str = "", *, size: float = 4.5) 
     if kind == REFERENCE:
         return f'<circle class="fill mark {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{size:g}">{_note(note)}</circle>'
     half = size * (1.25 if kind == SERVED else 0.9)
-    corners = [(0, -half), (half, 0), (0, half), (-half, 0)] if kind == SERVED else [(-half, -half), (half, -half), (half, half), (-half, half)]
-    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    corners = DIAMOND if kind == SERVED else SQUARE
+    points = " ".join(f"{x + half * right:.1f},{y + half * down:.1f}" for right, down in corners)
     return f'<polygon class="fill mark {kind}" points="{points}">{_note(note)}</polygon>'
 
 
 def legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
     """Markers with their names, side by side; an entry is (class, name)."""
-    parts = []
+    parts: list[str] = []
     for kind, name in entries:
         parts += [marker(x + 6, y - 4.5, kind), text(x + 16, y, name)]
         x += 34 + 7.2 * len(name)
@@ -83,17 +85,21 @@ def legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
 
 def share_grid(x: Scale, top: float, bottom: float) -> str:
     """A horizontal axis of shares, 0 to 100 %, with grid lines."""
-    parts = []
+    parts: list[str] = []
     for tick in range(0, 101, 20):
-        parts += [line(x(tick / 100), top, x(tick / 100), bottom, "grid"), text(x(tick / 100), bottom + 17, str(tick), anchor="middle", kind="tick")]
+        place = x(tick / 100)
+        parts.append(line(place, top, place, bottom, "grid"))
+        parts.append(text(place, bottom + 17, str(tick), anchor="middle", kind="tick"))
     return "".join(parts)
 
 
 def share_levels(y: Scale, left: float, right: float) -> str:
     """A vertical axis of shares, 0 to 100 %, with grid lines."""
-    parts = []
+    parts: list[str] = []
     for tick in range(0, 101, 20):
-        parts += [line(left, y(tick / 100), right, y(tick / 100), "grid"), text(left - 7, y(tick / 100) + 4, str(tick), anchor="end", kind="tick")]
+        place = y(tick / 100)
+        parts.append(line(left, place, right, place, "grid"))
+        parts.append(text(left - 7, place + 4, str(tick), anchor="end", kind="tick"))
     return "".join(parts)
 
 
@@ -104,8 +110,9 @@ def round_step(span: float, parts: int) -> float:
 
 
 def shortened(name: str, characters: int) -> str:
-    """A name that fits; what is cut is said in full in the figure's description."""
-    return name if len(name) <= characters else name[: characters - 1] + "…"
+    """A name that fits, cut in the middle since names often begin alike; the figure's description has it in full."""
+    ending = characters // 2
+    return name if len(name) <= characters else f"{name[: characters - ending - 1]}…{name[-ending:]}"
 
 
 def _note(note: str) -> str:

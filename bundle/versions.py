@@ -21,7 +21,7 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
     `clean`: by setting; `robust`: `threat`, `eps_255`, and by setting the share right under every attack of the first
     threat; `certified`: `classifier`, `radius` and the share of the first smoothed classifier at its middle radius, or
     None; `flags`: warnings of attacks and sanity checks that failed, each with where it comes from.
-    A share is a dict with `value`, `correct`, `sampleSize` and `interval`, or None where the statement does not claim it.
+    A share is a dict with `value`, `correct`, `sampleSize` and `interval`; None where the statement does not claim it.
     """
     predicate = statement["predicate"]
     digest, threat = model_digest(statement), predicate["threats"][0]

@@ -40,7 +40,7 @@ class DataSettings(Section):
     """Which images, and how they are split."""
 
     name: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "folder"] = Field(description="the data set")
-    path: str | None = Field(None, description="folder that holds the files (folder: required; others: datasets/)")
+    path: str = Field("datasets", min_length=1, description="folder that holds the files; digits needs none")
     image_size: int | None = Field(None, ge=4, le=1024, description="side in pixels that folder images are resized to")
     channels: Literal[1, 3] | None = Field(None, description="1: greyscale, 3: RGB (folder only)")
     train_images: int | None = Field(None, ge=1, description="keep this many training images, stratified; null: all")
@@ -195,8 +195,6 @@ def complete(document: dict[str, Any]) -> Params:
         for field in ("image_size", "channels"):
             if getattr(params.data, field) is not None:
                 raise ParamsError(f"data.{field}: only data.name folder takes it, got {getattr(params.data, field)}")
-    elif params.data.path is None:
-        raise ParamsError("data.path: is missing; data.name folder needs the folder that holds the images")
     sections["attack"].setdefault("eps_255", [sections["threat"]["eps_255"]])
     sections["train"] = method.schedule(sections["train"]["schedule"]) | sections["train"]
     sections["network"] = _network_section(sections["network"], needs_guide=method.needs_guide)

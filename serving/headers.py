@@ -1,4 +1,4 @@
-"""What every answer carries, errors and BentoML's own routes too: which model answered, and how a browser may use it."""
+"""What every answer carries, errors too: which model answered, and what a browser may do with it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import numpy as np
@@ -28,8 +28,8 @@ def read_image(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]
     """Decodes a PNG or JPEG file.
 
     Parameters: `content` is the whole file, `shape` the model's (H, W, C).
-    Returns uint8 (H, W, C). EXIF's orientation is applied, colour profiles are not. Grey is repeated for a colour model;
-    colour is taken for a grey model where its channels are equal; an alpha channel is taken off where it is opaque.
+    Returns uint8 (H, W, C). EXIF's orientation is applied, colour profiles are not. Grey is repeated for a colour
+    model; colour is taken for a grey model where its channels are equal; alpha is taken off where it is opaque.
     Raises Problem for everything else: another format, another size, 16-bit, CMYK, animated, transparent, damaged.
     """
     kind = next((name for signature, name in SIGNATURES.items() if content.startswith(signature)), None)
@@ -46,13 +46,13 @@ def read_image(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]
             image = Image.open(io.BytesIO(content), formats=[kind])
         image.load()
         sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-    _check_size(image.size[::-1] if sideways else image.size, shape)
+    _check_size((image.height, image.width) if sideways else (image.width, image.height), shape)
     with _readable():
         return _channels(np.asarray(_opaque(ImageOps.exif_transpose(image))), shape[2])
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _readable() -> Generator[None]:
     """Pillow's decoders raise errors of many kinds for damaged files; none of them is the service's failure."""
     try:
         yield
@@ -66,9 +66,9 @@ def _readable() -> Iterator[None]:
 
 def _check_header(image: Image.Image, content: bytes, shape: tuple[int, int, int]) -> None:
     if image.width * image.height > PIXELS_LIMIT:
-        raise Problem("too-large", f"image: has {image.width} × {image.height} pixels, at most {PIXELS_LIMIT} are read.")
+        raise Problem("too-large", f"image: has {image.width} × {image.height} pixels; at most {PIXELS_LIMIT} are.")
     if image.size not in ((shape[1], shape[0]), (shape[0], shape[1])):
-        _check_size(image.size, shape)
+        _check_size((image.width, image.height), shape)
     if getattr(image, "n_frames", 1) > 1:
         raise Problem("wrong-pixels", "image: is animated or holds several pictures; send one still picture.")
     if image.format == "PNG" and content[_PNG_DEPTH] == 16:
@@ -87,7 +87,7 @@ def _opaque(image: Image.Image) -> Image.Image:
     """The image as L or RGB, which loses nothing."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getextrema()[3] != (255, 255):
+        if image.getchannel("A").getextrema() != (255, 255):
             raise Problem("wrong-pixels", "image: is partly transparent; send it on its background.")
         return image.convert("RGB")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")

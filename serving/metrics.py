@@ -14,7 +14,8 @@ def publish(predicate: Mapping[str, Any], digest: str, registry: CollectorRegist
     Labels follow the claims: version, setting, threat and attack; certified accuracy names its smoothed classifier.
     """
     version = predicate["model"]["version"]
-    _gauge("hallmark_model_info", "The model that answers.", ["version", "digest"], registry).labels(version, digest).set(1)
+    info = _gauge("hallmark_model_info", "The model that answers.", ["version", "digest"], registry)
+    info.labels(version, digest).set(1)
     clean = _gauge("hallmark_clean_accuracy", "Accuracy without an attack.", ["version", "setting"], registry)
     robust = _gauge(
         "hallmark_robust_accuracy",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.bundle import Bundle
+from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.headline import headline_threat
 from bundle.layout import ENVELOPE
 from bundle.report import STYLE, render_sections
 from serving.evidence import MEDIA_TYPES
@@ -59,6 +61,7 @@ class Page:
         self._fixed: dict[str, Any] = {
             "predicate": bundle.predicate,
             "evidence": MEDIA_TYPES if bundle.envelope else [name for name in MEDIA_TYPES if name != ENVELOPE],
+            "threat": headline_threat(bundle.predicate),
             "version": bundle.version,
             "digest": bundle.digest,
             "sections": Markup(render_sections(bundle.predicate, bundle.digest, bundle.outcomes, bundle.images)),
@@ -91,7 +94,16 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 @cache
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("serving"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        loader=PackageLoader("serving"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f}\u00a0%"
+    cast(Any, environment).filters.update(percent=_percent, robust=_robust)
     return environment.get_template("page.html")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def _robust(version: dict[str, Any], threat: str) -> dict[str, Any] | None:
+    """A version's accuracy under every attack of one threat, so that a column of a table is about one thing."""
+    return find_claim(version, "robust_accuracy", setting="served", threat=threat, attack=ALL_ATTACKS)

@@ -45,7 +45,7 @@ async def _file(request: Request, field: str, limit: int, seconds: int) -> Uploa
     """The one file of a multipart form, in the named field."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
-        raise Problem("wrong-type", f"Content-Type: is {kind or 'missing'}; send multipart/form-data with a file in {field}.")
+        raise Problem("wrong-type", f"Content-Type: is {kind or 'missing'}; send multipart/form-data.")
     try:
         async with asyncio.timeout(seconds):
             form = await _form(request, limit)

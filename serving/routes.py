@@ -137,7 +137,7 @@ async def send_asset(request: Request) -> Response:
 
 async def send_sample(request: Request) -> Response:
     """GET /samples/{number}.png: a clean image of the evidence, to try."""
-    samples, number = _served(request).page.samples, request.path_params["number"]
+    samples, number = _served(request).page.samples, int(request.path_params["number"])
     if number >= len(samples):
         raise Problem("not-found", f"{number}: is no sample; there are {len(samples)}, from 0.")
     return Response(samples[number].png, media_type="image/png")

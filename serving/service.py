@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Any, cast
 
 import bentoml
 from starlette.types import Receive, Scope, Send
@@ -53,7 +54,8 @@ class Hallmark:
         app.state.served.batcher.close()
 
 
-Hallmark.add_asgi_middleware(ModelHeaders, state=app.state)
+# BentoML's type asks for a function; it calls this as Starlette does, with the app first.
+Hallmark.add_asgi_middleware(cast(Any, ModelHeaders), state=app.state)
 
 
 def _give_up(error: HallmarkError) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from bundle.errors import HallmarkError
 
@@ -49,7 +50,8 @@ class Settings:
         if self.device not in DEVICES:
             raise SettingsError(f"device: must be one of {', '.join(DEVICES)}, got {self.device}")
         if self.queue_rows < self.request_rows:
-            raise SettingsError(f"queue_rows: must be at least request_rows ({self.request_rows}), got {self.queue_rows}")
+            wanted = f"at least request_rows, {self.request_rows}"
+            raise SettingsError(f"queue_rows: must be {wanted}, got {self.queue_rows}")
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables; folders are absolute, since a worker may start elsewhere."""
@@ -62,18 +64,19 @@ class Settings:
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings that environment variables give; raises SettingsError where a value is not of its type."""
     defaults = Settings()
-    given: dict[str, Path | int | str] = {}
+    given: dict[str, Any] = {}
     for field in fields(Settings):
         variable = PREFIX + field.name.upper()
         if variable in environment:
-            given[field.name] = _value(variable, environment[variable], type(getattr(defaults, field.name)))
-    return Settings(**given)  # type: ignore[arg-type]
+            given[field.name] = _value(variable, environment[variable], getattr(defaults, field.name))
+    return Settings(**given)
 
 
-def _value(variable: str, text: str, kind: type) -> Path | int | str:
-    if issubclass(kind, int):
+def _value(variable: str, text: str, default: Path | int | str) -> Path | int | str:
+    """A text as a value of the default's type."""
+    if isinstance(default, int):
         try:
             return int(text)
         except ValueError:
             raise SettingsError(f"{variable}: must be a whole number, got {text!r}") from None
-    return Path(text) if issubclass(kind, Path) else text
+    return Path(text) if isinstance(default, Path) else text

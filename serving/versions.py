@@ -1,4 +1,4 @@
-"""Every version at hand: the bundle that is served and the bundles under releases/, each verified before it is listed."""
+"""Every version at hand: the served bundle and those under releases/, each verified before it is listed."""
 
 from __future__ import annotations
 

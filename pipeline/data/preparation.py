@@ -34,6 +34,8 @@ def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
         "test": image_set.test_origin + test_origin,
     }
     manifest = build_manifest(settings.name, image_set, splits, origins)
+    # Where the files lay says nothing about the images, and may name a person.
+    manifest["settings"] = settings.model_dump(exclude={"path"})
     for name, split in splits.items():
         save_split(out / f"{name}.npz", split)
     save_manifest(out / "manifest.json", manifest)

@@ -106,3 +106,8 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") sendOwn(event.dataTransfer.files);
   });
 }
+
+// The commands can be copied as they stand.
+for (const node of part("routes-code").childNodes) {
+  if (node.nodeType === Node.TEXT_NODE) node.data = node.data.replaceAll("ADDRESS", location.origin);
+}

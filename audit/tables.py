@@ -1,0 +1,208 @@
+"""What people read on a terminal: tables of versions, and one version in full."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from audit.versions import Version
+from bundle.attestation import model_digest, model_version
+from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.outcomes import SETTINGS
+from bundle.versions import headline
+
+ABSENT = "–"
+PIPE_WIDTH = 240
+
+
+def console() -> Console:
+    """A console that takes text as it is; where nobody looks on, lines are wide enough not to be folded."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def plain(value: object) -> str:
+    """Text that cannot steer a terminal: what is not printable is shown as an escape. Bundles may come from anybody."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+
+
+def share(claim: Mapping[str, Any] | None) -> str:
+    """`87.5 %`, or a dash."""
+    return ABSENT if claim is None else f"{100 * claim['value']:.1f} %"
+
+
+def share_with_interval(claim: Mapping[str, Any] | None) -> str:
+    """`87.5 % [80.1, 92.8] 175/200`, or a dash."""
+    if claim is None or "interval" not in claim:
+        return share(claim)
+    lower, upper = (100 * end for end in claim["interval"])
+    return f"{share(claim)} [{lower:.1f}, {upper:.1f}] {claim['correct']}/{claim['sampleSize']}"
+
+
+def signature(version: Version) -> str:
+    """The state of the signature in a few words."""
+    if version.key_id is None:
+        return version.signature
+    unchecked = ", not checked" if version.signature == "unchecked" else ""
+    return f"signed by {version.key_id[:12]}{unchecked}"
+
+
+def print_versions(versions: Sequence[Version]) -> None:
+    """One row an attestation; what is refused follows below the table, each with its sentence."""
+    table = Table()
+    for name in ("version", "where", "data", "method"):
+        table.add_column(name, overflow="fold")
+    numbers = ("clean", "robust, served", "robust, reference", "certified (smoothed)", "n")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    for name in ("flags", "signature"):
+        table.add_column(name, overflow="fold")
+    for version in versions:
+        table.add_row(*(plain(cell) for cell in _row(version)))
+    out = console()
+    out.print(table)
+    for version in versions:
+        if version.refusal:
+            out.print(f"refused: {plain(version.places[0])}: {plain(version.refusal)}", soft_wrap=True)
+    if versions:
+        out.print(
+            "robust: right under every attack of the first threat, an upper bound; intervals: hallmark show VERSION"
+        )
+
+
+def _row(version: Version) -> list[str]:
+    where = ", ".join(map(str, version.places))
+    if version.statement is None:
+        return [ABSENT, where, *[ABSENT] * 8, "refused"]
+    top = headline(version.statement)
+    robust, certified = top["robust"], top["certified"]
+    return [
+        top["version"],
+        where,
+        top["data"],
+        top["method"],
+        share(top["clean"]["served"]),
+        f"{share(robust['served'])} at {robust['threat']}",
+        f"{share(robust['reference'])} at {robust['threat']}",
+        f"{share(certified)} at l2 {certified['radius']:g}" if certified else ABSENT,
+        str(top["n"]),
+        str(len(top["flags"])) if top["flags"] else "none",
+        signature(version),
+    ]
+
+
+def print_version(version: Version) -> None:
+    """Everything that a person needs to judge one version."""
+    assert version.statement is not None and version.attestation is not None
+    predicate, digest, out = version.statement["predicate"], model_digest(version.statement), console()
+    out.print(f"Version {model_version(digest)}")
+    out.print(_facts(_identity(version, predicate, digest)))
+    out.print("\nMeasured: an upper bound of the true robust accuracy; the 95 % interval is for the drawing of images")
+    out.print(_measured(predicate))
+    for smoothing in predicate["smoothing"]:
+        out.print(f"\nProved, about {plain(smoothing['name'])} alone: {plain(smoothing['statement'])}")
+        out.print(_proved(predicate, smoothing["name"]))
+    out.print("\nFlags")
+    for flag in headline(version.statement)["flags"] or ["none"]:
+        out.print(f"  {plain(flag)}", soft_wrap=True)
+    out.print("\nSanity checks")
+    out.print(_sanity(predicate))
+    out.print("\nHow it came about")
+    out.print(_facts(_origin(predicate)))
+    out.print("\nNot tested")
+    for item in predicate["notTested"]:
+        out.print(f"  {plain(item)}", soft_wrap=True)
+
+
+def _identity(version: Version, predicate: Mapping[str, Any], digest: str) -> dict[str, object]:
+    method, data = predicate["method"], predicate["data"]
+    reconstructed = ", a reconstruction" if method["reconstructed"] else ""
+    return {
+        "where": ", ".join(map(str, version.places)),
+        "model.onnx": f"SHA-256 {digest}",
+        "attestation": f"SHA-256 {version.attestation}",
+        "signature": f"{version.signature}: {version.refusal}" if version.refusal else _signature_in_full(version),
+        "method": f"{method['title']} ({method['paper']}{reconstructed})",
+        "network": json.dumps(predicate["network"], sort_keys=True),
+        "parameters": f"{predicate['model']['parameters']:,}; {predicate['model']['format']}",
+        "data": f"{data['name']}, {len(data['classes'])} classes; {data['source']}; {data['licence']}",
+    }
+
+
+def _signature_in_full(version: Version) -> str:
+    if version.signature == "attestation only":
+        return "attestation only: its files and claims could not be checked here"
+    if version.key_id is None:
+        return version.signature
+    unchecked = ", not checked: no trusted key was given" if version.signature == "unchecked" else ""
+    return f"signed by {version.key_id}{unchecked}"
+
+
+def _measured(predicate: Mapping[str, Any]) -> Table:
+    table = Table("threat", "attack", "served (ONNX Runtime, 8-bit images)", "reference (torch, float images)", "flags")
+
+    def row(title: str, label: str, flags: str, metric: str, **keys: Any) -> None:
+        found = [find_claim(predicate, metric, setting=setting, **keys) for setting in reversed(SETTINGS)]
+        table.add_row(plain(title), plain(label), *map(share_with_interval, found), plain(flags))
+
+    row("none", "clean images", "", "clean_accuracy")
+    for threat in predicate["threats"]:
+        named = f"{threat['name']} (eps {threat['eps_255']:g}/255)"
+        for attack in predicate["attacks"]:
+            if attack["threat"] == threat["name"]:
+                keys = {"threat": threat["name"], "attack": attack["name"]}
+                row(named, attack["name"], "; ".join(attack["flags"]), "robust_accuracy", **keys)
+        row(named, "every attack", "", "robust_accuracy", threat=threat["name"], attack=ALL_ATTACKS)
+    return table
+
+
+def _proved(predicate: Mapping[str, Any], classifier: str) -> Table:
+    table = Table("l2 radius", "certified accuracy")
+    for bound in predicate["bounds"]:
+        if bound["classifier"] != classifier:
+            continue
+        if bound["metric"] == "average_certified_radius":
+            table.add_row("average certified", f"{bound['value']:.3f}")
+        else:
+            table.add_row(f"{bound['radius']:g}" if "radius" in bound else ABSENT, share_with_interval(bound))
+    return table
+
+
+def _sanity(predicate: Mapping[str, Any]) -> Table:
+    table = Table("check", "passed", "statistic", "meaning")
+    for item in predicate["sanity"]:
+        statistic = f"{item['statistic']:g} {item['comparator']} {item['threshold']:g}"
+        table.add_row(plain(item["check"]), "yes" if item["passed"] else "NO", statistic, plain(item["meaning"]))
+    return table
+
+
+def _origin(predicate: Mapping[str, Any]) -> dict[str, object]:
+    selection, reads, sample, parity = (predicate[key] for key in ("selection", "testReads", "sample", "parity"))
+    check = predicate["selfCheck"]
+    return {
+        "selection": f"{selection['rule']}; epoch {selection['epoch']}",
+        "test reads": f"{reads['models']}: {reads['rule']}",
+        "sample": f"{sample['size']} of {sample['of']} test images, seed {sample['seed']}: {sample['rule']}",
+        "parity": f"{parity['disagreements']} disagreements on {parity['images']} images; logits differ by at most "
+        f"{parity['largestLogitDifference']:.2g} (tolerance {parity['tolerance']:g})",
+        "self-check": f"{check['rows']} rows, {check['allowedMoved']} may move",
+        "settings": json.dumps(predicate["parameters"], sort_keys=True),
+        "environment": json.dumps(predicate["environment"], sort_keys=True),
+        "source": f"SHA-256 {predicate['source']['sha256']}",
+        "assurance": predicate["assuranceLevel"],
+    }
+
+
+def _facts(facts: Mapping[str, object]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(f"  {name}", plain(value))
+    return table

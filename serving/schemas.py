@@ -1,0 +1,165 @@
+"""JSON Schemas of every answer. What comes from the attestation is described by the attestation's own schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bundle.attestation import schema
+from serving.problems import KINDS
+from serving.robustness import MEANING
+
+Json = dict[str, Any]
+
+VERSION: Json = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{12}$",
+    "description": "first 12 digits of the SHA-256 of model.onnx",
+}
+DIGEST: Json = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of model.onnx"}
+SHA256: Json = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+COUNT: Json = {"type": "integer", "minimum": 0}
+NUMBER: Json = {"type": "number"}
+TEXT: Json = {"type": "string"}
+IDENTITY: Json = {"model_version": VERSION, "model_digest": DIGEST}
+
+
+def obj(properties: Json) -> Json:
+    """An object with exactly these properties."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def ref(name: str) -> Json:
+    """A schema of components."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def schemas() -> Json:
+    """Every schema by name, as OpenAPI's components hold them."""
+    return {
+        **_predictions(),
+        "Robustness": _robustness(),
+        "Claim": _attested("claims")["items"],
+        "Bound": _attested("bounds")["items"],
+        **_attestation(),
+        **_versions(),
+        "Problem": _problem(),
+    }
+
+
+def _attested(*names: str) -> Json:
+    """The attestation's own schema of a part of the predicate."""
+    found = schema()["properties"]["predicate"]
+    for name in names:
+        found = found["properties"][name]
+    return found
+
+
+def _rows(items: Json) -> Json:
+    return {"type": "array", "items": items}
+
+
+def _or_null(kind: Json) -> Json:
+    return {"oneOf": [kind, {"type": "null"}]}
+
+
+def _predictions() -> Json:
+    answer = {
+        "class": {"type": "string", "description": "name of the class with the largest logit"},
+        "label": {**COUNT, "description": "number of that class"},
+        "probabilities": {
+            "type": "object",
+            "description": "softmax of the logits, in float64, by class name; a belief, not a robustness",
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+        },
+    }
+    return {
+        "Prediction": obj({**answer, **IDENTITY}),
+        "Predictions": obj({"predictions": _rows(obj(answer)), **IDENTITY}),
+    }
+
+
+def _robustness() -> Json:
+    as_attested = ("sample", "threats", "attacks", "smoothing", "sanity", "parity")
+    return obj(
+        {
+            **IDENTITY,
+            "method": obj({name: _attested("method", name) for name in ("name", "title", "paper", "reconstructed")}),
+            "data": obj({name: _attested("data", name) for name in ("name", "classes", "shape")}),
+            "clean": _rows(ref("Claim")),
+            "robust": _rows(ref("Claim")),
+            "bounds": _rows(ref("Bound")),
+            **{name: _attested(name) for name in as_attested},
+            "not_tested": _attested("notTested"),
+            "self_check": obj({"rows": COUNT, "moved": COUNT, "allowed": COUNT, "provider": TEXT}),
+            "meaning": obj({name: {"const": text} for name, text in MEANING.items()}),
+        }
+    )
+
+
+def _attestation() -> Json:
+    envelope = {"type": ["object", "null"], "description": "the DSSE envelope; null where the bundle is unsigned"}
+    digest = {**SHA256, "description": "of the exact bytes, which /evidence/attestation.json gives"}
+    return {
+        "Statement": {name: value for name, value in schema().items() if name != "$schema"},
+        "Attestation": obj(
+            {"statement": ref("Statement"), "statement_sha256": digest, "envelope": envelope, **IDENTITY}
+        ),
+    }
+
+
+def _versions() -> Json:
+    key = {**SHA256, "description": "id of a key that the envelope names; whether to trust it is not judged here"}
+    bundle = {
+        "folder": {**TEXT, "description": "the bundle's folder"},
+        "served": {"type": "boolean", "description": "whether it is this bundle's model that answers"},
+        "verified": {"const": True},
+        "version": VERSION,
+        "digest": DIGEST,
+        "attestation_sha256": SHA256,
+        "signed_by": _rows(key),
+        "headline": ref("Headline"),
+        "claims": _rows(ref("Claim")),
+        "bounds": _rows(ref("Bound")),
+    }
+    refused = {"folder": TEXT, "served": {"const": False}, "verified": {"const": False}, "refusal": TEXT}
+    return {
+        "Share": obj(_share()),
+        "Headline": _headline(),
+        "Bundle": obj(bundle),
+        "Refused": obj(refused),
+        "Versions": obj({"versions": _rows({"oneOf": [ref("Bundle"), ref("Refused")]}), **IDENTITY}),
+        "Version": obj({"version": VERSION, "digest": DIGEST, "bundles": _rows(ref("Bundle")), **IDENTITY}),
+    }
+
+
+def _share() -> Json:
+    interval = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
+    return {"value": NUMBER, "correct": COUNT, "sampleSize": {"type": "integer", "minimum": 1}, "interval": interval}
+
+
+def _headline() -> Json:
+    settings = {"reference": _or_null(ref("Share")), "served": _or_null(ref("Share"))}
+    return obj(
+        {
+            "version": VERSION,
+            "digest": DIGEST,
+            "data": TEXT,
+            "method": TEXT,
+            "n": COUNT,
+            "clean": obj(settings),
+            "robust": obj({"threat": TEXT, "eps_255": NUMBER, **settings}),
+            "certified": _or_null(obj({"classifier": TEXT, "radius": NUMBER, **_share()})),
+            "flags": _rows(TEXT),
+        }
+    )
+
+
+def _problem() -> Json:
+    return obj(
+        {
+            "type": {"enum": [f"urn:hallmark:problem:{kind}" for kind in KINDS]},
+            "title": TEXT,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "one sentence: what is wrong, where, what would be right"},
+        }
+    )
