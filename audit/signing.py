@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def sign_bundle(path: str | Path, key: str | Path) -> Signed:
     name = key_id(read_private_key(key).public_key())
     if (root := dvc_root(path)) is None:
         return Signed(path, bundle.version, name, _sign_in_place(bundle, envelope))
-    target = root / RELEASES / bundle.version
+    target = Path(os.path.relpath(root)) / RELEASES / bundle.version
     return Signed(target, bundle.version, name, _release(bundle, envelope, target))
 
 

@@ -114,10 +114,10 @@ def read_envelope(envelope_bytes: bytes, statement_bytes: bytes) -> list[Signatu
     """
     try:
         document = json.loads(envelope_bytes)
-        payload, signatures = _parse(document)
+        kind, payload, signatures = _parse(document)
     except (ValueError, TypeError, KeyError, RecursionError):
         raise SignatureError(f"{ENVELOPE}: is not a DSSE envelope as `hallmark sign` makes it") from None
-    if document["payloadType"] != PAYLOAD_TYPE:
+    if kind != PAYLOAD_TYPE:
         raise SignatureError(f"{ENVELOPE}: payloadType must be {PAYLOAD_TYPE}")
     if payload != statement_bytes:
         raise SignatureError(f"{ENVELOPE}: was made for another {ATTESTATION} than the one beside it")
@@ -170,11 +170,12 @@ def _encode(payload: bytes, signatures: Sequence[Signature]) -> bytes:
     )
 
 
-def _parse(document: Any) -> tuple[bytes, list[Signature]]:
-    """Payload and signatures of an envelope of unknown origin; raises ValueError, TypeError or KeyError."""
+def _parse(document: Any) -> tuple[str, bytes, list[Signature]]:
+    """Type, payload and signatures of an envelope of unknown origin; raises ValueError, TypeError or KeyError."""
     payload = _base64(document["payload"])
     items = cast("list[dict[str, Any]]", document["signatures"])
-    return payload, [Signature(str(item["keyid"]), _base64(item["sig"])) for item in items]
+    signatures = [Signature(str(item["keyid"]), _base64(item["sig"])) for item in items]
+    return str(document["payloadType"]), payload, signatures
 
 
 def _base64(text: Any) -> bytes:

@@ -41,12 +41,16 @@ def main(params: Params) -> None:
     rows = ["attack,setting,accuracy,lower,upper"]
     for claim in statement["predicate"]["claims"]:
         attack = "clean" if claim["metric"] == "clean_accuracy" else f"{claim['threat']}/{claim['attack']}"
-        rows.append(f"{attack},{claim['setting']},{claim['value']:.6f},{claim['interval'][0]:.6f},{claim['interval'][1]:.6f}")
+        rows.append(
+            f"{attack},{claim['setting']},{claim['value']:.6f},{claim['interval'][0]:.6f},{claim['interval'][1]:.6f}"
+        )
         if claim.get("attack", ALL_ATTACKS) in (ALL_ATTACKS, "autoattack"):
             metrics[f"{claim['setting']}/{attack}"] = claim["value"]
     write_whole(FOLDERS.root / "metrics.json", canonical_json(metrics))
     write_whole(FOLDERS.root / "plots" / "robust_accuracy.csv", ("\n".join(rows) + "\n").encode())
-    print(f"bundle of model {statement['predicate']['model']['version']} in {FOLDERS.bundle}; report: {FOLDERS.bundle}/report.html")
+    print(
+        f"bundle of model {statement['predicate']['model']['version']} in {FOLDERS.bundle}; report: {FOLDERS.bundle}/report.html"
+    )
 
 
 if __name__ == "__main__":

@@ -47,11 +47,17 @@ def main(params: Params) -> None:
     metrics = {f"certified_at_{line.split(',')[0]}": float(line.split(",")[1]) for line in curve[1:]}
     write_whole(OUT / "metrics.json", canonical_json({**metrics, "average_certified_radius": average["value"]}))
     outcomes.save(OUT / OUTCOMES)
-    print(f"smoothed classifier, sigma {settings.sigma:g}: average certified l2 radius {average['value']:.3f} (not of the served one)")
+    print(
+        f"smoothed classifier, sigma {settings.sigma:g}: average certified l2 radius {average['value']:.3f} (not of the served one)"
+    )
 
 
 def smoothed_columns(
-    network: nn.Module, images: NDArray[np.uint8], index: NDArray[np.int64], settings: CertifySettings, device: torch.device
+    network: nn.Module,
+    images: NDArray[np.uint8],
+    index: NDArray[np.int64],
+    settings: CertifySettings,
+    device: torch.device,
 ) -> dict[str, NDArray]:
     """Selected class, count and radius of every image uint8 (N, H, W, C); `index` seeds each image's noise."""
     network = network.to(device).eval()
@@ -66,7 +72,11 @@ def smoothed_columns(
             index=int(row),
         )
         for image, row in track(
-            zip(images, index, strict=True), "certifying", total=len(images), disable=not sys.stdout.isatty(), transient=True
+            zip(images, index, strict=True),
+            "certifying",
+            total=len(images),
+            disable=not sys.stdout.isatty(),
+            transient=True,
         )
     ]
     name, successes = smoothed_name(settings), np.array([item.successes for item in votes])

@@ -9,7 +9,18 @@ from typing import Any
 
 from bundle.digests import sha256_file, sha256_tree
 
-PACKAGES = ("torch", "torchvision", "lightning", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "pyautoattack", "numpy", "scipy")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "pyautoattack",
+    "numpy",
+    "scipy",
+)
 ROOT = Path(__file__).resolve().parent.parent
 
 

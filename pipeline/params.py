@@ -47,7 +47,9 @@ class DataSettings(Section):
     test_images: int | None = Field(None, ge=1, description="keep this many test images, stratified; null: all")
     validation_share: float = Field(0.1, gt=0, lt=0.9, description="share of the training split held out for choices")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="share held out for testing where there is no test split")
-    seed: int = Field(0, ge=0, description="draws the splits; apart from `seed`, so that retrained models share a test split")
+    seed: int = Field(
+        0, ge=0, description="draws the splits; apart from `seed`, so that retrained models share a test split"
+    )
 
 
 class ThreatSettings(Section):
@@ -74,7 +76,9 @@ class TrainSettings(Section):
     batch_size: int | None = Field(None, ge=2, description="images a step")
     lr: float | None = Field(None, gt=0, description="peak learning rate")
     lr_shape: Literal["piecewise", "cosine", "one_cycle"] | None = Field(None, description="learning rate over time")
-    milestones: list[float] | None = Field(None, description="piecewise: shares of all steps at which lr is divided by 10")
+    milestones: list[float] | None = Field(
+        None, description="piecewise: shares of all steps at which lr is divided by 10"
+    )
     first_epoch_lr: float | None = Field(None, gt=0, description="learning rate of the first epoch, where it differs")
     warmup: float | None = Field(None, ge=0, lt=1, description="share of all steps in which lr rises linearly from 0")
     momentum: float | None = Field(None, ge=0, lt=1, description="of SGD (Nesterov off)")
@@ -82,7 +86,9 @@ class TrainSettings(Section):
     averaging: Literal["none", "ema"] | None = Field(None, description="which weights are validated and served")
     ema_decay: float | None = Field(None, ge=0, lt=1, description="share of the old average kept a step")
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; null: no clipping")
-    augment: Literal["none", "shift", "crop_flip"] | None = Field(None, description="shift: 1 px; crop_flip: crop with pad, flip")
+    augment: Literal["none", "shift", "crop_flip"] | None = Field(
+        None, description="shift: 1 px; crop_flip: crop with pad, flip"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, fp32 on CPU")
     compile: bool = Field(False, description="torch.compile the networks")
     channels_last: bool | None = Field(None, description="memory layout; null: on CUDA only")
@@ -98,9 +104,13 @@ class ExportSettings(Section):
 class AttackSettings(Section):
     """The evaluation on the test split."""
 
-    tier: Literal["quick", "standard"] = Field("standard", description="quick: PGD and margin; standard: and AutoAttack")
+    tier: Literal["quick", "standard"] = Field(
+        "standard", description="quick: PGD and margin; standard: and AutoAttack"
+    )
     eps_255: Annotated[list[Eps255], AfterValidator(_allowed_eps)] | None = Field(None, description="radii attacked")
-    images: int | None = Field(None, ge=1, description="test images drawn by `seed`, stratified; null: the data's default")
+    images: int | None = Field(
+        None, ge=1, description="test images drawn by `seed`, stratified; null: the data's default"
+    )
     restarts: int = Field(1, ge=1, le=100, description="random starts of PGD and margin")
     batch_size: int = Field(256, ge=1, description="images attacked at once; AutoAttack's examples depend on it")
     seed: int = Field(0, ge=0, description="draws the sample and the random starts")
@@ -125,7 +135,9 @@ class Params(Section):
     data: DataSettings
     threat: ThreatSettings = ThreatSettings()
     network: NetworkSettings = NetworkSettings()
-    method: dict[str, Any] = Field(description="name: of `python -m pipeline.methods`; the other keys are that method's")
+    method: dict[str, Any] = Field(
+        description="name: of `python -m pipeline.methods`; the other keys are that method's"
+    )
     train: TrainSettings = TrainSettings()
     export: ExportSettings = ExportSettings()
     attack: AttackSettings = AttackSettings()

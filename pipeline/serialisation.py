@@ -40,9 +40,13 @@ def load_network(folder: Path) -> nn.Module:
         network = build_network(**json.loads((folder / NETWORK).read_text(encoding="utf-8")))
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()), strict=True)
     except FileNotFoundError as error:
-        raise HallmarkError(f"{error.filename}: there is no such file; the stage train makes it (`dvc repro train`)") from None
+        raise HallmarkError(
+            f"{error.filename}: there is no such file; the stage train makes it (`dvc repro train`)"
+        ) from None
     except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise HallmarkError(f"{folder}: {NETWORK} and {WEIGHTS} do not fit together ({' '.join(str(error).split())})") from None
+        raise HallmarkError(
+            f"{folder}: {NETWORK} and {WEIGHTS} do not fit together ({' '.join(str(error).split())})"
+        ) from None
     return network.eval()
 
 
@@ -88,7 +92,7 @@ def to_onnx(network: nn.Module, image_shape: tuple[int, ...], *, opset: int) -> 
     return model.SerializeToString(deterministic=True)
 
 
-def _nodes(graph):  # noqa: ANN001, ANN202  (onnx's generated classes have no usable types)
+def _nodes(graph):
     """The nodes of a graph and of the graphs inside them."""
     for node in graph.node:
         yield node
@@ -98,7 +102,7 @@ def _nodes(graph):  # noqa: ANN001, ANN202  (onnx's generated classes have no us
 
 
 @contextlib.contextmanager
-def _quiet(logger: str):  # noqa: ANN202
+def _quiet(logger: str):
     found = logging.getLogger(logger)
     before = found.level
     found.setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 import time
@@ -10,10 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError
 from pipeline.params import Params, load_params
 
 OUT = Path("out")
+#: Seconds of each stage since `make repro` began; no stage reads it.
+TIMINGS = OUT / "timings.json"
 
 
 def stage(name: str, main: Callable[[Params], None]) -> None:
@@ -31,7 +35,22 @@ def stage(name: str, main: Callable[[Params], None]) -> None:
     except KeyboardInterrupt:
         print(f"\n{name}: stopped by hand", file=sys.stderr)
         raise SystemExit(130) from None
-    print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
+    seconds = time.monotonic() - started
+    print(f"{name}: done in {seconds:.0f} s", flush=True)
+    write_whole(TIMINGS, canonical_json({**_timings(), name: round(seconds, 1)}))
+
+
+def print_shares() -> None:
+    """Prints how the time of the stages that ran was spent; nothing where none ran."""
+    timings = _timings()
+    total = sum(timings.values())
+    shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in timings.items())
+    if timings:
+        print(f"Stages: {shares}; {total:.0f} s in all")
+
+
+def _timings() -> dict[str, float]:
+    return json.loads(TIMINGS.read_text(encoding="utf-8")) if TIMINGS.exists() else {}
 
 
 def set_threads(threads: int) -> None:
@@ -54,3 +73,7 @@ def _locked(name: str) -> Iterator[None]:
         except BlockingIOError:
             raise HallmarkError(f"another run of this stage holds {path}; wait for it or stop it") from None
         yield
+
+
+if __name__ == "__main__":
+    print_shares()

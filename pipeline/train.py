@@ -34,7 +34,13 @@ def main(params: Params, data: Path = DATA, out: Path = OUT) -> None:
     environment = describe_environment(device, params.threads)
     splits = {name: sha256_file(data / f"{name}.npz") for name in ("train", "validation")}
     checkpoints = checkpoint_folder(
-        {"settings": settings, "splits": splits, "environment": environment, "source": source_digest(), "lock": lock_digest()}
+        {
+            "settings": settings,
+            "splits": splits,
+            "environment": environment,
+            "source": source_digest(),
+            "lock": lock_digest(),
+        }
     )
     training = Training(
         method,
@@ -46,7 +52,10 @@ def main(params: Params, data: Path = DATA, out: Path = OUT) -> None:
         fabric=make_fabric(device, params.train),
         layout=memory_format(device, params.train),
     )
-    print(f"{method.title} on {len(train)} images, {training.epochs} epochs of {training.steps} steps, {device.type}", flush=True)
+    print(
+        f"{method.title} on {len(train)} images, {training.epochs} epochs of {training.steps} steps, {device.type}",
+        flush=True,
+    )
     training.run(checkpoints, live=out / "live")
     selected = training.selected
     selection = {
@@ -57,7 +66,9 @@ def main(params: Params, data: Path = DATA, out: Path = OUT) -> None:
         "clean": selected.clean,
         "pgd_10": selected.robust,
     }
-    write_whole(out / "weights.safetensors", save({name: value.contiguous() for name, value in selected.weights.items()}))
+    write_whole(
+        out / "weights.safetensors", save({name: value.contiguous() for name, value in selected.weights.items()})
+    )
     write_whole(out / "network.json", canonical_json(describe(method.served())))
     write_whole(
         out / "training.json",
@@ -66,7 +77,12 @@ def main(params: Params, data: Path = DATA, out: Path = OUT) -> None:
                 "settings": settings,
                 "selection": selection,
                 "environment": environment,
-                "method": {"name": method.name, "title": method.title, "paper": method.paper, "reconstructed": method.reconstructed},
+                "method": {
+                    "name": method.name,
+                    "title": method.title,
+                    "paper": method.paper,
+                    "reconstructed": method.reconstructed,
+                },
             }
         ),
     )

@@ -69,10 +69,14 @@ def _run(settings: Settings, address: str, port: int) -> None:
         os.environ.setdefault("BENTOML_HOME", home)
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         os.environ.update(settings.environment())
-        from serving.service import SUPERVISOR, Hallmark  # BentoML reads the environment when it is imported
+        from serving.service import REFUSAL, SUPERVISOR, Hallmark  # BentoML reads the environment when it is imported
 
-        os.environ[SUPERVISOR] = str(os.getpid())
+        refusal = Path(home) / "refusal.txt"
+        os.environ.update({SUPERVISOR: str(os.getpid()), REFUSAL: str(refusal)})
         Hallmark.serve_http(host=address, port=port)
+        if refusal.exists():
+            print(refusal.read_text(encoding="utf-8"), file=sys.stderr)
+            raise typer.Exit(1)
 
 
 if __name__ == "__main__":

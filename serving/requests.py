@@ -51,9 +51,10 @@ async def _file(request: Request, field: str, limit: int, seconds: int) -> Uploa
             form = await _form(request, limit)
     except TimeoutError:
         raise Problem("slow-body", f"body: did not arrive within {seconds} seconds.") from None
-    given = ", ".join(sorted(set(form))) or "none"
-    if list(form) != [field]:
-        raise Problem("bad-form", f"form: must have exactly one field, {field}, with one file; got {given}.")
+    given = [name for name, _ in form.multi_items()]
+    if given != [field]:
+        listed = ", ".join(sorted(given)) or "none"
+        raise Problem("bad-form", f"form: must have exactly one field, {field}, with one file; got {listed}.")
     upload = form[field]
     if not isinstance(upload, UploadFile):
         raise Problem("bad-form", f"{field}: is text; send it as a file, with a filename.")

@@ -22,6 +22,8 @@ from serving.robustness import robustness
 from serving.settings import Settings
 from serving.versions import Versions
 
+RETRY = {"Retry-After": "1"}
+
 
 @dataclass(frozen=True)
 class Served:
@@ -46,8 +48,10 @@ class Served:
         try:
             async with asyncio.timeout(self.settings.seconds):
                 return predictions(await self.batcher.logits(rows), self.classes)
-        except (QueueFull, TimeoutError):
-            raise Problem("busy", "queue: is full; send the request again later.", {"Retry-After": "1"}) from None
+        except QueueFull:
+            raise Problem("busy", "queue: is full; send the request again later.", RETRY) from None
+        except TimeoutError:
+            raise Problem("busy", f"model: gave no answer within {self.settings.seconds} seconds.", RETRY) from None
 
 
 def open_checked(settings: Settings) -> tuple[Bundle, OnnxClassifier, SelfCheck]:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+from pathlib import Path
 from typing import Any, cast
 
 import bentoml
 from starlette.types import Receive, Scope, Send
 
-from bundle.errors import HallmarkError
 from serving.headers import ModelHeaders
 from serving.metrics import publish
 from serving.routes import create_app
 from serving.served import prepare
 from serving.settings import read_settings
 
-#: Set by the command to its process id: whom a worker tells that it cannot start.
-SUPERVISOR = "HALLMARK_SUPERVISOR"
+#: The command's process id, and the file that its worker leaves a refusal in; the command sets both.
+SUPERVISOR, REFUSAL = "HALLMARK_SUPERVISOR", "HALLMARK_REFUSAL"
 
 app = create_app()
 
@@ -40,7 +39,7 @@ class Hallmark:
     def __init__(self) -> None:
         try:
             app.state.served = prepare(read_settings())
-        except HallmarkError as error:
+        except Exception as error:
             _give_up(error)
             raise
         publish(app.state.served.statement["predicate"], app.state.served.digest)
@@ -58,8 +57,8 @@ class Hallmark:
 Hallmark.add_asgi_middleware(cast(Any, ModelHeaders), state=app.state)
 
 
-def _give_up(error: HallmarkError) -> None:
+def _give_up(error: Exception) -> None:
     """Ends the supervisor, which would start this worker again for ever."""
-    print(error, file=sys.stderr, flush=True)
     if os.environ.get(SUPERVISOR) == str(os.getppid()):
+        Path(os.environ[REFUSAL]).write_text(str(error), encoding="utf-8")
         os.kill(os.getppid(), signal.SIGTERM)

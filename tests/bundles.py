@@ -59,7 +59,11 @@ def linear_model(seed: int = 0, noise: float = 0.0) -> tuple[bytes, NDArray[np.f
 
 
 def _outcomes(
-    model: bytes, weight: NDArray[np.float32], images: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64], start: int
+    model: bytes,
+    weight: NDArray[np.float32],
+    images: dict[str, NDArray[np.uint8]],
+    labels: NDArray[np.int64],
+    start: int,
 ) -> Outcomes:
     classifier = OnnxClassifier(model, threads=1, device="cpu")
     columns: dict[str, Any] = {
@@ -82,7 +86,9 @@ def _outcomes(
     return Outcomes(columns)
 
 
-def make_bundle(folder: Path, *, seed: int = 0, noise: float = 0.0, rows: int = 60, eps: tuple[int, ...] = (16, 32)) -> Path:
+def make_bundle(
+    folder: Path, *, seed: int = 0, noise: float = 0.0, rows: int = 60, eps: tuple[int, ...] = (16, 32)
+) -> Path:
     """Writes a complete, verifying bundle of the linear digits classifier into `folder` and returns it."""
     model, weight, bias = linear_model(seed, noise)
     clean, labels = (array[1200 : 1200 + rows] for array in digits())
@@ -122,7 +128,12 @@ def make_bundle(folder: Path, *, seed: int = 0, noise: float = 0.0, rows: int = 
             "reconstructed": False,
             "settings": {"alpha": 30.0, "beta": 20.0, "lambda": 1.0},
         },
-        "parameters": {"seed": seed, "threads": 2, "data": {"name": "digits"}, "threat": {"norm": "linf", "eps_255": 32.0}},
+        "parameters": {
+            "seed": seed,
+            "threads": 2,
+            "data": {"name": "digits"},
+            "threat": {"norm": "linf", "eps_255": 32.0},
+        },
         "data": {
             "name": "digits",
             "classes": [str(digit) for digit in range(10)],
@@ -132,7 +143,10 @@ def make_bundle(folder: Path, *, seed: int = 0, noise: float = 0.0, rows: int = 
             "splits": {"train": split, "validation": split, "test": split},
         },
         "selection": {"rule": "highest PGD-10 accuracy on the validation split", "split": "validation", "epoch": 3},
-        "testReads": {"models": 1, "rule": "models measured on this test split, in the order known here, up to this one"},
+        "testReads": {
+            "models": 1,
+            "rule": "models measured on this test split, in the order known here, up to this one",
+        },
         "sample": {"size": rows, "of": 360, "seed": 0, "rule": "stratified draw"},
         "threats": [threat.describe() for threat in threats],
         "attacks": attacks,

@@ -35,7 +35,13 @@ class AutoAttackResult:
 def settings(classes: int) -> dict[str, Any]:
     """What is run for this number of classes, as the attestation records it."""
     attacks = ["apgd-ce", "apgd-t", "fab-t", "square"] if classes >= 4 else ["apgd-ce", "fab-t", "square"]
-    version = "standard" if classes >= 10 else "standard, targets adapted" if classes >= 4 else "reduced: fewer than 4 classes"
+    version = (
+        "standard"
+        if classes >= 10
+        else "standard, targets adapted"
+        if classes >= 4
+        else "reduced: fewer than 4 classes"
+    )
     return {"version": version, "attacks": attacks, "targets": min(9, classes - 1), "queries": 5000, "steps": 100}
 
 

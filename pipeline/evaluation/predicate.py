@@ -66,7 +66,10 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     return {
         "schema": "1",
         "assuranceLevel": "self_attested",
-        "model": {"parameters": int(sum(value.size for value in weights.values())), "format": "ONNX, uint8 NHWC to logits"},
+        "model": {
+            "parameters": int(sum(value.size for value in weights.values())),
+            "format": "ONNX, uint8 NHWC to logits",
+        },
         "network": _read(folders.trained / NETWORK),
         "method": {**training["method"], "settings": _without_name(training["settings"]["method"])},
         "parameters": {

@@ -28,13 +28,19 @@ def sanity_checks(network: nn.Module, sample: Sample, threat: Threat, settings: 
     part = next(sample.batches(IMAGES))
     # 0.2 points, or 2 images where that is more: with few images a point is less than one image.
     slack = max(0.002, 2 / len(part))
-    few, many = (_pgd_accuracy(network, part, threat, settings, steps, restarts) for steps, restarts in ((50, 1), (100, 2)))
-    noise = _accuracy(network, uniform_start(part.images, threat, seed=settings.seed + 1, index=part.index), part.labels)
+    few, many = (
+        _pgd_accuracy(network, part, threat, settings, steps, restarts) for steps, restarts in ((50, 1), (100, 2))
+    )
+    noise = _accuracy(
+        network, uniform_start(part.images, threat, seed=settings.seed + 1, index=part.index), part.labels
+    )
     broken = margin_pgd(
         network, part.images, part.labels, threat=LARGE_EPS, seed=settings.seed, index=part.index, steps=50
     )
     return [
-        _at_most("deterministic", _repeat_difference(network, part), 0.0, "largest logit change between two forward passes"),
+        _at_most(
+            "deterministic", _repeat_difference(network, part), 0.0, "largest logit change between two forward passes"
+        ),
         _at_most("gradients", _vanishing(network, part), 0.01, "share of images without any input gradient"),
         _at_most("large_eps", _accuracy(network, broken, part.labels), 0.05, "accuracy under attack at eps 128/255"),
         _at_most("more_steps", few - many, slack, "accuracy that PGD-100 with 2 restarts takes away from PGD-50"),
@@ -57,7 +63,14 @@ def _pgd_accuracy(
     network: nn.Module, part: Sample, threat: Threat, settings: AttackSettings, steps: int, restarts: int
 ) -> float:
     found = pgd(
-        network, part.images, part.labels, threat=threat, seed=settings.seed, index=part.index, steps=steps, restarts=restarts
+        network,
+        part.images,
+        part.labels,
+        threat=threat,
+        seed=settings.seed,
+        index=part.index,
+        steps=steps,
+        restarts=restarts,
     )
     return _accuracy(network, found, part.labels)
 
@@ -75,5 +88,7 @@ def _repeat_difference(network: nn.Module, part: Sample) -> float:
 def _vanishing(network: nn.Module, part: Sample) -> float:
     images = part.images.clone().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(functional.cross_entropy(network(images), part.labels, reduction="sum"), images)
+        (gradient,) = torch.autograd.grad(
+            functional.cross_entropy(network(images), part.labels, reduction="sum"), images
+        )
     return float((gradient.flatten(1).abs().sum(1) == 0).double().mean())

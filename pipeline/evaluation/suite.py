@@ -64,13 +64,24 @@ class Finding:
 
 
 def run_suite(
-    network: nn.Module, sample: Sample, *, threat: Threat, settings: AttackSettings, classes: int, say: Callable[[str], None]
+    network: nn.Module,
+    sample: Sample,
+    *,
+    threat: Threat,
+    settings: AttackSettings,
+    classes: int,
+    say: Callable[[str], None],
 ) -> Iterator[Finding]:
     """PGD-10, -20 and -50 (prefixes of one trajectory), margin, and in the standard tier AutoAttack.
 
     `network` is in eval mode on the sample's device. `say` is told a line of progress at a time.
     """
-    shared = {"restarts": settings.restarts, "relativeStep": RELATIVE_STEP, "seed": settings.seed, "keeps": "smallest margin"}
+    shared = {
+        "restarts": settings.restarts,
+        "relativeStep": RELATIVE_STEP,
+        "seed": settings.seed,
+        "keeps": "smallest margin",
+    }
     found: dict[int, list[Tensor]] = {steps: [] for steps in PGD_STEPS}
     for batch in _with_progress(sample, settings, f"{threat.name} pgd", say):
         steps_images = trajectory(
@@ -110,7 +121,12 @@ def run_suite(
 
 
 def _autoattack(
-    network: nn.Module, sample: Sample, threat: Threat, settings: AttackSettings, classes: int, say: Callable[[str], None]
+    network: nn.Module,
+    sample: Sample,
+    threat: Threat,
+    settings: AttackSettings,
+    classes: int,
+    say: Callable[[str], None],
 ) -> Finding:
     result = autoattack.autoattack(
         network,

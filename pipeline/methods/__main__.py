@@ -11,7 +11,9 @@ def main() -> None:
     table = Table("name", "title", "paper", "passes a step (forward, backward)", "guide")
     for name in method_names():
         method = method_class(name)
-        table.add_row(name, method.title, method.paper, "{} , {}".format(*method.passes), "yes" if method.needs_guide else "")
+        table.add_row(
+            name, method.title, method.paper, "{} , {}".format(*method.passes), "yes" if method.needs_guide else ""
+        )
     Console().print(table)
 
 

@@ -7,14 +7,15 @@ The formulas are those of the official code: the paper writes KL(a‖b) in torch
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from bundle.errors import HallmarkError
 from pipeline.methods.ascent import gaussian_start, signed_ascent
-from pipeline.methods.divergence import Reduction, kl_divergence
+from pipeline.methods.divergence import Reduction, at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
 
@@ -27,7 +28,7 @@ class D2R(Method):
     paper = "Liu et al. 2025, arXiv 2506.07056"
     passes = (14, 13)
     needs_guide = True
-    paper_schedule = {
+    paper_schedule: ClassVar[dict[str, Any]] = {
         "epochs": 100,
         "batch_size": 128,
         "lr": 0.1,
@@ -45,10 +46,14 @@ class D2R(Method):
         lambda_: float = Field(1.0, alias="lambda", ge=0, description="weight of the guide's cross-entropy")
         alpha: float = Field(30.0, ge=0, description="weight of the adversarial KL, in the unit of `reduction`")
         beta: float = Field(20.0, ge=0, description="weight of the clean symmetric term, in the unit of `reduction`")
-        reduction: Literal["element", "batchmean"] = Field("element", description="KL averaged over classes too, or summed")
+        reduction: Literal["element", "batchmean"] = Field(
+            "element", description="KL averaged over classes too, or summed"
+        )
         steps: int = Field(10, ge=1, description="steps of the training attack")
         relative_step: float = Field(0.25, gt=0, description="step size as a share of eps")
-        guide_init: Literal["learnable", "pretrained"] = Field("learnable", description="pretrained: a fixed guide (fig. 2a)")
+        guide_init: Literal["learnable", "pretrained"] = Field(
+            "learnable", description="pretrained: a fixed guide (fig. 2a)"
+        )
         guide_weights: str | None = Field(None, description="safetensors file of a pretrained guide")
         one_at_a_time: bool = Field(False, description="the clean symmetric term moves one network a step (the Remark)")
 
@@ -67,10 +72,18 @@ class D2R(Method):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         if self.settings.guide_init == "pretrained":
-            from safetensors.torch import load_file
-
-            self.guide.load_state_dict(load_file(Path(self.settings.guide_weights)), strict=True)
+            self._load_guide(Path(self.settings.guide_weights))
             self.guide.requires_grad_(False)
+
+    def _load_guide(self, path: Path) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            self.guide.load_state_dict(load_file(path), strict=True)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise HallmarkError(f"method.guide_weights: {path} holds no weights of network.guide ({reason})") from None
 
     def train(self, mode: bool = True) -> D2R:
         super().train(mode)
@@ -85,9 +98,9 @@ class D2R(Method):
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
         settings = self.settings
         reduction: Reduction = settings.reduction
-        adversarial = self.target(perturbed).float()
-        clean = self.target(batch.images).float()
-        guide = self.guide(batch.images).float()
+        adversarial = at_least_float32(self.target(perturbed))
+        clean = at_least_float32(self.target(batch.images))
+        guide = at_least_float32(self.guide(batch.images))
         return {
             "guide_cross_entropy": settings.lambda_ * functional.cross_entropy(guide, batch.labels),
             "mean_squared_error": functional.mse_loss(adversarial, guide),

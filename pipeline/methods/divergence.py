@@ -30,9 +30,14 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, reduction: Reduction = "ba
             return values
 
 
+def at_least_float32(logits: Tensor) -> Tensor:
+    """The same values in float32, or in float64 where they are: losses are not computed in bf16."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def log_softmax(logits: Tensor) -> Tensor:
     """Log-probabilities (N, K) in float32, or float64 where the logits are."""
-    return functional.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
+    return functional.log_softmax(at_least_float32(logits), dim=1)
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, true_class: float) -> Tensor:

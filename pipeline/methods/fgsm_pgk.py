@@ -7,14 +7,14 @@ image is seen. Formulas and details are those of the official CIFAR-10 script.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.methods.divergence import smoothed_cross_entropy
+from pipeline.methods.divergence import at_least_float32, smoothed_cross_entropy
 from pipeline.methods.method import Batch, Method, Task
 from pipeline.params import Section
 
@@ -33,7 +33,9 @@ class PriorSettings(Section):
     true_class: float = Field(0.5, gt=0, le=1, description="weight of the label in the smoothed cross-entropy")
     momentum: float = Field(0.3, ge=0, lt=1, description="of the prior's gradient")
     reset_epochs: int = Field(10, ge=1, description="the priors start again every so many epochs")
-    ema_threshold: float = Field(0.82, gt=0, description="ratio of adversarial to initial accuracy that averaging slows at")
+    ema_threshold: float = Field(
+        0.82, gt=0, description="ratio of adversarial to initial accuracy that averaging slows at"
+    )
 
 
 class FGSMPGK(Method):
@@ -42,9 +44,9 @@ class FGSMPGK(Method):
     name = "fgsm_pgk"
     title = "FGSM-PGK"
     paper = "Jia et al. 2024, arXiv 2304.00202"
-    passes = (2, 2)
+    passes = (2, 3)
     crafting_mode = "train"
-    paper_schedule = {
+    paper_schedule: ClassVar[dict[str, Any]] = {
         "epochs": 110,
         "batch_size": 128,
         "lr": 0.1,
@@ -92,11 +94,11 @@ class FGSMPGK(Method):
             loss = smoothed_cross_entropy(logits, batch.labels, self.settings.true_class)
             (gradient,) = torch.autograd.grad(loss, prior, retain_graph=True)
         final = (prior.detach() + eps * gradient.sign()).clamp(-eps, eps)
-        return Priors(logits, (batch.images + final).clamp(0, 1), gradient.float())
+        return Priors(logits, (batch.images + final).clamp(0, 1), gradient)
 
     def losses(self, batch: Batch, perturbed: Priors) -> dict[str, Tensor]:
-        final = self.target(perturbed.final).float()
-        initial = perturbed.initial_logits.float()
+        final = at_least_float32(self.target(perturbed.final))
+        initial = at_least_float32(perturbed.initial_logits)
         self.right_initially = (initial.argmax(1) == batch.labels).sum().float()
         self.right_finally = (final.argmax(1) == batch.labels).sum().float()
         cross_entropy = smoothed_cross_entropy(final, batch.labels, self.settings.true_class)
@@ -107,13 +109,17 @@ class FGSMPGK(Method):
         return {"mean_squared_error": self.settings.weight * functional.mse_loss(final, initial)}
 
     def after_step(self, batch: Batch, perturbed: Priors) -> None:
-        """m ← μ m + (2 − acc_final/acc_initial) · g/‖g‖₁;  prior ← clip(prior + eps · sign m)."""
+        """m ← μ m + (2 − acc_final/acc_initial) · g/‖g‖₁;  prior ← clip(prior + eps · sign m).
+
+        Clipped to the ball, and so that this crop with it stays in [0, 1], as the official script stores it.
+        """
         eps = self.task.threat.eps
         gain = 2 - self._ratio()
         direction = perturbed.gradient / perturbed.gradient.abs().sum().clamp_min(1e-30)
         velocity = self.settings.momentum * self.velocity[batch.index] + gain * direction
         self.velocity[batch.index] = velocity
-        self.prior[batch.index] = (self.prior[batch.index] + eps * velocity.sign()).clamp(-eps, eps)
+        prior = (self.prior[batch.index] + eps * velocity.sign()).clamp(-eps, eps)
+        self.prior[batch.index] = torch.clamp(prior, -batch.images, 1 - batch.images)
 
     def averaging_decay(self, step: int, decay: float) -> Tensor:
         """The schedule's decay while the final accuracy lags behind the initial one, nearly 1 otherwise; warmed up."""
@@ -124,7 +130,9 @@ class FGSMPGK(Method):
     def _ratio(self) -> Tensor:
         """Accuracy at the final images over accuracy at the initial ones, of the last step; 1 where none was right."""
         return torch.where(
-            self.right_initially > 0, self.right_finally / self.right_initially.clamp_min(1), torch.ones_like(self.right_finally)
+            self.right_initially > 0,
+            self.right_finally / self.right_initially.clamp_min(1),
+            torch.ones_like(self.right_finally),
         )
 
     def _reset(self, index: Tensor) -> None:

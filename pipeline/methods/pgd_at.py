@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.methods.ascent import signed_ascent, uniform_start
+from pipeline.methods.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
 
@@ -25,7 +26,7 @@ class PGDAT(Method):
 
     def perturb(self, batch: Batch) -> Tensor:
         def objective(images: Tensor) -> Tensor:
-            return functional.cross_entropy(self.target(images).float(), batch.labels, reduction="sum")
+            return functional.cross_entropy(at_least_float32(self.target(images)), batch.labels, reduction="sum")
 
         with crafting(self.target):
             return signed_ascent(
@@ -38,4 +39,4 @@ class PGDAT(Method):
             )
 
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
-        return {"cross_entropy": functional.cross_entropy(self.target(perturbed).float(), batch.labels)}
+        return {"cross_entropy": functional.cross_entropy(at_least_float32(self.target(perturbed)), batch.labels)}

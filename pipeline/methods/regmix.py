@@ -8,12 +8,12 @@ so they are settings.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, logaddexp
 
-from pipeline.methods.divergence import Reduction, kl_divergence, log_softmax
+from pipeline.methods.divergence import Reduction, at_least_float32, kl_divergence, log_softmax
 from pipeline.methods.fgsm_pgk import FGSMPGK, PriorSettings
 from pipeline.methods.method import Batch
 
@@ -25,14 +25,17 @@ class RegMixAMR(FGSMPGK):
     title = "RegMix-AMR, reconstructed"
     paper = "Liu and Ojha 2025, arXiv 2510.05317"
     reconstructed = True
-    paper_schedule = {**FGSMPGK.paper_schedule, "epochs": 95}
+    paper_schedule: ClassVar[dict[str, Any]] = {**FGSMPGK.paper_schedule, "epochs": 95}
 
     class Settings(PriorSettings):
         alpha: float = Field(7.5, ge=0, description="weight of the main KL, in the unit of `reduction`")
         beta: float = Field(3.75, ge=0, description="weight of the auxiliary KL; about half of alpha")
-        reduction: Literal["batchmean", "element"] = Field("batchmean", description="KL summed over classes, or averaged too")
+        reduction: Literal["batchmean", "element"] = Field(
+            "batchmean", description="KL summed over classes, or averaged too"
+        )
         kl_order: Literal["paper", "math"] = Field(
-            "paper", description="paper: KL(a‖b) has torch's argument order (b is the target), as in the authors' D²R; math: as written"
+            "paper",
+            description="paper: KL(a‖b) has torch's argument order (b is the target), as in the authors' D²R; math: as written",
         )
 
     @classmethod
@@ -60,15 +63,23 @@ class RegMix(RegMixAMR):
 
     name = "regmix"
     title = "RegMix-AGR, reconstructed"
-    passes = (3, 3)
+    passes = (3, 4)
 
     class Settings(RegMixAMR.Settings):
-        gamma: float = Field(1.0, ge=0, description="additive: weight of the clean KL; mixture: clean share of the target, ≤ 1")
+        gamma: float = Field(
+            1.0, ge=0, description="additive: weight of the clean KL; mixture: clean share of the target, ≤ 1"
+        )
         agr_form: Literal["additive", "mixture"] = Field("additive", description="how the clean output enters")
         detach_clean: bool = Field(False, description="no gradient through the clean output")
 
+        @model_validator(mode="after")
+        def _gamma_is_a_share_in_mixture(self) -> RegMix.Settings:
+            if self.agr_form == "mixture" and self.gamma > 1:
+                raise ValueError("gamma must be ≤ 1 with agr_form: mixture, where it is a share")
+            return self
+
     def regularisers(self, batch: Batch, initial: Tensor, final: Tensor) -> dict[str, Tensor]:
-        clean = self.target(batch.images).float()
+        clean = at_least_float32(self.target(batch.images))
         clean = clean.detach() if self.settings.detach_clean else clean
         if self.settings.agr_form == "mixture":
             return super().regularisers(batch, self._mixture(initial, clean), final)
@@ -79,7 +90,7 @@ class RegMix(RegMixAMR):
 
     def _mixture(self, initial: Tensor, clean: Tensor) -> Tensor:
         """log((1 − γ) · p_initial + γ · p_clean), which serves as logits of the mixture."""
-        share = min(max(self.settings.gamma, 0.0), 1.0)
+        share = self.settings.gamma
         if share in (0.0, 1.0):
             return clean if share else initial
         return logaddexp(log_softmax(initial) + math.log(1 - share), log_softmax(clean) + math.log(share))

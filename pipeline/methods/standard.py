@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.methods.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method
 
 
@@ -20,4 +21,4 @@ class Standard(Method):
         return batch.images
 
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
-        return {"cross_entropy": functional.cross_entropy(self.target(perturbed).float(), batch.labels)}
+        return {"cross_entropy": functional.cross_entropy(at_least_float32(self.target(perturbed)), batch.labels)}

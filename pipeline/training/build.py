@@ -20,7 +20,9 @@ def build_method(params: Params, threat: Threat, train: Split, manifest: Path) -
     try:
         classes = len(json.loads(manifest.read_text(encoding="utf-8"))["classes"])
     except (OSError, ValueError, KeyError):
-        raise HallmarkError(f"{manifest}: is missing or no manifest; the stage prepare makes it (`dvc repro prepare`)") from None
+        raise HallmarkError(
+            f"{manifest}: is missing or no manifest; the stage prepare makes it (`dvc repro prepare`)"
+        ) from None
     height, width, channels = train.images.shape[1:]
     network = params.network
     names = {"target": (network.name, network.width), "guide": (network.guide, network.guide_width)}

@@ -33,7 +33,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a damaged file
-        raise HallmarkError(f"{path}: not a readable checkpoint ({type(error).__name__}); remove {folder} to start again") from None
+        raise HallmarkError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}); remove {folder} to start again"
+        ) from None
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -122,7 +122,9 @@ class Training:
         self.epoch += 1
         means = {name: float(total) / self.steps for name, total in totals.items()}
         if not all(math.isfinite(value) for value in means.values()):
-            raise HallmarkError(f"the loss is no finite number in epoch {self.epoch} ({means}); a lower train.lr may help")
+            raise HallmarkError(
+                f"the loss is no finite number in epoch {self.epoch} ({means}); a lower train.lr may help"
+            )
         clean, robust = validate(self.network(), *self.validation, threat=self.threat)
         return {"epoch": self.epoch, "lr": rate, **means, "validation_clean": clean, "validation_pgd_10": robust}
 

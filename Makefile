@@ -1,0 +1,51 @@
+# One environment from the lock, then DVC does the work. Needs Python 3.11 to 3.13, git and make.
+
+PYTHON ?= python3
+PORT ?= 3000
+SEEDS ?= 0
+RUN := .venv/bin/python
+
+# Idle OpenMP threads that spin would take the cores from whoever computes.
+export OMP_WAIT_POLICY := PASSIVE
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Compiled bytecode makes imports of torch and its companions three times quicker.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help repro test lint serve compare lock
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+repro: .venv/.installed  ## images to an attested model: dvc repro, the table, where the report is
+	@rm -f out/timings.json
+	@$(RUN) -m dvc repro
+	@$(RUN) -m pipeline.stage
+	@.venv/bin/hallmark show out/bundle
+	@echo "Report: out/bundle/report.html    Serve it: make serve"
+
+test: .venv/.installed lint  ## every test
+	@$(RUN) -m pytest
+
+lint: .venv/.installed  ## ruff and pyright
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/basedpyright
+
+serve: .venv/.installed  ## the service on 127.0.0.1:PORT, from out/bundle
+	@$(RUN) -m serving --port $(PORT)
+
+compare: .venv/.installed  ## the methods side by side on the digits, SEEDS="0 1 2"
+	@$(RUN) -m pipeline.compare --seeds "$(SEEDS)"
+
+lock: .venv/.installed  ## requirements.lock from pyproject.toml
+	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \
+	  -c constraints.txt -o requirements.lock
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; make PYTHON=python3.12 chooses another")'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venv/bin/uv pip install --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+	@touch $@

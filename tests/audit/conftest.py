@@ -1,0 +1,47 @@
+"""Bundles and keys that every test of the audit copies."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from audit.signing import sign_bundle
+from bundle.signatures import generate_key
+from tests.bundles import make_bundle
+
+
+@dataclass(frozen=True)
+class Masters:
+    """Folders that no test changes: two unsigned bundles, a signed one, a trusted key and another."""
+
+    unsigned: Path
+    second: Path
+    signed: Path
+    trusted: Path
+    other: Path
+    key_id: str
+
+
+@pytest.fixture(scope="session")
+def masters(tmp_path_factory: pytest.TempPathFactory) -> Masters:
+    root = tmp_path_factory.mktemp("masters")
+    key_id = generate_key(root / "trusted")
+    generate_key(root / "other")
+    unsigned = make_bundle(root / "unsigned")
+    second = make_bundle(root / "second", seed=1, noise=0.3)
+    signed = shutil.copytree(unsigned, root / "signed")
+    sign_bundle(signed, root / "trusted" / "key.pem")
+    return Masters(unsigned, second, signed, root / "trusted", root / "other", key_id)
+
+
+@pytest.fixture
+def unsigned(masters: Masters, tmp_path: Path) -> Path:
+    return shutil.copytree(masters.unsigned, tmp_path / "unsigned")
+
+
+@pytest.fixture
+def signed(masters: Masters, tmp_path: Path) -> Path:
+    return shutil.copytree(masters.signed, tmp_path / "signed")

@@ -1,0 +1,55 @@
+"""Bundles rewritten by somebody who knows how they are built: claims and digests agree, the content is another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle.claims import claims
+from bundle.digests import canonical_json, sha256_bytes
+from bundle.layout import ATTESTATION, DESCRIBED, MODEL, OUTCOMES
+from bundle.outcomes import Outcomes, load_outcomes
+
+Predicate = dict[str, Any]
+
+
+def rewrite(
+    folder: Path,
+    *,
+    outcomes: Callable[[Outcomes], Outcomes] | None = None,
+    predicate: Callable[[Predicate], Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
+    recompute: bool = True,
+) -> None:
+    """Changes the outcome table, whole files and the predicate; then digests and (if asked) claims are made to fit."""
+    for name, content in (files or {}).items():
+        (folder / name).write_bytes(content)
+    if outcomes is not None:
+        outcomes(load_outcomes(folder / OUTCOMES)).save(folder / OUTCOMES)
+    statement = json.loads((folder / ATTESTATION).read_bytes())
+    content = statement["predicate"]
+    if recompute:
+        content.update(claims(load_outcomes(folder / OUTCOMES), content))
+    digest = sha256_bytes((folder / MODEL).read_bytes())
+    statement["subject"][0]["digest"]["sha256"] = digest
+    content["model"]["version"] = digest[:12]
+    described = {name: (folder / name).read_bytes() for name in DESCRIBED}
+    content["files"] = [
+        {"name": name, "sha256": sha256_bytes(data), "size": len(data)} for name, data in described.items()
+    ]
+    if predicate is not None:
+        predicate(content)
+    (folder / ATTESTATION).write_bytes(canonical_json(statement))
+
+
+def unbreak(name: str, rows: slice) -> Callable[[Outcomes], Outcomes]:
+    """Says of some rows that an attack did not break them, margins and all."""
+
+    def edit(table: Outcomes) -> Outcomes:
+        broken, margin = table[f"{name}/broken"].copy(), table[f"{name}/margin"].copy()
+        broken[rows], margin[rows] = False, abs(margin[rows])
+        return table.with_columns({f"{name}/broken": broken, f"{name}/margin": margin})
+
+    return edit

@@ -1,0 +1,82 @@
+"""The model card: front matter that parses, all numbers, and what was not measured."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bundle.bundle import Bundle, open_bundle
+from bundle.card import render_card
+from bundle.wording import interval, percent
+from tests.bundles import make_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return open_bundle(make_bundle(tmp_path_factory.mktemp("bundle")))
+
+
+def card(bundle: Bundle, **changes: Any) -> str:
+    return render_card({**bundle.predicate, **changes}, bundle.digest)
+
+
+def front(text: str) -> dict[str, Any]:
+    assert text.startswith("---\n")
+    return yaml.safe_load(text.split("\n---\n")[0])
+
+
+def test_card_is_the_bundles_own(bundle: Bundle) -> None:
+    """Rendered again from the finished attestation it is the same file: no time, no file list in it."""
+    assert card(bundle) == Path(bundle.path / "model-card.md").read_text(encoding="utf-8")
+
+
+def test_front_matter_has_the_fields_and_the_headline_numbers(bundle: Bundle) -> None:
+    fields = front(card(bundle))
+    assert (fields["library_name"], fields["pipeline_tag"]) == ("onnx", "image-classification")
+    assert fields["license"] and fields["tags"] and fields["datasets"] == ["digits"]
+    metrics = fields["model-index"][0]["results"][0]["metrics"]
+    claims = [claim for claim in bundle.predicate["claims"] if claim.get("attack", "all") == "all"]
+    assert [metric["value"] for metric in metrics] == pytest.approx([claim["value"] for claim in claims], abs=1e-6)
+    assert {metric["type"] for metric in metrics} == {"accuracy", "robust_accuracy"}
+    assert all("upper bound" in metric["name"] for metric in metrics if metric["type"] == "robust_accuracy")
+
+
+def test_every_claim_has_its_row(bundle: Bundle) -> None:
+    text = card(bundle)
+    for claim in [*bundle.predicate["claims"], *bundle.predicate["bounds"]]:
+        if "correct" in claim:
+            row = f"| {claim['correct']} | {claim['sampleSize']} | {percent(claim['value'])} | {interval(claim)} |"
+            assert row in text
+
+
+def test_tables_have_equal_columns(bundle: Bundle) -> None:
+    """A hostile name must not end a cell; each run of table lines has one width."""
+    data = {**bundle.predicate["data"], "source": "a|b\n| c |"}
+    runs = card(bundle, data=data).replace(r"\|", "").split("\n\n")
+    for run in runs:
+        widths = {line.count("|") for line in run.splitlines() if line.startswith("|")}
+        assert len(widths) <= 1
+
+
+def test_threat_model_and_limits_are_said(bundle: Bundle) -> None:
+    text = card(bundle)
+    for key in ("goal", "knowledge", "capability", "life-cycle stage"):
+        assert f"| {key} |" in text
+    assert "upper bounds" in text and "another classifier" in text and "hallmark verify" in text
+    for item in bundle.predicate["notTested"]:
+        assert f"- {item}" in text
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a "quoted": name\n---\n# x', "\x7f\u2028\U0001f600"])
+def test_hostile_names_neither_break_the_front_matter_nor_the_page(bundle: Bundle, name: str) -> None:
+    text = card(bundle, data={**bundle.predicate["data"], "name": name})
+    assert front(text)["datasets"] == [name]
+    assert "<script>" not in text.split("\n---\n", 1)[1]
+
+
+def test_failed_check_is_a_warning(bundle: Bundle) -> None:
+    sanity = [{**bundle.predicate["sanity"][0], "passed": False}]
+    text = card(bundle, sanity=sanity)
+    assert "**Warning.** Sanity check" in text and "**failed**" in text
+    assert "**Warning.**" not in card(bundle)

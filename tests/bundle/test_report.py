@@ -1,0 +1,215 @@
+"""The report: every number, every warning, nothing from outside, the same bytes each time."""
+
+import base64
+import copy
+import io
+import re
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.bundle import Bundle, open_bundle
+from bundle.gallery import choose
+from bundle.report import STYLE, render_report, render_sections
+from bundle.wording import interval, number, percent
+from tests.bundles import make_bundle
+
+VOID = {"meta", "img", "br", "line", "rect", "path"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return open_bundle(make_bundle(tmp_path_factory.mktemp("bundle")))
+
+
+def report(bundle: Bundle, **changes: Any) -> str:
+    return render_report({**bundle.predicate, **changes}, bundle.digest, bundle.outcomes, bundle.images)
+
+
+class Outline(HTMLParser):
+    """Headings in order, ids, and every address that the page names."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.levels: list[int] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.unnamed: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if re.fullmatch("h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        if tag == "img" and not named.get("alt"):
+            self.unnamed.append(tag)
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Closed at once."""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def words(page: str) -> str:
+    """The page's text without markup, with plain spaces."""
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " "))
+
+
+def test_two_renders_are_the_same_bytes(bundle: Bundle) -> None:
+    assert report(bundle) == report(bundle)
+
+
+def test_every_claim_and_bound_is_shown(bundle: Bundle) -> None:
+    shown = words(report(bundle))
+    for claim in [*bundle.predicate["claims"], *bundle.predicate["bounds"]]:
+        if claim["metric"] == "average_certified_radius":
+            assert number(claim["value"]) in shown
+        else:
+            assert f"{percent(claim['value'])} {claim['correct']}/{claim['sampleSize']} {interval(claim)}" in shown
+
+
+def test_nothing_comes_from_outside(bundle: Bundle) -> None:
+    page = report(bundle)
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in Outline(page).addresses)
+    assert "<script" not in page and "@import" not in page and "url(" not in page
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
+
+
+def test_page_is_well_nested_with_headings_in_order_and_images_described(bundle: Bundle) -> None:
+    outline = Outline(report(bundle))
+    assert outline.open == []
+    assert outline.levels[0] == 1 and outline.levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(outline.levels, outline.levels[1:], strict=False))
+    assert len(outline.ids) == len(set(outline.ids))
+    assert outline.unnamed == []
+
+
+def test_sections_are_part_of_the_page_and_need_no_inline_style(bundle: Bundle) -> None:
+    """The service shows them under its own header, behind a policy that may forbid inline styles."""
+    sections = render_sections(bundle.predicate, bundle.digest, bundle.outcomes, bundle.images)
+    assert sections in report(bundle)
+    assert "style=" not in sections and "<h1" not in sections
+    assert STYLE in report(bundle)
+
+
+def test_a_clean_evaluation_has_no_warning(bundle: Bundle) -> None:
+    assert "Read this first" not in report(bundle)
+
+
+def test_failed_sanity_check_is_on_top(bundle: Bundle) -> None:
+    failed = {**bundle.predicate["sanity"][0], "check": "more_steps", "passed": False, "statistic": 0.31}
+    shown = words(report(bundle, sanity=[failed]))
+    assert "Sanity check more_steps failed" in shown and "measured 0.31, must be ≤ 0.1" in shown
+    assert shown.index("Read this first") < shown.index("In short")
+
+
+def test_flags_are_on_top_and_in_the_table(bundle: Bundle) -> None:
+    attacks = copy.deepcopy(bundle.predicate["attacks"])
+    attacks[1]["flags"] = ["zero gradients on 3 images"]
+    shown = words(report(bundle, attacks=attacks))
+    assert shown.count("zero gradients on 3 images") == 2
+    assert "margin attack at l∞ 16/255 raised a flag: zero gradients" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"sanity": []}, "No sanity check was run"),
+        (
+            {"parity": {"largestLogitDifference": 0.5, "tolerance": 0.001, "disagreements": 2, "images": 9}},
+            "answer differently on 2 of 9 images",
+        ),
+    ],
+)
+def test_other_reasons_for_a_warning(bundle: Bundle, changes: dict[str, Any], warning: str) -> None:
+    assert warning in words(report(bundle, **changes))
+
+
+def test_missing_judges_are_a_warning(bundle: Bundle) -> None:
+    """Without AutoAttack and without the margin attack a robust accuracy says little."""
+    weak = [attack for attack in bundle.predicate["attacks"] if attack["name"] == "pgd-10"]
+    claims = [claim for claim in bundle.predicate["claims"] if claim.get("attack") != "margin"]
+    assert "Neither AutoAttack nor the margin attack was run" in words(report(bundle, attacks=weak, claims=claims))
+
+
+def test_hostile_names_are_text(bundle: Bundle) -> None:
+    hostile = "<script>alert(1)</script>"
+    data = {**bundle.predicate["data"], "classes": [hostile] * 10, "name": '"><img src=x>'}
+    page = report(bundle, data=data, notTested=[hostile])
+    assert "<script" not in page and "<img src=x" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_reconstruction_is_said(bundle: Bundle) -> None:
+    method = {**bundle.predicate["method"], "reconstructed": True}
+    assert "Reconstructed method" in report(bundle, method=method)
+    assert "Reconstructed method" not in report(bundle)
+
+
+def test_words_are_explained_and_bounds_are_kept_apart(bundle: Bundle) -> None:
+    shown = words(report(bundle))
+    for phrase in ("upper bound", "another classifier", "a stronger attack can only lower", "not cover the attacks"):
+        assert phrase in shown
+    for item in bundle.predicate["notTested"]:
+        assert item in shown
+
+
+def test_nothing_certified_still_renders(bundle: Bundle) -> None:
+    shown = words(report(bundle, smoothing=[], bounds=[]))
+    assert "Nothing was certified" in shown and "Bounds of the smoothed classifier" not in shown
+
+
+def test_headline_is_about_the_threat_of_the_training(bundle: Bundle) -> None:
+    """The bundle lists 16 first but was trained at 32."""
+    claim = next(
+        claim
+        for claim in bundle.predicate["claims"]
+        if claim.get("attack") == "all" and claim["setting"] == "served" and claim["eps_255"] == 32
+    )
+    assert f"l∞ 32/255, all attacks, served: {claim['correct']} of {claim['sampleSize']}" in words(report(bundle))
+
+
+def test_gallery_shows_real_pixels_of_the_lowest_margins(bundle: Bundle) -> None:
+    gallery = choose(bundle.predicate, bundle.outcomes, bundle.images)
+    margins = bundle.outcomes["served/linf-32/margin/margin"]
+    broken = bundle.outcomes.clean_right("served") & (margins < 0)
+    assert [picture.margin for picture in gallery.broken] == sorted(margins[broken])[:6]
+    assert all(not picture.held for picture in gallery.broken) and all(picture.held for picture in gallery.held)
+    first = gallery.broken[0]
+    content = base64.b64decode(first.adversarial.removeprefix("data:image/png;base64,"))
+    shown = np.asarray(Image.open(io.BytesIO(content)))
+    assert np.array_equal(shown, bundle.images["linf-32/margin"][first.row][..., 0])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_are_readable(scheme: str) -> None:
+    """WCAG AA: text at least 4.5 to 1, marks at least 3 to 1, on the page and on panels."""
+    blocks = re.findall(r":root \{(.*?)\}", STYLE, flags=re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[{"light": 0, "dark": 1}[scheme]]))
+    for ground in ("ground", "panel", "warn-ground"):
+        for name in ("ink", "muted", "pass", "fail", "accent"):
+            assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+    for name in ("reference", "served", "certified", "broken"):
+        assert contrast(colours[name], colours["ground"]) >= 3, name
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

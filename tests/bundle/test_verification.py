@@ -1,0 +1,295 @@
+"""open_bundle(): what a bundle must be, tried with bundles whose digests (and, where it matters, claims) were made to fit."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bundle.bundle import BundleError, open_bundle
+from bundle.digests import canonical_json
+from bundle.errors import HallmarkError
+from bundle.layout import ATTESTATION, IMAGES, NETWORK, OUTCOMES, REQUIRED, WEIGHTS
+from bundle.outcomes import Outcomes
+from tests.audit.tampering import rewrite
+from tests.bundles import make_bundle
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("master") / "bundle")
+
+
+@pytest.fixture
+def folder(master: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(master, tmp_path / "bundle")
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(HallmarkError) as error:
+        open_bundle(folder)
+    return str(error.value)
+
+
+def npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def with_columns(**columns: Any) -> Callable[[Outcomes], Outcomes]:
+    return lambda table: table.with_columns({name.replace("__", "/"): value for name, value in columns.items()})
+
+
+def test_a_bundle_opens_and_holds_what_was_checked(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    shutil.rmtree(folder)
+    assert bundle.version == bundle.digest[:12] == bundle.predicate["model"]["version"]
+    assert len(bundle.outcomes) == len(bundle.images["clean"]) == 60
+    assert [threat.name for threat in bundle.threats] == ["linf-16", "linf-32"]
+    assert bundle.envelope is None
+
+
+def test_rewriting_nothing_changes_nothing(folder: Path, master: Path) -> None:
+    """The tool of the tests below writes the same bundle again where nothing is asked of it."""
+    rewrite(folder)
+    assert (folder / ATTESTATION).read_bytes() == (master / ATTESTATION).read_bytes()
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_every_files_absence_and_every_files_change_is_named(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert refusal(folder).startswith(f"{name}: ")
+    (folder / name).unlink()
+    assert refusal(folder).startswith(f"{name}: is missing")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert "there is no such bundle folder" in refusal(tmp_path / "absent")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    os.mkfifo(folder / WEIGHTS)
+    assert refusal(folder) == f"{WEIGHTS}: must be a plain file"
+
+
+def set_threat(predicate: dict[str, Any]) -> None:
+    """A ball of 32 levels under the name of one of 16; claims go on to agree with the table."""
+    predicate["threats"][0].update(eps_255=32, levels=32)
+
+
+def add_file_twice(predicate: dict[str, Any]) -> None:
+    predicate["files"].append(predicate["files"][0])
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (set_threat, "threat linf-16 is not what its norm and eps_255 say"),
+        (add_file_twice, "files must describe exactly"),
+        (lambda item: item["files"].pop(), "files must describe exactly"),
+        (lambda item: item["files"][0].update(size=7), "the attestation says 7"),
+        (lambda item: item["model"].update(version="0" * 12), "model.version is not the start"),
+        (lambda item: item["attacks"].append(item["attacks"][0]), "attack linf-16/pgd-10 is there 2 times"),
+        (lambda item: item["attacks"][0].update(name="all"), "linf-16/all: unknown threat or reserved name"),
+        (lambda item: item["attacks"][0].update(threat="linf-9"), "linf-9/pgd-10: unknown threat or reserved name"),
+        (lambda item: item["threats"].append(item["threats"][0]), "threat linf-16 is there 2 times"),
+        (lambda item: item["smoothing"].append(item["smoothing"][0]), "smoothed-0.25 is there 2 times"),
+        (lambda item: item["smoothing"][0].update(estimation=100), "successes must be 0 to 100"),
+        (lambda item: item["smoothing"][0].update(alpha=0.01), "claim certified_accuracy"),
+        (lambda item: item["smoothing"][0].update(sigma=0.5), "claim certified_accuracy"),
+        (lambda item: item["sample"].update(size=61), "has 60 rows"),
+        (lambda item: item["data"].update(classes=["0", "1"]), "label must be 0 to 1"),
+        (lambda item: item["data"].update(shape=[8, 8, 3]), "clean must be uint8 (60, 8, 8, 3)"),
+        (lambda item: item["network"].update(name="resnet18"), f"{NETWORK}: says another network"),
+        (lambda item: item["claims"].pop(), "has 13 claims, the outcome table gives 14"),
+        (lambda item: item["claims"].reverse(), "is not what the outcome table gives"),
+        (lambda item: item["claims"][0].update(value=1.0), "claim clean_accuracy reference 1.0"),
+        (lambda item: item["claims"][0].update(interval=[0.99, 1.0]), "claim clean_accuracy reference"),
+        (lambda item: item["bounds"][0].update(classifier="linear"), "claim certified_accuracy linear"),
+        (lambda item: item.pop("notTested"), "'notTested' is a required property"),
+        (lambda item: item.update(notTested=[]), "notTested"),
+        (lambda item: item.update(extra=1), "extra"),
+        (lambda item: item["selection"].update(split="test"), "selection.split"),
+    ],
+)
+def test_a_predicate_that_says_something_else_is_refused(folder: Path, edit: Edit, sentence: str) -> None:
+    rewrite(folder, predicate=edit)
+    message = refusal(folder)
+    assert sentence in message
+    assert len(message) < 400
+
+
+def test_a_threat_without_attacks_is_refused(folder: Path) -> None:
+    def drop(predicate: dict[str, Any]) -> None:
+        predicate["attacks"] = [item for item in predicate["attacks"] if item["threat"] == "linf-16"]
+
+    rewrite(folder, predicate=drop)
+    assert "linf-32: no attack was run for it" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (with_columns(index=np.zeros(60, dtype=int)), "name every image once"),
+        (with_columns(index=np.arange(-1, 59)), "name every image once"),
+        (with_columns(image_sha256=["0" * 64] * 60), "clean row 0 is not the image"),
+        (with_columns(label=np.full(60, 10)), "label must be 0 to 9"),
+        (with_columns(label=np.zeros(60)), "label: must be there once, without gaps, and of its kind; is double"),
+        (with_columns(served__clean__prediction=np.full(60, 3)), "served/clean/prediction contradicts its margins"),
+        (with_columns(served__clean__margin=np.full(60, np.nan, np.float32)), "served/clean/prediction contradicts"),
+        (with_columns(**{"smoothed-0.25__successes": np.full(60, 1001)}), "successes must be 0 to 1000"),
+        (with_columns(**{"smoothed-0.25__radius": np.full(60, 1.0)}), "radius is not what the counts prove"),
+        (with_columns(**{"smoothed-0.25__radius": np.full(60, np.nan)}), "radius is not what the counts prove"),
+    ],
+)
+def test_a_table_that_contradicts_itself_or_the_images_is_refused(
+    folder: Path, edit: Callable[[Outcomes], Outcomes], sentence: str
+) -> None:
+    rewrite(folder, outcomes=edit, recompute=False)
+    assert sentence in refusal(folder)
+
+
+@pytest.mark.parametrize("setting", ["reference", "served"])
+def test_a_verdict_without_its_margin_is_refused(folder: Path, setting: str) -> None:
+    name = f"{setting}/linf-32/margin/broken"
+    rewrite(folder, outcomes=lambda table: table.with_columns({name: ~table[name]}))
+    assert refusal(folder) == f"{OUTCOMES}: {name} contradicts its margins"
+
+
+def test_a_table_with_gaps_or_a_column_twice_is_refused(folder: Path) -> None:
+    table = pq.read_table(folder / OUTCOMES)
+    gap = table.set_column(1, "label", pa.array([None, *table.column("label").to_pylist()[1:]]))
+    twice = table.append_column("label", table.column("label"))
+    for changed in (gap, twice):
+        sink = io.BytesIO()
+        pq.write_table(changed, sink)
+        rewrite(folder, files={OUTCOMES: sink.getvalue()}, recompute=False)
+        assert refusal(folder).startswith(f"{OUTCOMES}: label: must be there once, without gaps")
+
+
+@pytest.mark.parametrize("name", [OUTCOMES, IMAGES, NETWORK])
+@pytest.mark.parametrize("content", [b"nonsense", b"PK\x03\x04", b"PAR1PAR1", b"\x93NUMPY\x01\x00", b"{}\n"])
+def test_files_that_cannot_be_read_are_refused_in_a_sentence(folder: Path, name: str, content: bytes) -> None:
+    rewrite(folder, files={name: content}, recompute=False)
+    assert refusal(folder).startswith(f"{name}: ")
+
+
+def test_a_damaged_archive_whose_digest_fits_is_refused(folder: Path) -> None:
+    """Every byte of the archive in turn: a sentence, or, where the byte does not matter to any image, the same images."""
+    content = (folder / IMAGES).read_bytes()
+    before = open_bundle(folder).images
+    for position in range(0, len(content), len(content) // 150):
+        changed = bytearray(content)
+        changed[position] ^= 0x5A
+        rewrite(folder, files={IMAGES: bytes(changed)}, recompute=False)
+        try:
+            after = open_bundle(folder).images
+        except BundleError as error:
+            assert str(error).startswith(f"{IMAGES}: ")
+        else:
+            assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+def test_images_outside_their_ball_are_refused_by_row(folder: Path) -> None:
+    images = dict(open_bundle(folder).images)
+    outside = images["linf-16/margin"].copy()
+    outside[7, 0, 0, 0] = np.where(images["clean"][7, 0, 0, 0] > 127, 0, 255)
+    rewrite(folder, files={IMAGES: npz({**images, "linf-16/margin": outside})})
+    assert refusal(folder) == f"{IMAGES}: linf-16/margin row 7 lies outside its ball"
+
+
+def test_the_edge_of_the_ball_is_inside_and_one_level_more_is_not(folder: Path) -> None:
+    images = dict(open_bundle(folder).images)
+    for levels, opens in ((16, True), (17, False)):
+        moved = images["clean"].copy()
+        moved[..., 0] = np.where(moved[..., 0] > 127, moved[..., 0] - levels, moved[..., 0] + levels)
+        rewrite(folder, files={IMAGES: npz({**images, "linf-16/margin": moved})})
+        if opens:
+            open_bundle(folder)
+        else:
+            assert "linf-16/margin row 0 lies outside its ball" in refusal(folder)
+
+
+def test_the_set_of_images_is_exact(folder: Path) -> None:
+    images = dict(open_bundle(folder).images)
+    rewrite(folder, files={IMAGES: npz({**images, "linf-16/extra": images["clean"]})})
+    assert "holds clean, linf-16/extra" in refusal(folder)
+    rewrite(folder, files={IMAGES: npz({name: images[name] for name in images if name != "linf-32/margin"})})
+    assert "must hold exactly" in refusal(folder)
+    rewrite(folder, files={IMAGES: npz({**images, "clean": images["clean"].astype(np.int32)})})
+    assert "clean must be uint8" in refusal(folder)
+    archive = io.BytesIO(npz(images))
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("readme.txt", "hello")
+    rewrite(folder, files={IMAGES: archive.getvalue()})
+    assert refusal(folder).startswith(f"{IMAGES}: must hold")
+
+
+def test_pickled_arrays_are_never_loaded(folder: Path) -> None:
+    images = dict(open_bundle(folder).images)
+    rewrite(folder, files={IMAGES: npz({**images, "clean": np.array([{"a": 1}], dtype=object)})})
+    assert refusal(folder).startswith(f"{IMAGES}: not a readable npz archive")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]\n",
+        b"null\n",
+        b'{"_type": NaN}\n',
+        b'{"a": 1e999}\n',
+        b"[" * 100_000,
+        b'"\\ud800"\n',
+        b"1" * 5000,
+    ],
+)
+def test_an_attestation_that_is_none_is_refused_in_a_sentence(folder: Path, content: bytes) -> None:
+    (folder / ATTESTATION).write_bytes(content)
+    assert refusal(folder).startswith(f"{ATTESTATION}: ")
+
+
+def test_an_attestation_has_one_spelling(folder: Path) -> None:
+    """A repeated key would let two readers read two things."""
+    content = (folder / ATTESTATION).read_bytes()
+    repeated = content.replace(b'  "_type"', b'  "_type": "x",\n  "_type"', 1)
+    for other in (repeated, content + b"\n", json.dumps(json.loads(content)).encode(), content.replace(b"\n", b"\r\n")):
+        assert other != content
+        (folder / ATTESTATION).write_bytes(other)
+        assert "not in canonical form" in refusal(folder)
+
+
+def test_the_last_digits_of_an_interval_may_differ_and_no_more(folder: Path) -> None:
+    """Another SciPy rounds otherwise; an attestation made with it still verifies."""
+
+    def nudge(by: float) -> Edit:
+        return lambda item: item["claims"][0].update(interval=[end + by for end in item["claims"][0]["interval"]])
+
+    rewrite(folder, predicate=nudge(1e-12))
+    open_bundle(folder)
+    rewrite(folder, predicate=nudge(-1e-6))
+    assert "claim clean_accuracy reference" in refusal(folder)
+
+
+def test_the_network_is_compared_to_the_byte(folder: Path) -> None:
+    network = json.loads((folder / NETWORK).read_bytes())
+    rewrite(folder, files={NETWORK: json.dumps(network).encode()})
+    assert "says another network" in refusal(folder)
+    rewrite(folder, files={NETWORK: canonical_json({**network, "channels": 1.0})})
+    assert "says another network" in refusal(folder)

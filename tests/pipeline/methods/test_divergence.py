@@ -1,0 +1,79 @@
+"""KL in the mathematical order, its reductions and its precision; label smoothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pipeline.methods.divergence import kl_divergence, log_softmax, smoothed_cross_entropy
+from tests.pipeline.methods.by_hand import kl_terms, smoothed
+
+P, Q = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]]), torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+
+
+def test_two_coins():
+    """KL(3/4‖1/2) in closed form: 3/4 ln 3/2 + 1/4 ln 1/2."""
+    p, q = torch.tensor([[math.log(3.0), 0.0]], dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert kl_divergence(p, q).item() == pytest.approx(expected, rel=1e-12)
+    assert kl_divergence(q, p).item() == pytest.approx(0.5 * math.log(2 / 3) + 0.5 * math.log(2), rel=1e-12)
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("batchmean", 2), ("element", 6), ("sum", 1)])
+def test_reductions(reduction: str, divisor: int):
+    p, q = P.double(), Q.double()
+    torch.testing.assert_close(kl_divergence(p, q, reduction), kl_terms(p, q).sum() / divisor, rtol=1e-12, atol=0)
+
+
+def test_none_gives_one_value_an_image():
+    p, q = P.double(), Q.double()
+    torch.testing.assert_close(kl_divergence(p, q, "none"), kl_terms(p, q).sum(dim=1), rtol=1e-12, atol=0)
+
+
+def test_default_is_batchmean():
+    assert kl_divergence(P, Q) == kl_divergence(P, Q, "batchmean")
+
+
+def test_not_symmetric_and_zero_for_equal_distributions():
+    assert kl_divergence(P, Q) != kl_divergence(Q, P)
+    assert kl_divergence(P, P + 7.0).abs() < 1e-12
+
+
+def test_low_precision_logits_are_computed_in_float32():
+    """The same values as the rounded logits have in float32, which bf16 arithmetic would not reach."""
+    p, q = P.bfloat16(), (Q + 0.01).bfloat16()
+    found = kl_divergence(p, q)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, kl_divergence(p.float(), q.float()))
+    assert log_softmax(p).dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert kl_divergence(p, q).dtype == torch.float32
+
+
+def test_float64_stays_float64():
+    assert kl_divergence(P.double(), Q.double()).dtype == torch.float64
+
+
+def test_large_logits_stay_finite_with_finite_gradients():
+    p = torch.tensor([[1e4, 0.0, -1e4]], requires_grad=True)
+    value = kl_divergence(p, torch.zeros(1, 3))
+    value.backward()
+    assert value.item() == pytest.approx(math.log(3), rel=1e-6)
+    assert torch.isfinite(p.grad).all()
+
+
+@pytest.mark.parametrize("weight", [0.5, 0.8, 1.0])
+def test_label_smoothing_gives_the_label_its_weight_and_shares_the_rest(weight: float):
+    logits, labels = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
+    found = smoothed_cross_entropy(logits, labels, weight)
+    torch.testing.assert_close(found, smoothed(logits, labels, weight), rtol=1e-12, atol=0)
+
+
+def test_label_smoothing_weights_are_read_off_the_gradient():
+    """At uniform probabilities the gradient of -Σ w log p is 1/K − w: weight w on the label, (1 − w)/(K − 1) elsewhere."""
+    logits = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True)
+    smoothed_cross_entropy(logits, torch.tensor([2]), 0.6).backward()
+    expected = torch.tensor([[0.1, 0.1, -0.4, 0.1, 0.1]], dtype=torch.float64)
+    torch.testing.assert_close(logits.grad, expected, rtol=1e-12, atol=1e-15)
