@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,8 @@ def read_outcomes(content: bytes, where: str) -> Outcomes:
     try:
         table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise OutcomeError(f"{where}: not a readable outcome table ({error})") from None
+        reason = shorten(str(error), 100, placeholder=" …")  # Arrow may list every column
+        raise OutcomeError(f"{where}: not a readable outcome table ({reason})") from None
     columns: dict[str, NDArray[Any]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         expected = KINDS.get(name.rsplit("/", 1)[-1])

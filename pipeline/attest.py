@@ -49,7 +49,8 @@ def main(params: Params) -> None:
     write_whole(FOLDERS.root / "metrics.json", canonical_json(metrics))
     write_whole(FOLDERS.root / "plots" / "robust_accuracy.csv", ("\n".join(rows) + "\n").encode())
     print(
-        f"bundle of model {statement['predicate']['model']['version']} in {FOLDERS.bundle}; report: {FOLDERS.bundle}/report.html"
+        f"bundle of model {statement['predicate']['model']['version']} in {FOLDERS.bundle}, "
+        f"report: {FOLDERS.bundle}/report.html"
     )
 
 

@@ -48,7 +48,8 @@ def main(params: Params) -> None:
     write_whole(OUT / "metrics.json", canonical_json({**metrics, "average_certified_radius": average["value"]}))
     outcomes.save(OUT / OUTCOMES)
     print(
-        f"smoothed classifier, sigma {settings.sigma:g}: average certified l2 radius {average['value']:.3f} (not of the served one)"
+        f"smoothed classifier, sigma {settings.sigma:g} (not the served one): "
+        f"average certified l2 radius {average['value']:.3f}"
     )
 
 
@@ -98,8 +99,8 @@ def describe(settings: CertifySettings) -> dict:
         "name": smoothed_name(settings),
         **settings.model_dump(include={"sigma", "selection", "estimation", "alpha", "seed"}),
         "radii": RADII,
-        "statement": "About the smoothed classifier (the class that the served network answers most often under Gaussian "
-        "noise), in l2, each image's radius with confidence 1 - alpha; /predict answers with the network itself.",
+        "statement": "About the smoothed classifier (the class that the served network answers most often under "
+        "Gaussian noise), in l2, each image's radius with confidence 1 - alpha; /predict answers with the network.",
     }
 
 

@@ -1,7 +1,7 @@
 """`make compare`: the methods side by side, same data, network, loop and selection; one table.
 
-Each run (method and seed) leaves one folder under out/compare/ and is not done again while its settings and code are the
-same, so that a stopped comparison goes on where it was.
+Each run (method and seed) leaves one folder under out/compare/ and is not done again while its settings and code are
+the same, so that a stopped comparison goes on where it was.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ from pipeline.training.devices import choose_device
 
 OUT = Path("out/compare")
 BASELINE = "standard"
+METHODS = "standard pgd_at d2r d2r_cag regmix"
 COLUMNS = ("clean", "pgd-50", "margin", "autoattack")
 
 
 def main(
-    methods: Annotated[str, typer.Option(help="names of `python -m pipeline.methods`")] = "standard pgd_at d2r d2r_cag regmix",
+    methods: Annotated[str, typer.Option(help="names of `python -m pipeline.methods`")] = METHODS,
     seeds: Annotated[str, typer.Option(help="whole numbers")] = "0",
     tier: Annotated[str, typer.Option(help="quick or standard (with AutoAttack)")] = "standard",
     data: Annotated[str, typer.Option(help="data.name of params.yaml")] = "digits",
@@ -107,8 +108,12 @@ def _print(results: list[dict[str, Any]]) -> None:
     params: Params = results[0]["params"]
     threat = f"linf-{params.attack.eps_255[0]:g}" if params.attack.eps_255 else ""
     table = Table(
-        "method", "seed", *COLUMNS, "training", "passes a step",
-        title=f"{params.data.name}, {threat}/255, {len(results[0]['outcomes'])} test images, reference setting, 95 % intervals",
+        "method",
+        "seed",
+        *COLUMNS,
+        "training",
+        "passes a step",
+        title=f"{params.data.name}, {threat}/255, {len(results[0]['outcomes'])} test images, reference, 95 % intervals",
     )
     for result in results:
         cells = [_share(_right(result["outcomes"], column, threat)) for column in COLUMNS]
@@ -132,7 +137,8 @@ def _print_gains(results: list[dict[str, Any]], threat: str) -> None:
         gain = paired_difference(theirs, ours)
         print(
             f"{params.method['name']} (seed {params.seed}) minus no defence, {strongest}: {gain.difference:+.1%} "
-            f"[{gain.interval[0]:+.1%}, {gain.interval[1]:+.1%}], {gain.only_b} images won, {gain.only_a} lost of {gain.images}"
+            f"[{gain.interval[0]:+.1%}, {gain.interval[1]:+.1%}], "
+            f"{gain.only_b} images won, {gain.only_a} lost of {gain.images}"
         )
 
 

@@ -24,8 +24,8 @@ def main(params: Params) -> None:
     write_whole(MODEL, content)
     write_whole(PARITY, canonical_json({"parity": parity, "settings": params.export.model_dump()}))
     print(
-        f"{MODEL}: {len(content) / 1e6:.2f} MB, version {sha256_file(MODEL)[:12]}; on {parity['images']} clean, adversarial and "
-        f"noise images the largest logit difference to torch is {parity['largestLogitDifference']:.1e}"
+        f"{MODEL}: {len(content) / 1e6:.2f} MB, version {sha256_file(MODEL)[:12]}; on {parity['images']} clean, "
+        f"adversarial and noise images the largest logit difference to torch is {parity['largestLogitDifference']:.1e}"
     )
 
 

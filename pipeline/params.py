@@ -1,7 +1,7 @@
 """The schema of params.yaml: one frozen model a section, every field with its unit and range.
 
-What params.yaml leaves out (or sets to null) is filled in by three owners: the method (loss weights, crafting), the data
-(eps, network, image size, augmentation, sample size) and the schedule (epochs, learning rate, averaging).
+What params.yaml leaves out (or sets to null) is filled in by three owners: the method (loss weights, crafting), the
+data (eps, network, image size, augmentation, sample size) and the schedule (epochs, learning rate, averaging).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class ParamsError(HallmarkError):
 
 
 class Section(BaseModel):
-    """A section of params.yaml: unknown keys are refused, values keep their YAML type, nothing changes after loading."""
+    """A section of params.yaml: unknown keys are refused, values keep their YAML type, nothing changes after
+    loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 

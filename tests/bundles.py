@@ -1,4 +1,5 @@
-"""Real bundles for tests, made in a tenth of a second and without torch: digits, a linear classifier, FGSM-like attacks."""
+"""Real bundles for tests, made in a tenth of a second and without torch: digits, a linear classifier, FGSM-like
+attacks."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def linear_model(seed: int = 0, noise: float = 0.0) -> tuple[bytes, NDArray[np.float32], NDArray[np.float32]]:
-    """An ONNX file with the served contract around a logistic regression; `noise` on the weights gives another version."""
+    """An ONNX file with the served contract around a logistic regression; `noise` on the weights gives another
+    version."""
     images, labels = digits()
     fitted = LogisticRegression(max_iter=200).fit(images[:1000].reshape(1000, -1) / 255.0, labels[:1000])
     generator = np.random.default_rng(seed)
@@ -96,7 +98,8 @@ def make_bundle(
     images = {"clean": clean}
     generator = np.random.default_rng(seed)
     for threat in threats:
-        # The steepest direction of a linear classifier, towards the best other class; and random corners as a weak attack.
+        # The steepest direction of a linear classifier, towards the best other class; and random corners as a weak
+        # attack.
         logits = clean.reshape(rows, -1).astype(np.float32) / 255 @ weight + bias
         logits[np.arange(rows), labels] = -np.inf
         direction = np.sign(weight[:, logits.argmax(1)] - weight[:, labels]).T.reshape(clean.shape)

@@ -2,7 +2,8 @@
 
 pyautoattack reseeds torch's global generator, switches the tracer off, writes its warnings to a logger, and needs ten
 classes. Here the generators and the tracer are put back, the warnings come back as data, and the targets are
-min(9, K − 1); below four classes the targeted difference-of-logits-ratio loss does not exist, so a named reduced set runs.
+min(9, K − 1); below four classes the targeted difference-of-logits-ratio loss does not exist, so a named reduced set
+runs.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def pgd(
 
     Returns
     -------
-    Adversarial images (N, C, H, W) inside the ball and [0, 1]: of all iterates the one with the smallest margin, so that
-    an image which any iterate broke is broken in the result.
+    Adversarial images (N, C, H, W) inside the ball and [0, 1]: of all iterates the one with the smallest margin, so
+    that an image which any iterate broke is broken in the result.
     """
     for _, adversarial in trajectory(
         model,

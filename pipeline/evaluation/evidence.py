@@ -23,7 +23,8 @@ from pipeline.params import AttackSettings
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the attack stage leaves: outcomes (reference columns), images by name (uint8 NHWC), and how they were made."""
+    """What the attack stage leaves: outcomes (reference columns), images by name (uint8 NHWC), and how they were
+    made."""
 
     outcomes: Outcomes
     images: dict[str, NDArray[np.uint8]]
@@ -41,7 +42,8 @@ def gather_evidence(
 ) -> Evidence:
     """Attacks a network on a stratified sample of the test split, in float32.
 
-    Every attack's candidate is kept, whether it broke the image or not: on the grid and in ONNX Runtime it is judged anew.
+    Every attack's candidate is kept, whether it broke the image or not: on the grid and in ONNX Runtime it is judged
+    anew.
     """
     rows = stratified(test.labels, settings.images or len(test), settings.seed)
     drawn = test.take(rows)

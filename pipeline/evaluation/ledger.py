@@ -1,7 +1,8 @@
 """How often the test split was read: the models measured on it, in the order known here.
 
-Each choice that follows a look at the test split weakens the next number. Known are the models that this working copy has
-measured and those whose attestations are in git's history; experiments of other copies that nobody committed are not.
+Each choice that follows a look at the test split weakens the next number. Known are the models that this working copy
+has measured and those whose attestations are in git's history; experiments of other copies that nobody committed are
+not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checks that a robustness number must pass before it is believed: each a statistic, a threshold, and what it means.
 
-After Carlini et al. 2019 (arXiv 1902.06705) and the warnings of AutoAttack. They judge shares, not single images: random
-starts move a few images on honest models.
+After Carlini et al. 2019 (arXiv 1902.06705) and the warnings of AutoAttack. They judge shares, not single images:
+random starts move a few images on honest models.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ def signed_ascent(
 ) -> Tensor:
     """Steps of `relative_step` · eps along the sign of the objective's gradient, projected after each.
 
-    `objective` maps images (N, C, H, W) to a scalar that is to grow. Only images get gradients. Returns a detached tensor.
+    `objective` maps images (N, C, H, W) to a scalar that is to grow. Only images get gradients. Returns a detached
+    tensor.
     """
     images = start.detach()
     for _ in range(steps):

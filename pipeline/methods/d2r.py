@@ -1,7 +1,8 @@
 """D²R: dual regularization loss with collaborative adversarial generation (Liu et al. 2025, arXiv 2506.07056).
 
-A guide, trained from scratch on clean labels, and the target, which is served, learn together. Only the guide sees labels.
-The formulas are those of the official code: the paper writes KL(a‖b) in torch's argument order, which is KL(b‖a) here.
+A guide, trained from scratch on clean labels, and the target, which is served, learn together. Only the guide sees
+labels. The formulas are those of the official code: the paper writes KL(a‖b) in torch's argument order, which is
+KL(b‖a) here.
 """
 
 from __future__ import annotations

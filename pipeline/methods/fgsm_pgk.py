@@ -1,7 +1,7 @@
 """FGSM-PGK: fast adversarial training with prior knowledge (Jia et al. 2024, arXiv 2304.00202).
 
-Single-step training that starts from a perturbation kept for every image (the prior), which momentum moves each time the
-image is seen. Formulas and details are those of the official CIFAR-10 script.
+Single-step training that starts from a perturbation kept for every image (the prior), which momentum moves each time
+the image is seen. Formulas and details are those of the official CIFAR-10 script.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """RegMix: adversarial mutual and generalization regularization (Liu and Ojha 2025, arXiv 2510.05317), reconstructed.
 
-The loop is FGSM-PGK's; its mean squared error is replaced by two KL terms of unequal weight (AMR), and the clean output is
-brought in (AGR). AMR's formula is published. AGR's form, the weights and the KL order are this project's reconstruction,
-so they are settings.
+The loop is FGSM-PGK's; its mean squared error is replaced by two KL terms of unequal weight (AMR), and the clean
+output is brought in (AGR). AMR's formula is published. AGR's form, the weights and the KL order are this project's
+reconstruction, so they are settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pipeline.methods.method import Batch
 
 
 class RegMixAMR(FGSMPGK):
-    """Smoothed CE + α · KL(final‖initial) + β · KL(initial‖final), in the paper's notation; neither output is detached."""
+    """Smoothed CE + α · KL(final‖initial) + β · KL(initial‖final), in the paper's notation; neither output is
+    detached."""
 
     name = "regmix_amr"
     title = "RegMix-AMR, reconstructed"
@@ -35,7 +36,7 @@ class RegMixAMR(FGSMPGK):
         )
         kl_order: Literal["paper", "math"] = Field(
             "paper",
-            description="paper: KL(a‖b) has torch's argument order (b is the target), as in the authors' D²R; math: as written",
+            description="paper: KL(a‖b) in torch's argument order, as in the authors' D²R; math: as written",
         )
 
     @classmethod

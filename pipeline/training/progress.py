@@ -60,7 +60,8 @@ class TrainingProgress:
         losses = "  ".join(f"{name[5:]} {value:.4f}" for name, value in row.items() if name.startswith("loss_"))
         self._console.print(
             f"epoch {done}/{self._epochs}  {rate:.0f} images/s  {left:.0f} s left  lr {row['lr']:.4f}  {losses}  "
-            f"validation clean {row['validation_clean']:.1%} PGD-10 {row['validation_pgd_10']:.1%}{'  best' if best else ''}",
+            f"validation clean {row['validation_clean']:.1%} PGD-10 {row['validation_pgd_10']:.1%}"
+            f"{'  best' if best else ''}",
             highlight=False,
             soft_wrap=True,
         )

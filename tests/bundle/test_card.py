@@ -52,8 +52,7 @@ def test_every_claim_has_its_row(bundle: Bundle) -> None:
 
 def test_tables_have_equal_columns(bundle: Bundle) -> None:
     """A hostile name must not end a cell; each run of table lines has one width."""
-    data = {**bundle.predicate["data"], "source": "a|b\n| c |"}
-    runs = card(bundle, data=data).replace(r"\|", "").split("\n\n")
+    runs = card(bundle, network={"name": "a|b\n| c |"}).replace(r"\|", "").split("\n\n")
     for run in runs:
         widths = {line.count("|") for line in run.splitlines() if line.startswith("|")}
         assert len(widths) <= 1

@@ -79,6 +79,10 @@ def test_every_claim_and_bound_is_shown(bundle: Bundle) -> None:
             assert f"{percent(claim['value'])} {claim['correct']}/{claim['sampleSize']} {interval(claim)}" in shown
 
 
+def test_shares_have_one_decimal() -> None:
+    assert percent(174 / 200) == "87.0 %" and interval({"interval": [0.8154, 0.9134]}) == "81.5 to 91.3 %"
+
+
 def test_nothing_comes_from_outside(bundle: Bundle) -> None:
     page = report(bundle)
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in Outline(page).addresses)
@@ -168,6 +172,15 @@ def test_words_are_explained_and_bounds_are_kept_apart(bundle: Bundle) -> None:
 def test_nothing_certified_still_renders(bundle: Bundle) -> None:
     shown = words(report(bundle, smoothing=[], bounds=[]))
     assert "Nothing was certified" in shown and "Bounds of the smoothed classifier" not in shown
+
+
+def test_attack_that_was_not_run_for_a_threat_says_so(bundle: Bundle) -> None:
+    def elsewhere(item: Any) -> bool:
+        return item.get("threat") == "linf-16" and item.get("attack", item.get("name")) == "pgd-10"
+
+    attacks = [item for item in bundle.predicate["attacks"] if not elsewhere(item)]
+    claims = [item for item in bundle.predicate["claims"] if not elsewhere(item)]
+    assert words(report(bundle, attacks=attacks, claims=claims)).count("not run") == 2
 
 
 def test_headline_is_about_the_threat_of_the_training(bundle: Bundle) -> None:

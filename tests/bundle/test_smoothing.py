@@ -30,7 +30,7 @@ def binomial_upper_tail(successes: int, trials: int, share: float) -> float:
 
 
 def radius_from_the_paper(successes: int, trials: int, sigma: float, alpha: float) -> float:
-    """Cohen et al. 2019, CERTIFY: sigma · Φ⁻¹(p), p the share at which such a count has probability alpha (bisection)."""
+    """Cohen et al. 2019, CERTIFY: sigma · Φ⁻¹(p), p the share at which such a count has probability alpha; bisected."""
     low, high = 0.0, 1.0
     for _ in range(80):
         middle = (low + high) / 2

@@ -175,11 +175,16 @@ def test_a_table_with_gaps_or_a_column_twice_is_refused(folder: Path) -> None:
     table = pq.read_table(folder / OUTCOMES)
     gap = table.set_column(1, "label", pa.array([None, *table.column("label").to_pylist()[1:]]))
     twice = table.append_column("label", table.column("label"))
-    for changed in (gap, twice):
+    for changed, sentence in (
+        (gap, "label: must be there once, without gaps"),
+        (twice, "not a readable outcome table"),
+    ):
         sink = io.BytesIO()
         pq.write_table(changed, sink)
         rewrite(folder, files={OUTCOMES: sink.getvalue()}, recompute=False)
-        assert refusal(folder).startswith(f"{OUTCOMES}: label: must be there once, without gaps")
+        message = refusal(folder)
+        assert message.startswith(f"{OUTCOMES}: {sentence}")
+        assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", [OUTCOMES, IMAGES, NETWORK])

@@ -96,5 +96,5 @@ def test_reconstructions_say_so():
 
 
 def test_the_table_names_every_method():
-    done = subprocess.run([sys.executable, "-m", "pipeline.methods"], capture_output=True, text=True, check=True, env=None)
+    done = subprocess.run([sys.executable, "-m", "pipeline.methods"], capture_output=True, text=True, check=True)
     assert all(name in done.stdout for name in NAMES)
