@@ -169,8 +169,8 @@ def _class_row(x: Scale, middle: float, share: ClassShare) -> str:
     )
 
 
-def margin_histogram(margins: NDArray[np.floating[Any]], right: NDArray[np.bool_], attack: str) -> str:
-    """How far images are from another answer under one attack; margins (N,) in logits, right (N,) the verdicts."""
+def margin_histogram(margins: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> str:
+    """How far images are from another answer; lowest margins under attack (N,) in logits, verdicts right (N,)."""
     edges = _edges(margins)
     held, broken = (np.histogram(margins[rows], edges)[0] for rows in (right, ~right))
     most = int((held + broken).max())
@@ -185,11 +185,17 @@ def margin_histogram(margins: NDArray[np.floating[Any]], right: NDArray[np.bool_
                 parts.append(bar(x(left) + 0.5, y(base + count), width, y(base) - y(base + count), kind, note))
     parts += [line(x(0), 26, x(0), 234, "zero"), *_value_ticks(x, 251)]
     parts.append(
-        text((54 + WIDTH - 14) / 2, 270, "margin under attack (difference of logits)", anchor="middle", kind="axis")
+        text(
+            (54 + WIDTH - 14) / 2,
+            270,
+            "lowest margin under attack (difference of logits)",
+            anchor="middle",
+            kind="axis",
+        )
     )
     parts.append(text(14, 134, "images", anchor="middle", kind="axis", turn=True))
     words = f"{int((~right).sum())} of {len(margins)} images are wrong. The median margin is {np.median(margins):.2f}."
-    return drawing("margins", f"Margins under {attack}", words, 278, parts)
+    return drawing("margins", "Lowest margins under attack", words, 278, parts)
 
 
 def _edges(margins: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

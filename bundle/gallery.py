@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.headline import attack_names, headline_threat, strongest_attack
+from bundle.headline import attack_names, headline_threat
 from bundle.outcomes import Outcomes
 from bundle.wording import attack_title, threat_title
 
@@ -21,11 +21,12 @@ BROKEN, HELD = 6, 4
 
 @dataclass(frozen=True)
 class Picture:
-    """One row of the gallery; images are data URIs, margins are those of the served model."""
+    """One row of the gallery: the attack that came closest; images are data URIs, margins those of the served model."""
 
     row: int
     index: int
     label: str
+    attack: str
     clean: str
     adversarial: str
     difference: str
@@ -36,9 +37,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures of one attack; `broken` and `held` count all images of which some are shown."""
+    """The pictures of one threat; `broken_count` and `held_count` count all images of which some are shown."""
 
-    attack: str
     threat: str
     amplification: int
     broken_count: int
@@ -48,25 +48,26 @@ class Gallery:
 
 
 def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]]) -> Gallery:
-    """The images with the lowest margins under the strongest attack of the headline threat.
+    """The images with the lowest margins at the headline threat, each as the attack that came closest left it.
 
-    `broken` are right when clean and wrong under this attack; `held` are right under every attack. Both come lowest
-    margin first, then by row: the clearest successes of the attack, and the closest calls.
+    `broken` are right when clean and wrong under some attack; `held` are right under every attack. Both come lowest
+    margin first, then by row: the clearest successes of the attacks, and the closest calls.
     """
     threat = headline_threat(predicate)
-    attack = strongest_attack(predicate, threat["name"])
-    name = f"{threat['name']}/{attack}"
-    margins = outcomes[f"served/{name}/margin"]
-    broken = outcomes.clean_right("served") & outcomes[f"served/{name}/broken"].astype(bool)
-    held = outcomes.robust("served", threat["name"], attack_names(predicate, threat["name"]))
+    names = attack_names(predicate, threat["name"])
+    closest, margins = closest_attacks(outcomes, threat["name"], names)
+    held = outcomes.robust("served", threat["name"], names)
+    broken = outcomes.clean_right("served") & ~held
     amplification = max(1, 127 // max(1, threat["levels"]))
 
     def picture(row: int) -> Picture:
-        clean, adversarial = images["clean"][row], images[name][row]
+        attack = names[closest[row]]
+        clean, adversarial = images["clean"][row], images[f"{threat['name']}/{attack}"][row]
         return Picture(
             row=row,
             index=int(outcomes["index"][row]),
             label=predicate["data"]["classes"][int(outcomes["label"][row])],
+            attack=attack_title(attack),
             clean=data_uri(clean),
             adversarial=data_uri(adversarial),
             difference=data_uri(difference(clean, adversarial, amplification)),
@@ -76,7 +77,6 @@ def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str
         )
 
     return Gallery(
-        attack=attack_title(attack),
         threat=threat_title(threat),
         amplification=amplification,
         broken_count=int(broken.sum()),
@@ -84,6 +84,20 @@ def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str
         broken=[picture(row) for row in _lowest(margins, broken, BROKEN)],
         held=[picture(row) for row in _lowest(margins, held, HELD)],
     )
+
+
+def closest_attacks(
+    outcomes: Outcomes, threat: str, names: Sequence[str]
+) -> tuple[NDArray[np.intp], NDArray[np.floating[Any]]]:
+    """For each image the place in `names` of the attack that came closest, and the served margin that it left.
+
+    An attack that broke the image comes before one that did not. One attack alone would not do: AutoAttack hands back
+    the clean image where it fails, whose margin says nothing about how close the call was.
+    """
+    margins = np.stack([outcomes[f"served/{threat}/{name}/margin"] for name in names])
+    broken = np.stack([outcomes[f"served/{threat}/{name}/broken"].astype(bool) for name in names])
+    closest = np.lexsort((margins, ~broken), axis=0)[0]
+    return closest, margins[closest, np.arange(len(closest))]
 
 
 def _lowest(margins: NDArray[np.floating[Any]], among: NDArray[np.bool_], count: int) -> list[int]:

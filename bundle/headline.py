@@ -8,7 +8,7 @@ from typing import Any
 from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.wording import attack_title, comparator, number, threat_name_title, threat_title
 
-#: The attacks that decide, strongest first; a method's own training attack tends to flatter it.
+#: The attacks that decide; a method's own training attack tends to flatter it.
 JUDGES = ("autoattack", "margin")
 
 
@@ -21,13 +21,6 @@ def headline_threat(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
 def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:
     """The attacks that were run for a threat (`linf-8`), in the order of the attestation."""
     return [attack["name"] for attack in predicate["attacks"] if attack["threat"] == threat]
-
-
-def strongest_attack(predicate: Mapping[str, Any], threat: str) -> str:
-    """The judge that was run for a threat; without one, the attack that left the lowest served accuracy."""
-    names = attack_names(predicate, threat)
-    lowest = min(names, key=lambda name: robust_claim(predicate, "served", threat, name)["value"])
-    return next((name for name in JUDGES if name in names), lowest)
 
 
 def clean_claim(predicate: Mapping[str, Any], setting: str) -> dict[str, Any]:

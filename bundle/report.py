@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bundle import figures, headline
 from bundle.attestation import model_version
 from bundle.claims import ALL_ATTACKS, find_claim
-from bundle.gallery import choose
+from bundle.gallery import choose, closest_attacks
 from bundle.outcomes import SETTINGS, Outcomes
 from bundle.wording import FILTERS, attack_title, leaves, signed, threat_name_title, threat_title
 
@@ -226,14 +226,15 @@ def _class_caption(present: int, missing: int, threat: str) -> str:
 
 
 def _margin_plot(predicate: Mapping[str, Any], threat: Mapping[str, Any], outcomes: Outcomes) -> Plot:
-    attack = headline.strongest_attack(predicate, threat["name"])
-    name, title = f"served/{threat['name']}/{attack}", attack_title(attack)
-    right = ~outcomes[f"{name}/broken"].astype(bool)
+    names = headline.attack_names(predicate, threat["name"])
+    _, attacked = closest_attacks(outcomes, threat["name"], names)
+    margins = np.minimum(attacked, outcomes["served/clean/margin"])
     return Plot(
         "How close the calls are",
-        figures.margin_histogram(outcomes[f"{name}/margin"], right, title),
-        f"Served setting, {title} at {threat_title(threat)}. The margin is the logit of the right class minus the "
-        "largest other: below zero the answer is wrong; images just above zero are the next to fall.",
+        figures.margin_histogram(margins, outcomes.robust("served", threat["name"], names)),
+        f"Served setting, {threat_title(threat)}: the lowest margin that any attack left on each image. The margin is "
+        "the logit of the right class minus the largest other: below zero the answer is wrong, and images just above "
+        "zero are the next to fall.",
     )
 
 

@@ -38,7 +38,7 @@ def interval(claim: Mapping[str, Any]) -> str:
 
 def number(value: float) -> str:
     """A measured number with four significant digits."""
-    return f"{value:.4g}"
+    return f"{value:.4g}".replace("-", "\u2212", 1) if value < 0 else f"{value:.4g}"
 
 
 def signed(value: float) -> str:

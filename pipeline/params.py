@@ -61,12 +61,15 @@ class ThreatSettings(Section):
 
 
 class NetworkSettings(Section):
-    """The target network, and the guide of co-training methods."""
+    """The target network, and the guide of co-training methods.
+
+    Widths are multiples of 8: with others oneDNN's CPU kernels gave another result on every run.
+    """
 
     name: str | None = Field(None, description="a name of `python -m pipeline.networks`")
-    width: int | None = Field(None, ge=1, description="channels of the first stage; null: as published")
+    width: int | None = Field(None, ge=8, multiple_of=8, description="channels of the first stage; null: as published")
     guide: str | None = Field(None, description="the guide's name (co-training methods)")
-    guide_width: int | None = Field(None, ge=1, description="channels of the guide's first stage; null: as published")
+    guide_width: int | None = Field(None, ge=8, multiple_of=8, description="channels of the guide's first stage")
 
 
 class TrainSettings(Section):
@@ -269,6 +272,8 @@ def _sentence(model: type[BaseModel], prefix: str, error: Any) -> str:
             return f"{where}: must be ≤ {limits['le']}, got {got}"
         case "less_than":
             return f"{where}: must be < {limits['lt']}, got {got}"
+        case "multiple_of":
+            return f"{where}: must be a multiple of {limits['multiple_of']}, got {got}"
         case "literal_error":
             return f"{where}: must be one of {limits['expected']}, got {got!r}"
         case "missing":

@@ -59,7 +59,7 @@ def main(params: Params, data: Path = DATA, out: Path = OUT) -> None:
     training.run(checkpoints, live=out / "live")
     selected = training.selected
     selection = {
-        "rule": "the epoch of the highest PGD-10 accuracy on the validation split; ties: clean accuracy, then earlir",
+        "rule": "the epoch of the highest PGD-10 accuracy on the validation split; ties: clean accuracy, then epoch",
         "split": "validation",
         "epoch": selected.epoch,
         "images": len(validation),

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from audit.cli import app
 from bundle.digests import sha256_file
@@ -67,11 +66,17 @@ def test_keygen_sign_verify_as_processes(unsigned: Path, folder: Path) -> None:
     assert changed.stderr.count("\n") == 1
 
 
-def test_the_module_and_wrong_usage_as_processes() -> None:
-    for arguments in ([], ["verify"], ["sign", "somewhere"], ["nonsense"], ["versions", "--nonsense"]):
-        done = process(*arguments)
-        assert done.returncode == 2, arguments
-        assert "Traceback" not in done.stdout + done.stderr
+@pytest.mark.parametrize(
+    "arguments", [[], ["verify"], ["sign", "somewhere"], ["nonsense"], ["versions", "--nonsense"], ["keygen", "a", "b"]]
+)
+def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_wrong_usage_is_exit_2_as_a_process() -> None:
+    done = process("verify")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_verify_says_consistent_but_unsigned(masters: Masters) -> None:

@@ -67,7 +67,7 @@ def test_a_label_that_differs_is_named_by_row(outcomes: Outcomes, tmp_path: Path
 
 
 def test_an_index_beyond_the_split_is_named(outcomes: Outcomes, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 30 has index 1230, .* has only 1230 images"):
+    with pytest.raises(DataError, match=r"row 30 has index 1230, .* has only 1230 images"):
         check_data(outcomes, write_split(tmp_path / "data", count=1230))
 
 
@@ -78,7 +78,7 @@ def test_images_in_another_order_are_not_the_same_split(outcomes: Outcomes, tmp_
 
 
 def test_a_folder_that_is_no_split_is_refused(outcomes: Outcomes, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must hold manifest.json or test.npz"):
+    with pytest.raises(DataError, match=r"must hold manifest\.json or test\.npz"):
         check_data(outcomes, tmp_path)
     for content in (b"", b"[]", b"{}", b'{"test_images_sha256": {}}', b"\xff"):
         (tmp_path / MANIFEST).write_bytes(content)

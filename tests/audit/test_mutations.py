@@ -160,7 +160,7 @@ def test_an_unsigned_consistent_rewriting_is_consistent_but_unsigned_and_never_m
     after = verify(unsigned)
     assert after.signature.sentence() == "consistent but unsigned"
     assert after.bundle.predicate["claims"] != before.bundle.predicate["claims"]
-    with pytest.raises(HallmarkError, match="^consistent but unsigned"):
+    with pytest.raises(HallmarkError, match=r"^consistent but unsigned"):
         verify(unsigned, [masters.trusted / "key.pub"])
 
 

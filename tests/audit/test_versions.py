@@ -179,7 +179,7 @@ def test_digits_that_mean_two_attestations_of_one_model_are_refused(masters: Mas
 
 
 def test_headline_numbers_are_the_statements_own(masters: Masters) -> None:
-    """FGSM-like attacks on the linear classifier: 58 of 60 right when clean, 48 under both attacks of the first threat."""
+    """The linear classifier: 58 of 60 right when clean, 48 under both attacks of the first threat."""
     statement = list_versions([masters.unsigned], Path("absent"), root=Path("/"))[0].statement
     assert statement is not None
     top = headline(statement)

@@ -29,7 +29,7 @@ def class_figure(classes: int = 3) -> str:
 
 def margin_figure() -> str:
     margins = np.array([-3.0, -0.1, 0.1, 0.2, 5.0])
-    return figures.margin_histogram(margins, margins > 0, "AutoAttack")
+    return figures.margin_histogram(margins, margins > 0)
 
 
 def certified_figure() -> str:
@@ -88,7 +88,7 @@ def test_histogram_counts_every_image_and_cuts_at_zero() -> None:
 
 
 def test_constant_margins_are_drawn() -> None:
-    ElementTree.fromstring(figures.margin_histogram(np.zeros(4), np.ones(4, dtype=bool), "margin attack"))
+    ElementTree.fromstring(figures.margin_histogram(np.zeros(4), np.ones(4, dtype=bool)))
 
 
 def test_nothing_certified_is_drawn_as_zero() -> None:

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from bundle.bundle import Bundle, open_bundle
-from bundle.gallery import choose
+from bundle.gallery import choose, closest_attacks
+from bundle.outcomes import Outcomes
 from bundle.report import STYLE, render_report, render_sections
 from bundle.wording import interval, number, percent
 from tests.bundles import make_bundle
@@ -195,7 +196,7 @@ def test_headline_is_about_the_threat_of_the_training(bundle: Bundle) -> None:
 
 def test_gallery_shows_real_pixels_of_the_lowest_margins(bundle: Bundle) -> None:
     gallery = choose(bundle.predicate, bundle.outcomes, bundle.images)
-    margins = bundle.outcomes["served/linf-32/margin/margin"]
+    margins = np.minimum(*(bundle.outcomes[f"served/linf-32/{name}/margin"] for name in ("pgd-10", "margin")))
     broken = bundle.outcomes.clean_right("served") & (margins < 0)
     assert [picture.margin for picture in gallery.broken] == sorted(margins[broken])[:6]
     assert all(not picture.held for picture in gallery.broken) and all(picture.held for picture in gallery.held)
@@ -203,6 +204,14 @@ def test_gallery_shows_real_pixels_of_the_lowest_margins(bundle: Bundle) -> None
     content = base64.b64decode(first.adversarial.removeprefix("data:image/png;base64,"))
     shown = np.asarray(Image.open(io.BytesIO(content)))
     assert np.array_equal(shown, bundle.images["linf-32/margin"][first.row][..., 0])
+
+
+def test_closest_call_is_not_that_of_an_attack_that_gave_up() -> None:
+    """AutoAttack hands back the clean image where it fails; another attack's near miss is the closest call."""
+    columns = {"served/t/gave-up/margin": [2.0, 2.0, -1.0], "served/t/gave-up/broken": [False, False, True]}
+    columns |= {"served/t/pgd-10/margin": [0.1, -0.5, -2.0], "served/t/pgd-10/broken": [False, True, True]}
+    closest, margins = closest_attacks(Outcomes(columns), "t", ["gave-up", "pgd-10"])
+    assert closest.tolist() == [1, 1, 1] and margins.tolist() == [0.1, -0.5, -2.0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

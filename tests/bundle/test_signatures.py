@@ -76,10 +76,10 @@ def test_the_same_key_signs_the_same_bytes(keys: tuple[Path, Path]) -> None:
 def test_private_key_is_its_owners_and_never_overwritten(keys: tuple[Path, Path]) -> None:
     assert stat.S_IMODE(keys[0].stat().st_mode) == 0o600
     before = keys[0].read_bytes()
-    with pytest.raises(SignatureError, match="key.pem: is there already"):
+    with pytest.raises(SignatureError, match=r"key.pem: is there already"):
         generate_key(keys[0].parent)
     keys[0].unlink()
-    with pytest.raises(SignatureError, match="key.pub: is there already"):
+    with pytest.raises(SignatureError, match=r"key.pub: is there already"):
         generate_key(keys[0].parent)
     assert b"PRIVATE KEY" in before
     assert not keys[0].exists()
@@ -120,7 +120,7 @@ def test_two_signers_are_read_where_both_are_trusted(keys: tuple[Path, Path], tm
 
 
 def test_an_envelope_about_another_attestation_is_refused(keys: tuple[Path, Path]) -> None:
-    with pytest.raises(SignatureError, match="made for another attestation.json"):
+    with pytest.raises(SignatureError, match=r"made for another attestation.json"):
         verify_envelope(sign(STATEMENT, keys[0]), STATEMENT + b"\n", [keys[1]])
 
 
@@ -175,7 +175,7 @@ def test_only_one_spelling_is_an_envelope(keys: tuple[Path, Path]) -> None:
         b"[" * 100_000,
     ]
     for spelling in spellings:
-        with pytest.raises(SignatureError, match="attestation.dsse.json: "):
+        with pytest.raises(SignatureError, match=r"attestation.dsse.json: "):
             verify_envelope(spelling, STATEMENT, [keys[1]])
 
 

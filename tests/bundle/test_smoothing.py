@@ -114,3 +114,15 @@ def test_selection_and_estimation_are_different_samples() -> None:
     assert not np.isin(first.ravel(), second.ravel()).any()
     assert second.min() < 0
     assert first.dtype == np.float32
+
+
+def test_the_selected_class_is_counted_even_where_it_loses() -> None:
+    """One noisy copy often selects the rarer class; taking the larger count instead would certify what was not asked."""
+    votes = [
+        vote(linear_scores, image_at(0.1), sigma=0.25, selection=1, estimation=200, seed=0, index=index)
+        for index in range(50)
+    ]
+    rarer = [item for item in votes if item.selected == 0]
+    assert 5 < len(rarer) < 30  # Φ(−0.4) = 0.34 of 50
+    assert all(item.successes < 100 for item in rarer)
+    assert not certified_radii(np.array([item.successes for item in rarer]), 200, 0.25, 0.05).any()

@@ -1,0 +1,266 @@
+"""The loop: interrupted runs, selection, precision, and what stops it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bundle.errors import HallmarkError
+from bundle.threats import Threat
+from pipeline.methods import Batch
+from pipeline.training import loop
+from pipeline.training.loop import Selected, Training
+from pipeline.training.validation import validate
+
+Make = Callable[..., Training]
+
+
+def assert_equal_states(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def interrupt_at(training: Training, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = training._step
+
+    def step_or_stop(index: Tensor, number: int, rate: float) -> dict[str, Tensor]:
+        if number == step:
+            raise KeyboardInterrupt
+        return original(index, number, rate)
+
+    monkeypatch.setattr(training, "_step", step_or_stop)
+
+
+@pytest.mark.parametrize("method", ["d2r_cag", "regmix", "pgd_at"])
+@pytest.mark.parametrize("step", [1, 4, 6])
+def test_an_interrupted_run_goes_on_to_the_very_same_bits(
+    method: str, step: int, make_training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stopped in the first epoch, inside the second, and at the start of the third (three steps each)."""
+    whole = make_training(method)
+    whole.run(tmp_path / "whole")
+    stopped = make_training(method)
+    interrupt_at(stopped, step, monkeypatch)
+    with pytest.raises(HallmarkError, match=rf"stopped in epoch {step // 3 + 1} of 3; .*the same command goes on"):
+        stopped.run(tmp_path / "parts")
+    resumed = make_training(method)
+    with torch.no_grad():
+        for parameter in resumed.method.parameters():
+            parameter.add_(1.0)  # everything comes from the checkpoint, the first weights too
+    torch.manual_seed(999)
+    resumed.run(tmp_path / "parts")
+    assert resumed.history == whole.history and len(whole.history) == 3
+    assert_equal_states(resumed.method.state_dict(), whole.method.state_dict())
+    assert_equal_states(resumed.network().state_dict(), whole.network().state_dict())
+    assert vars(resumed.selected).keys() == vars(whole.selected).keys()
+    assert (resumed.selected.epoch, resumed.selected.robust) == (whole.selected.epoch, whole.selected.robust)
+    assert_equal_states(resumed.selected.weights, whole.selected.weights)
+    for mine, its in zip(
+        resumed.optimiser.state_dict()["state"].values(), whole.optimiser.state_dict()["state"].values(), strict=True
+    ):
+        assert torch.equal(mine["momentum_buffer"], its["momentum_buffer"])
+
+
+def test_priors_are_part_of_what_goes_on(make_training: Make, tmp_path: Path):
+    """The comparison above would be empty if the priors never moved."""
+    training = make_training("regmix")
+    training.run(tmp_path)
+    assert training.method.velocity.abs().max() > 0 and training.method.prior.abs().max() > 0
+    assert set(training._state()["method"]) >= {"prior", "velocity"}
+
+
+def test_another_seed_gives_other_weights_and_the_same_seed_the_same(make_training: Make, tmp_path: Path):
+    runs = [make_training("standard", seed) for seed in (0, 0, 1)]
+    for number, run in enumerate(runs):
+        run.run(tmp_path / str(number))
+    states = [run.method.state_dict() for run in runs]
+    assert_equal_states(states[0], states[1])
+    assert not torch.equal(states[0]["target.head.weight" if "target.head.weight" in states[0] else next(iter(states[0]))],
+                           states[2]["target.head.weight" if "target.head.weight" in states[2] else next(iter(states[2]))])
+
+
+def test_a_damaged_checkpoint_is_one_sentence(make_training: Make, tmp_path: Path):
+    make_training("standard").run(tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
+        file.write_bytes(content)
+        with pytest.raises(HallmarkError, match=r"not a readable checkpoint .*; remove .* to start again"):
+            make_training("standard").run(tmp_path)
+
+
+def row(epoch: int, robust: float, clean: float) -> dict[str, Any]:
+    return {"epoch": epoch, "validation_pgd_10": robust, "validation_clean": clean}
+
+
+def test_selection_takes_the_highest_pgd_then_clean_then_the_earlier():
+    network, selected = nn.Linear(1, 1), Selected()
+    taken = []
+    for number, (robust, clean) in enumerate([(0.4, 0.9), (0.5, 0.6), (0.5, 0.7), (0.5, 0.7), (0.4, 1.0), (0.6, 0.1)], 1):
+        nn.init.constant_(network.weight, number)
+        if selected.offer(row(number, robust, clean), network):
+            taken.append(number)
+    assert taken == [1, 2, 3, 6]
+    assert (selected.epoch, selected.robust, selected.clean) == (6, 0.6, 0.1)
+    assert selected.weights["weight"].item() == 6
+
+
+def test_a_network_that_never_answers_right_is_still_selected():
+    selected = Selected()
+    assert selected.offer(row(1, 0.0, 0.0), nn.Linear(1, 1)) and selected.epoch == 1
+
+
+def test_selected_weights_do_not_follow_the_network():
+    network, selected = nn.Linear(1, 1), Selected()
+    selected.offer(row(1, 0.5, 0.5), network)
+    nn.init.constant_(network.weight, 77.0)
+    assert selected.weights["weight"].item() != 77
+
+
+def test_the_run_selects_what_validation_says(make_training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Scripted accuracies: the second epoch is best; its weights are kept, not the last ones."""
+    training, scripted, weights = make_training("standard"), iter([(0.9, 0.2), (0.5, 0.6), (0.99, 0.5)]), []
+
+    def scores(network: nn.Module, *arguments: Any, **options: Any) -> tuple[float, float]:
+        weights.append({name: value.clone() for name, value in network.state_dict().items()})
+        return next(scripted)
+
+    monkeypatch.setattr(loop, "validate", scores)
+    training.run(tmp_path)
+    assert training.selected.epoch == 2 and [item["selected"] for item in training.history] == [1, 1, 0]
+    assert_equal_states(training.selected.weights, weights[1])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_with_one_sentence(value: float, make_training: Make, tmp_path: Path):
+    training = make_training("standard")
+    original = training.method.losses
+
+    def poisoned(batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
+        terms = original(batch, perturbed)
+        return {name: term * value if batch.step == 4 else term for name, term in terms.items()}
+
+    training.method.losses = poisoned
+    with pytest.raises(HallmarkError, match="the loss is no finite number in epoch 2 .*a lower train.lr may help") as caught:
+        training.run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_image_is_seen_once_an_epoch_in_nearly_equal_batches(make_training: Make, tmp_path: Path):
+    training, seen = make_training("standard", batch_size=22), []
+    original = training.method.after_step
+    training.method.after_step = lambda batch, perturbed: (seen.append(batch), original(batch, perturbed))
+    training.run(tmp_path)
+    assert training.steps == 3 and [len(batch.index) for batch in seen] == [20] * 9
+    for epoch in range(3):
+        rows = torch.cat([batch.index for batch in seen if batch.epoch == epoch])
+        assert sorted(rows.tolist()) == list(range(60))
+    assert [batch.step for batch in seen] == list(range(9))
+    first, second = (torch.cat([b.index for b in seen if b.epoch == epoch]) for epoch in (0, 1))
+    assert not torch.equal(first, second), "the order is drawn anew in each epoch"
+
+
+def test_images_and_labels_of_a_batch_belong_together(make_training: Make, tmp_path: Path, digits: Any):
+    training, seen = make_training("standard", augment="none"), []
+    training.method.after_step = lambda batch, perturbed: seen.append(batch)
+    training.run(tmp_path)
+    for batch in seen:
+        pixels = torch.from_numpy(digits[0].images[batch.index.numpy()]).permute(0, 3, 1, 2)
+        assert torch.equal(batch.images, pixels / 255)
+        assert batch.labels.tolist() == digits[0].labels[batch.index.numpy()].tolist()
+
+
+def test_a_step_is_torchs_sgd(make_training: Make, tmp_path: Path):
+    """Learning rate, momentum and weight decay written out over two steps."""
+    training = make_training("standard", epochs=1, augment="none", lr_shape="cosine", warmup=0.0)
+    method, rates, states, gradients = training.method, [], [], []
+    original = training.optimiser.step
+
+    def step() -> None:
+        rates.append(training.optimiser.param_groups[0]["lr"])
+        states.append([w.detach().clone() for w in method.parameters()])
+        gradients.append([w.grad.clone() for w in method.parameters()])
+        original()
+
+    training.optimiser.step = step
+    training.run(tmp_path)
+    states.append([w.detach().clone() for w in method.parameters()])
+    assert rates == pytest.approx([0.1 * 0.5 * (1 + math.cos(math.pi * k / 3)) for k in range(3)])
+    velocity = [torch.zeros_like(w) for w in states[0]]
+    for number, rate in enumerate(rates):
+        for place, weight in enumerate(states[number]):
+            velocity[place] = 0.9 * velocity[place] + gradients[number][place] + 5e-4 * weight
+            torch.testing.assert_close(states[number + 1][place], weight - rate * velocity[place], rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_clip_bounds_the_step(make_training: Make, tmp_path: Path):
+    training, norms = make_training("standard", gradient_clip=0.05), []
+    original = training.optimiser.step
+
+    def step() -> None:
+        norms.append(torch.stack([w.grad.norm() for w in training.method.parameters()]).norm().item())
+        original()
+
+    training.optimiser.step = step
+    training.run(tmp_path)
+    assert max(norms) <= 0.05 * 1.001
+    assert training.history[0]["gradient_norm"] > 0.05, "what is logged is the norm before clipping"
+
+
+def test_averaged_weights_are_what_is_validated_and_selected(make_training: Make, tmp_path: Path):
+    training = make_training("standard", averaging="ema", ema_decay=0.5)
+    training.run(tmp_path)
+    assert training.network() is training.average.network is not training.method.target
+    served, trained = training.network().state_dict(), training.method.target.state_dict()
+    assert any(not torch.equal(value, trained[name]) for name, value in served.items())
+    if training.selected.epoch == 3:
+        assert_equal_states(training.selected.weights, served)
+
+
+def recorded_dtypes(network: nn.Module) -> list[tuple[bool, torch.dtype]]:
+    seen: list[tuple[bool, torch.dtype]] = []
+    head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    head.register_forward_hook(lambda module, inputs, output: seen.append((module.training, output.dtype)))
+    return seen
+
+
+def test_bf16_trains_on_the_cpu_and_verdicts_stay_float32(make_training: Make, tmp_path: Path):
+    training = make_training("d2r_cag", precision="bf16", epochs=1)
+    seen = recorded_dtypes(training.method.target)
+    training.run(tmp_path)
+    assert {dtype for trains, dtype in seen if trains} == {torch.bfloat16}
+    # Not in train mode: crafting, in bf16, and the validation that ends the epoch: PGD-10, then the two verdicts.
+    assert [dtype for trains, dtype in seen if not trains][-13:] == [torch.float32] * 13
+    assert all(parameter.dtype == torch.float32 for parameter in training.method.parameters())
+    assert math.isfinite(training.history[0]["loss_guide_cross_entropy"])
+
+
+@pytest.mark.parametrize("method", ["regmix", "fgsm_pgk"])
+def test_bf16_keeps_priors_in_float32(method: str, make_training: Make, tmp_path: Path):
+    training = make_training(method, precision="bf16", epochs=1)
+    training.run(tmp_path)
+    assert training.method.prior.dtype == training.method.velocity.dtype == torch.float32
+    assert torch.isfinite(training.method.velocity).all()
+
+
+def test_validation_counts_images_right_on_clean_and_under_pgd(make_training: Make):
+    """Against a count by hand, in float32 although the caller's autocast is on, and with the mode put back."""
+    training = make_training("standard")
+    network = training.method.target.train()
+    images, labels = training.validation
+    seen = recorded_dtypes(network)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        clean, robust = validate(network, images, labels, threat=Threat("linf", 16), batch_size=16)
+    assert {dtype for _, dtype in seen} == {torch.float32} and not any(trains for trains, _ in seen)
+    assert network.training
+    network.eval()
+    assert clean == float((network(images / 255).argmax(1) == labels).double().mean())
+    assert 0 <= robust <= clean
+    assert validate(network, images, labels, threat=Threat("linf", 1e-6)) == (clean, clean)
+    assert validate(network, images, labels, threat=Threat("linf", 16), batch_size=40) == pytest.approx((clean, robust))
