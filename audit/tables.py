@@ -72,7 +72,7 @@ def print_versions(versions: Sequence[Version]) -> None:
             out.print(f"refused: {plain(version.places[0])}: {plain(version.refusal)}", soft_wrap=True)
     if versions:
         out.print(
-            "robust: right under every attack of the first threat, an upper bound; intervals: hallmark show VERSION"
+            "robust: right under every attack of the trained threat, an upper bound; intervals: hallmark show VERSION"
         )
 
 

@@ -49,19 +49,25 @@ def assemble(
         NETWORK: canonical_json(predicate["network"]),
         OUTCOMES: outcomes.parquet(),
         IMAGES: _npz(images),
-        CARD: render_card(complete, digest).encode(),
-        REPORT: render_report(complete, digest, outcomes, images).encode(),
     }
-    complete["files"] = [
-        {"name": name, "sha256": sha256_bytes(content), "size": len(content)}
-        for name, content in contents.items()
-        if name != MODEL
-    ]
+    complete["files"] = _described(contents)
+    contents[CARD] = render_card(complete, digest).encode()
+    contents[REPORT] = render_report(complete, digest, outcomes, images).encode()
+    complete["files"] = _described(contents)
     statement = build_statement(digest, complete)
     for name, content in contents.items():
         write_whole(folder / name, content)
     write_whole(folder / ATTESTATION, canonical_json(statement))
     return statement
+
+
+def _described(contents: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """Name, SHA-256 and size of every file but the model, which is the statement's subject."""
+    return [
+        {"name": name, "sha256": sha256_bytes(content), "size": len(content)}
+        for name, content in contents.items()
+        if name != MODEL
+    ]
 
 
 def _npz(images: Mapping[str, NDArray[np.uint8]]) -> bytes:

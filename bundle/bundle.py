@@ -212,9 +212,7 @@ def _read_images(content: bytes) -> dict[str, NDArray[np.uint8]]:
     return images
 
 
-def _check_evidence(
-    outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]
-) -> None:
+def _check_evidence(outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]) -> None:
     threats = {item["name"]: Threat(item["norm"], item["eps_255"]) for item in predicate["threats"]}
     expected = {"clean"} | {f"{item['threat']}/{item['name']}" for item in predicate["attacks"]}
     if set(images) != expected:

@@ -1,4 +1,4 @@
-"""claims(): from the outcome table and the settings to every number that is published. Pure, so that anyone can redo it."""
+"""claims(): from the outcome table and the settings to every published number. Pure, so anyone can redo it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
                         bound="upper",
                     )
                 )
-    return {"claims": measured, "bounds": [bound for item in settings["smoothing"] for bound in smoothing_bounds(outcomes, item)]}
+    return {
+        "claims": measured,
+        "bounds": [bound for item in settings["smoothing"] for bound in smoothing_bounds(outcomes, item)],
+    }
 
 
 def find_claim(document: Mapping[str, Any], metric: str, **keys: Any) -> dict[str, Any] | None:
@@ -72,14 +75,25 @@ def smoothing_bounds(outcomes: Outcomes, smoothing: Mapping[str, Any]) -> list[d
         outcomes[f"{smoothing['name']}/successes"], smoothing["estimation"], smoothing["sigma"], smoothing["alpha"]
     )
     right = (outcomes[f"{smoothing['name']}/selected"] == outcomes["label"]) & (radii > 0)
-    classifier = {"classifier": smoothing["name"], "sigma": smoothing["sigma"], "norm": "l2", "alpha": smoothing["alpha"]}
+    classifier = {
+        "classifier": smoothing["name"],
+        "sigma": smoothing["sigma"],
+        "norm": "l2",
+        "alpha": smoothing["alpha"],
+    }
     average = float(np.mean(np.where(right, radii, 0.0)))
     return [
         *(
             _claim(right & (radii >= radius), metric="certified_accuracy", radius=radius, bound="lower", **classifier)
             for radius in smoothing["radii"]
         ),
-        {"metric": "average_certified_radius", "value": average, "sampleSize": len(outcomes), "bound": "lower", **classifier},
+        {
+            "metric": "average_certified_radius",
+            "value": average,
+            "sampleSize": len(outcomes),
+            "bound": "lower",
+            **classifier,
+        },
     ]
 
 

@@ -37,7 +37,5 @@ def paired_difference(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) ->
     discordant = only_a + only_b
     if discordant == 0:
         return PairedDifference(images, 0, 0, 0.0, (0.0, 0.0))
-    lower, upper = (
-        (2 * bound - 1) * discordant / images for bound in clopper_pearson(only_b, discordant, CONFIDENCE)
-    )
+    lower, upper = ((2 * bound - 1) * discordant / images for bound in clopper_pearson(only_b, discordant, CONFIDENCE))
     return PairedDifference(images, only_a, only_b, (only_b - only_a) / images, (lower, upper))

@@ -38,9 +38,12 @@ def robust_claim(predicate: Mapping[str, Any], setting: str, threat: str, attack
 
 
 def headline_bound(predicate: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The certified accuracy at the smallest radius above zero; None where nothing was certified."""
-    bounds = [bound for bound in predicate["bounds"] if bound["metric"] == "certified_accuracy"]
-    return min(bounds, key=lambda bound: (bound["radius"] == 0, bound["radius"]), default=None)
+    """The first smoothed classifier's certified accuracy at the middle of its radii; None where there is none."""
+    for smoothing in predicate["smoothing"]:
+        if radii := sorted(smoothing["radii"]):
+            middle = radii[len(radii) // 2]
+            return find_claim(predicate, "certified_accuracy", classifier=smoothing["name"], radius=middle)
+    return None
 
 
 def warnings(predicate: Mapping[str, Any]) -> list[str]:

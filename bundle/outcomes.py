@@ -65,7 +65,9 @@ class Outcomes:
         self.columns: dict[str, NDArray[Any]] = {name: np.asarray(values) for name, values in columns.items()}
         lengths = {len(values) for values in self.columns.values()}
         if len(lengths) != 1 or 0 in lengths:
-            raise OutcomeError(f"outcome table: every column must have the same number of rows, at least 1, got {lengths}")
+            raise OutcomeError(
+                f"outcome table: every column must have the same number of rows, at least 1, got {lengths}"
+            )
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

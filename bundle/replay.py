@@ -52,7 +52,10 @@ def closest_rows(outcomes: Outcomes, attacks: list[Mapping[str, Any]], rows: int
 
 
 def self_check(
-    classifier: OnnxClassifier, outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]
+    classifier: OnnxClassifier,
+    outcomes: Outcomes,
+    images: Mapping[str, NDArray[np.uint8]],
+    predicate: Mapping[str, Any],
 ) -> SelfCheck:
     """Replays the rows with the smallest margins on this host and counts the verdicts that moved."""
     settings = predicate["selfCheck"]

@@ -48,7 +48,11 @@ class OnnxClassifier:
         if device == "cuda" and self.provider != "CUDAExecutionProvider":
             raise ModelError("device cuda: ONNX Runtime fell back to the CPU; check the CUDA libraries")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if [item.name for item in inputs] != ["images"] or inputs[0].type != "tensor(uint8)" or len(inputs[0].shape) != 4:
+        if (
+            [item.name for item in inputs] != ["images"]
+            or inputs[0].type != "tensor(uint8)"
+            or len(inputs[0].shape) != 4
+        ):
             raise ModelError("model.onnx: must take one uint8 input `images` of shape (N, H, W, C)")
         if [item.name for item in outputs] != ["logits"] or outputs[0].type != "tensor(float)":
             raise ModelError("model.onnx: must return one float output `logits` of shape (N, K)")
@@ -59,7 +63,9 @@ class OnnxClassifier:
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, K), float32, of images uint8 (N, H, W, C)."""
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
-            raise ModelError(f"images: must be uint8 (N, {', '.join(map(str, self.image_shape))}), got {images.dtype} {images.shape}")
+            raise ModelError(
+                f"images: must be uint8 (N, {', '.join(map(str, self.image_shape))}), got {images.dtype} {images.shape}"
+            )
         logits: Any = self._session.run(["logits"], {"images": np.ascontiguousarray(images)})[0]
         return logits
 

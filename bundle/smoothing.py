@@ -1,7 +1,8 @@
 """Randomized smoothing over any scores: counts of noisy votes, and the l2 radii that they prove.
 
 Cohen, Rosenfeld, Kolter, "Certified Adversarial Robustness via Randomized Smoothing", ICML 2019, algorithm CERTIFY.
-The certificate is about the smoothed classifier g(x) = the class that f(x + noise) answers most often, and about no other.
+The certificate is about the smoothed classifier g(x) = the class that f(x + noise) answers most often, and about no
+other.
 """
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bundle.attestation import model_digest, model_version
 from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.headline import headline_bound, headline_threat
 from bundle.outcomes import SETTINGS
 
 SHARE_FIELDS = ("value", "correct", "sampleSize", "interval")
@@ -18,13 +19,13 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     `version`, `digest` (of model.onnx), `data`, `method` (its title), `n` (images);
-    `clean`: by setting; `robust`: `threat`, `eps_255`, and by setting the share right under every attack of the first
-    threat; `certified`: `classifier`, `radius` and the share of the first smoothed classifier at its middle radius, or
-    None; `flags`: warnings of attacks and sanity checks that failed, each with where it comes from.
+    `clean`: by setting; `robust`: `threat`, `eps_255`, and by setting the share right under every attack of the
+    headline's threat; `certified`: `classifier`, `radius` and share of the headline's bound, or None; `flags`: warnings
+    of attacks and sanity checks that failed, each with where it comes from.
     A share is a dict with `value`, `correct`, `sampleSize` and `interval`; None where the statement does not claim it.
     """
     predicate = statement["predicate"]
-    digest, threat = model_digest(statement), predicate["threats"][0]
+    digest, threat = model_digest(statement), headline_threat(predicate)
     keys = {"threat": threat["name"], "attack": ALL_ATTACKS}
     return {
         "version": model_version(digest),
@@ -45,13 +46,8 @@ def _share(claim: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _certified(predicate: Mapping[str, Any]) -> dict[str, Any] | None:
-    for smoothing in predicate["smoothing"]:
-        radii = sorted(smoothing["radii"])
-        if radii:
-            keys = {"classifier": smoothing["name"], "radius": radii[len(radii) // 2]}
-            share = _share(find_claim(predicate, "certified_accuracy", **keys))
-            return share and {**keys, **share}
-    return None
+    bound = headline_bound(predicate)
+    return bound and {field: bound[field] for field in ("classifier", "radius", *SHARE_FIELDS)}
 
 
 def _flags(predicate: Mapping[str, Any]) -> list[str]:

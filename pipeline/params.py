@@ -31,8 +31,7 @@ class ParamsError(HallmarkError):
 
 
 class Section(BaseModel):
-    """A section of params.yaml: unknown keys are refused, values keep their YAML type, nothing changes after
-    loading."""
+    """A section of params.yaml: unknown keys are refused, values keep their YAML type, nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 

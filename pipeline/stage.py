@@ -1,5 +1,4 @@
-"""What every stage does around its work: validate the whole params.yaml, set the threads, hold the lock, speak
-clearly."""
+"""What every stage does around its work: validate the whole params.yaml, set the threads, hold the lock, speak clearly."""
 
 from __future__ import annotations
 
@@ -65,8 +64,7 @@ def set_threads(threads: int) -> None:
 
 @contextmanager
 def _locked(name: str) -> Iterator[None]:
-    """One run of a stage at a time: a killed `dvc` leaves its stage running, and the next would write the same
-    files."""
+    """One run of a stage at a time: a killed `dvc` leaves its stage running, and the next would write the same files."""
     OUT.mkdir(exist_ok=True)
     path = OUT / f".{name}.lock"
     with open(path, "w") as file:

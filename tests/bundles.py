@@ -1,5 +1,4 @@
-"""Real bundles for tests, made in a tenth of a second and without torch: digits, a linear classifier, FGSM-like
-attacks."""
+"""Real bundles for tests, made in a tenth of a second and without torch: digits, a linear classifier, FGSM-like attacks."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def linear_model(seed: int = 0, noise: float = 0.0) -> tuple[bytes, NDArray[np.float32], NDArray[np.float32]]:
-    """An ONNX file with the served contract around a logistic regression; `noise` on the weights gives another
-    version."""
+    """An ONNX file with the served contract around a logistic regression; `noise` on the weights gives another version."""
     images, labels = digits()
     fitted = LogisticRegression(max_iter=200).fit(images[:1000].reshape(1000, -1) / 255.0, labels[:1000])
     generator = np.random.default_rng(seed)

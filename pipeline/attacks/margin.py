@@ -23,8 +23,7 @@ def margin_pgd(
     restarts: int = 1,
     relative_step: float = 0.25,
 ) -> Tensor:
-    """PGD that maximises the largest other logit minus the label's; parameters and result as
-    pipeline.attacks.pgd.pgd."""
+    """PGD that maximises the largest other logit minus the label's; parameters and result as pipeline.attacks.pgd.pgd."""
     return _pgd.pgd(
         model,
         images,

@@ -23,8 +23,7 @@ from pipeline.params import AttackSettings
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the attack stage leaves: outcomes (reference columns), images by name (uint8 NHWC), and how they were
-    made."""
+    """What the attack stage leaves: outcomes (reference columns), images by name (uint8 NHWC), and how they were made."""
 
     outcomes: Outcomes
     images: dict[str, NDArray[np.uint8]]

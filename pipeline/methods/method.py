@@ -96,13 +96,11 @@ class Method(nn.Module, ABC):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def averaging_decay(self, step: int, decay: float) -> float | Tensor:
-        """The share of the old average that `step` keeps; `decay` is the schedule's. Warms up as (step + 1)/(step +
-        10)."""
+        """The share of the old average that `step` keeps; `decay` is the schedule's. Warms up as (step + 1)/(step + 10)."""
         return min(decay, (step + 1) / (step + 10))
 
     def after_step(self, batch: Batch, perturbed: Any) -> None:
-        """Updates state that the method keeps between steps; such state must be buffers, so that checkpoints hold
-        it."""
+        """Updates state that the method keeps between steps; such state must be buffers, so that checkpoints hold it."""
 
 
 @contextmanager

@@ -19,8 +19,7 @@ from pipeline.methods.method import Batch
 
 
 class RegMixAMR(FGSMPGK):
-    """Smoothed CE + α · KL(final‖initial) + β · KL(initial‖final), in the paper's notation; neither output is
-    detached."""
+    """Smoothed CE + α · KL(final‖initial) + β · KL(initial‖final), as the paper writes it; nothing is detached."""
 
     name = "regmix_amr"
     title = "RegMix-AMR, reconstructed"

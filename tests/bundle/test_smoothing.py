@@ -117,7 +117,7 @@ def test_selection_and_estimation_are_different_samples() -> None:
 
 
 def test_the_selected_class_is_counted_even_where_it_loses() -> None:
-    """One noisy copy often selects the rarer class; taking the larger count instead would certify what was not asked."""
+    """One noisy copy often selects the rarer class; the larger count in its place would certify another class."""
     votes = [
         vote(linear_scores, image_at(0.1), sigma=0.25, selection=1, estimation=200, seed=0, index=index)
         for index in range(50)

@@ -167,13 +167,24 @@ def test_probabilities_raise_the_flag_and_an_honest_model_raises_none():
 
 @pytest.mark.parametrize(
     ("count", "found_by_square", "kept"),
-    [(200, 1, False), (200, 2, False), (200, 3, True), (1000, 2, False), (1000, 3, True), (10000, 21, True), (100, 3, True)],
+    [
+        (200, 1, False),
+        (200, 2, False),
+        (200, 3, True),
+        (1000, 2, False),
+        (1000, 3, True),
+        (10000, 21, True),
+        (100, 3, True),
+    ],
 )
-def test_squares_warning_counts_above_two_images_and_two_tenths_of_a_point(count: int, found_by_square: int, kept: bool):
+def test_squares_warning_counts_above_two_images_and_two_tenths_of_a_point(
+    count: int, found_by_square: int, kept: bool
+):
     """The message is the one that pyautoattack itself writes for these accuracies."""
     with room._log_lines(None) as flags:
         check_square_sr(
-            {"clean": 1.0, "apgd-ce": 0.5, "square": 0.5 - found_by_square / count}, logger=logging.getLogger("auto-attack")
+            {"clean": 1.0, "apgd-ce": 0.5, "square": 0.5 - found_by_square / count},
+            logger=logging.getLogger("auto-attack"),
         )
     assert bool(room._gated(flags, count)) == kept
 

@@ -50,7 +50,9 @@ def test_grid_images_are_the_nearest_levels_inside_the_ball(eps_255: float, seed
     assert threat.inside(clean.transpose(0, 2, 3, 1), found.numpy().transpose(0, 2, 3, 1)).all()
     exact = images * 255
     nearest = np.clip(
-        np.round(exact), np.maximum(clean.astype(int) - threat.levels, 0), np.minimum(clean.astype(int) + threat.levels, 255)
+        np.round(exact),
+        np.maximum(clean.astype(int) - threat.levels, 0),
+        np.minimum(clean.astype(int) + threat.levels, 255),
     )
     away_from_ties = np.abs(exact % 1 - 0.5) > 1e-3
     assert np.array_equal(found.numpy()[away_from_ties], nearest[away_from_ties])

@@ -32,7 +32,9 @@ class TinyNetwork(nn.Module):
 def build(name: str, images: int = 12, **settings: Any) -> Method:
     """A method on tiny networks whose BatchNorm statistics are not the initial ones, in train mode."""
     kind = method_class(name)
-    method = kind(kind.Settings.model_validate(settings), Task(THREAT, CLASSES, images, SHAPE), lambda role: TinyNetwork())
+    method = kind(
+        kind.Settings.model_validate(settings), Task(THREAT, CLASSES, images, SHAPE), lambda role: TinyNetwork()
+    )
     with torch.no_grad():
         for network in networks_of(method):
             for _ in range(3):
@@ -113,5 +115,7 @@ def assert_same_loss(method: Method, expected: Callable[[Method], Tensor], found
     torch.testing.assert_close(value, wanted, rtol=1e-10, atol=0)
     assert value.dtype == torch.float64
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, wanted_gradients[name], rtol=1e-9, atol=1e-13, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            gradient, wanted_gradients[name], rtol=1e-9, atol=1e-13, msg=lambda m, n=name: f"{n}: {m}"
+        )
     assert any(gradient.abs().max() > 1e-3 for gradient in gradients.values())

@@ -139,7 +139,9 @@ def test_crafting_context_gives_each_network_its_own_mode_back():
 
 def test_d2r_crafts_from_the_target_alone(monkeypatch: pytest.MonkeyPatch):
     method, batch = build("d2r"), by_hand.batch()
-    monkeypatch.setattr(method.guide, "forward", lambda images: pytest.fail("the guide has no part in TRADES' generation"))
+    monkeypatch.setattr(
+        method.guide, "forward", lambda images: pytest.fail("the guide has no part in TRADES' generation")
+    )
     method.perturb(batch)
 
 

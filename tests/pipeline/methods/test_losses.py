@@ -174,7 +174,9 @@ def test_regmix_amr_has_two_unequal_kl_terms(order: str, reduction: str, kl: Cal
 
     def expected(copy: Method) -> Tensor:
         final, initial = final_and_initial(copy, batch, prior, 0.5)
-        main, other = (kl(final, initial), kl(initial, final)) if order == "math" else (kl(initial, final), kl(final, initial))
+        main, other = (
+            (kl(final, initial), kl(initial, final)) if order == "math" else (kl(initial, final), kl(final, initial))
+        )
         return smoothed(final, batch.labels, 0.5) + 7.5 * main + 3.75 * other
 
     assert_same_loss(method, expected, total(batch))

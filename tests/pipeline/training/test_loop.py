@@ -81,8 +81,10 @@ def test_another_seed_gives_other_weights_and_the_same_seed_the_same(make_traini
         run.run(tmp_path / str(number))
     states = [run.method.state_dict() for run in runs]
     assert_equal_states(states[0], states[1])
-    assert not torch.equal(states[0]["target.head.weight" if "target.head.weight" in states[0] else next(iter(states[0]))],
-                           states[2]["target.head.weight" if "target.head.weight" in states[2] else next(iter(states[2]))])
+    assert not torch.equal(
+        states[0]["target.head.weight" if "target.head.weight" in states[0] else next(iter(states[0]))],
+        states[2]["target.head.weight" if "target.head.weight" in states[2] else next(iter(states[2]))],
+    )
 
 
 def test_a_damaged_checkpoint_is_one_sentence(make_training: Make, tmp_path: Path):
@@ -102,7 +104,9 @@ def row(epoch: int, robust: float, clean: float) -> dict[str, Any]:
 def test_selection_takes_the_highest_pgd_then_clean_then_the_earlier():
     network, selected = nn.Linear(1, 1), Selected()
     taken = []
-    for number, (robust, clean) in enumerate([(0.4, 0.9), (0.5, 0.6), (0.5, 0.7), (0.5, 0.7), (0.4, 1.0), (0.6, 0.1)], 1):
+    for number, (robust, clean) in enumerate(
+        [(0.4, 0.9), (0.5, 0.6), (0.5, 0.7), (0.5, 0.7), (0.4, 1.0), (0.6, 0.1)], 1
+    ):
         nn.init.constant_(network.weight, number)
         if selected.offer(row(number, robust, clean), network):
             taken.append(number)
@@ -147,7 +151,9 @@ def test_a_loss_that_is_no_number_stops_with_one_sentence(value: float, make_tra
         return {name: term * value if batch.step == 4 else term for name, term in terms.items()}
 
     training.method.losses = poisoned
-    with pytest.raises(HallmarkError, match="the loss is no finite number in epoch 2 .*a lower train.lr may help") as caught:
+    with pytest.raises(
+        HallmarkError, match="the loss is no finite number in epoch 2 .*a lower train.lr may help"
+    ) as caught:
         training.run(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -13,9 +13,7 @@ PER_EPOCH = 391
 
 
 def settings(method: str, schedule: str = "paper") -> TrainSettings:
-    return complete(
-        {"data": {"name": "cifar10"}, "method": {"name": method}, "train": {"schedule": schedule}}
-    ).train
+    return complete({"data": {"name": "cifar10"}, "method": {"name": method}, "train": {"schedule": schedule}}).train
 
 
 def rate(train: TrainSettings, epoch: int, step: int = 0) -> float:
@@ -32,7 +30,9 @@ def test_d2r(epoch: int, expected: float, step: int):
     assert rate(settings("d2r_cag"), epoch, step) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("epoch", "expected"), [(1, 0.1), (100, 0.1), (101, 0.01), (105, 0.01), (106, 0.001), (110, 0.001)])
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(1, 0.1), (100, 0.1), (101, 0.01), (105, 0.01), (106, 0.001), (110, 0.001)]
+)
 @pytest.mark.parametrize("method", ["fgsm_pgk", "pgd_at"])
 @pytest.mark.parametrize("step", [0, PER_EPOCH - 1])
 def test_fgsm_pgk_and_common(method: str, epoch: int, expected: float, step: int):
@@ -65,7 +65,9 @@ def test_cosine_starts_at_lr_and_ends_near_nothing():
 def test_warmup_goes_before_every_shape():
     for shape in ("cosine", "piecewise", "one_cycle"):
         train = TrainSettings(epochs=10, lr=0.2, lr_shape=shape, warmup=0.1, milestones=[0.5])
-        assert [learning_rate(step, 100, train) for step in range(10)] == pytest.approx([0.02 * k for k in range(1, 11)])
+        assert [learning_rate(step, 100, train) for step in range(10)] == pytest.approx(
+            [0.02 * k for k in range(1, 11)]
+        )
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])

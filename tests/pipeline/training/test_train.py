@@ -42,7 +42,9 @@ def test_training_needs_no_test_split_and_leaves_its_files(folder: Path):
     rows = list(csv.DictReader((out / "history.csv").open()))
     metrics, recorded = json.loads((out / "metrics.json").read_text()), json.loads((out / "training.json").read_text())
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    best = max(rows, key=lambda row: (float(row["validation_pgd_10"]), float(row["validation_clean"]), -int(row["epoch"])))
+    best = max(
+        rows, key=lambda row: (float(row["validation_pgd_10"]), float(row["validation_clean"]), -int(row["epoch"]))
+    )
     assert metrics["epoch"] == int(best["epoch"])
     assert metrics["validation_pgd_10"] == pytest.approx(float(best["validation_pgd_10"]), rel=1e-4)
     assert recorded["settings"]["method"]["lambda"] == 1.0 and recorded["method"]["name"] == "d2r_cag"
@@ -54,7 +56,7 @@ def test_what_is_served_is_the_target_alone():
     out = run("out/train")
     network = load_network(out)
     assert set(load_file(out / "weights.safetensors")) == set(network.state_dict())
-    assert json.loads((out / "network.json").read_text())["width"] == 4
+    assert json.loads((out / "network.json").read_text())["width"] == 8
 
 
 def test_training_twice_gives_the_same_bytes():
