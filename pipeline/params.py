@@ -264,13 +264,13 @@ def _sentence(model: type[BaseModel], prefix: str, error: Any) -> str:
     limits, got = error.get("ctx", {}), error["input"]
     match error["type"]:
         case "greater_than_equal":
-            return f"{where}: must be ≥ {limits['ge']}, got {got}"
+            return f"{where}: must be ≥ {limits['ge']:g}, got {got}"
         case "greater_than":
-            return f"{where}: must be > {limits['gt']}, got {got}"
+            return f"{where}: must be > {limits['gt']:g}, got {got}"
         case "less_than_equal":
-            return f"{where}: must be ≤ {limits['le']}, got {got}"
+            return f"{where}: must be ≤ {limits['le']:g}, got {got}"
         case "less_than":
-            return f"{where}: must be < {limits['lt']}, got {got}"
+            return f"{where}: must be < {limits['lt']:g}, got {got}"
         case "multiple_of":
             return f"{where}: must be a multiple of {limits['multiple_of']}, got {got}"
         case "literal_error":

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import load_file
-
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
-from bundle.layout import NETWORK, WEIGHTS
+from bundle.layout import NETWORK
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
 from pipeline.environment import source_digest
@@ -60,14 +58,13 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     evidence = _read(folders.evidence / "attacks.json")
     smoothing = _read(folders.certified / "smoothing.json")
     export = _read(folders.root / "parity.json")
-    weights = load_file(folders.trained / WEIGHTS)
     if classifier.classes != len(manifest["classes"]):
         raise HallmarkError(f"{folders.model}: has {classifier.classes} classes, the data {len(manifest['classes'])}")
     return {
         "schema": "1",
         "assuranceLevel": "self_attested",
         "model": {
-            "parameters": int(sum(value.size for value in weights.values())),
+            "parameters": training["parameters"],
             "format": "ONNX, uint8 NHWC to logits",
         },
         "network": _read(folders.trained / NETWORK),

@@ -81,10 +81,7 @@ def test_another_seed_gives_other_weights_and_the_same_seed_the_same(make_traini
         run.run(tmp_path / str(number))
     states = [run.method.state_dict() for run in runs]
     assert_equal_states(states[0], states[1])
-    assert not torch.equal(
-        states[0]["target.head.weight" if "target.head.weight" in states[0] else next(iter(states[0]))],
-        states[2]["target.head.weight" if "target.head.weight" in states[2] else next(iter(states[2]))],
-    )
+    assert any(not torch.equal(value, states[2][name]) for name, value in states[0].items())
 
 
 def test_a_damaged_checkpoint_is_one_sentence(make_training: Make, tmp_path: Path):

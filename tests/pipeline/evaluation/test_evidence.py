@@ -1,0 +1,194 @@
+"""The evidence of an evaluation: its columns, its images, and what the exported file says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import pyautoattack
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from bundle.outcomes import image_digests, margins
+from bundle.runtime import OnnxClassifier
+from bundle.threats import Threat
+from pipeline.data.split import Split, stratified
+from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
+from pipeline.params import AttackSettings
+from tests.pipeline.evaluation.networks import CLASSES, Linear, split
+
+ATTACKS = ["pgd-10", "pgd-20", "pgd-50", "margin", "autoattack"]
+SETTINGS = AttackSettings(tier="standard", eps_255=[4.0, 7.9], images=24, batch_size=10, seed=2)
+
+
+@pytest.fixture(scope="module")
+def test_split() -> Split:
+    return split(60)
+
+
+@pytest.fixture(scope="module")
+def evidence(test_split: Split) -> Iterator[Evidence]:
+    original = pyautoattack.AutoAttack._set_version
+
+    def reduced(self: pyautoattack.AutoAttack, version: str = "standard") -> None:
+        original(self, version)
+        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 10
+        self.square.n_queries = 50
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyautoattack.AutoAttack, "_set_version", reduced)
+        lines: list[str] = []
+        yield gather_evidence(
+            Linear().train(), test_split, SETTINGS, device=torch.device("cpu"), classes=CLASSES, say=lines.append
+        )
+
+
+def onnx_of(network: Linear) -> bytes:
+    """The same linear network in the served form, written by hand."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["pixels", "levels"], ["unit"]),
+        helper.make_node("Sub", ["unit", "half"], ["centred"]),
+        helper.make_node("Flatten", ["centred"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+    ]
+    constants = {
+        "levels": np.float32(255),
+        "half": np.float32(0.5),
+        "weight": network.weight.detach().numpy().T.copy(),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 4, 4, 1])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def test_the_columns_are_those_of_the_contract(evidence: Evidence):
+    expected = {"index", "label", "image_sha256", "reference/clean/prediction", "reference/clean/margin"}
+    for threat in ("linf-4", "linf-7.9"):
+        for attack in ATTACKS:
+            expected |= {f"reference/{threat}/{attack}/broken", f"reference/{threat}/{attack}/margin"}
+    assert set(evidence.outcomes.columns) == expected
+    assert len(evidence.outcomes) == 24
+    assert evidence.outcomes.contradictions() == []
+
+
+def test_the_sample_is_the_stratified_draw_and_rows_belong_together(evidence: Evidence, test_split: Split):
+    rows = stratified(test_split.labels, 24, 2)
+    assert evidence.outcomes["index"].tolist() == rows.tolist()
+    assert evidence.outcomes["label"].tolist() == test_split.labels[rows].tolist()
+    assert evidence.outcomes["image_sha256"].tolist() == image_digests(test_split.images[rows])
+    assert np.array_equal(evidence.images["clean"], test_split.images[rows])
+    assert evidence.description["sample"]["size"] == 24 and evidence.description["sample"]["of"] == 60
+
+
+def test_clean_columns_against_the_network(evidence: Evidence):
+    images = torch.from_numpy(evidence.images["clean"]).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        logits = Linear()(images).numpy()
+    assert evidence.outcomes["reference/clean/prediction"].tolist() == logits.argmax(1).tolist()
+    expected = margins(logits, evidence.outcomes["label"])
+    np.testing.assert_allclose(evidence.outcomes["reference/clean/margin"], expected, rtol=0, atol=1e-5)
+    assert 0 < evidence.outcomes.clean_right("reference").sum() < 24
+
+
+def test_images_are_on_the_grid_inside_the_ball(evidence: Evidence):
+    assert set(evidence.images) == {"clean", *(f"{t}/{a}" for t in ("linf-4", "linf-7.9") for a in ATTACKS)}
+    for name, images in evidence.images.items():
+        assert images.dtype == np.uint8 and images.shape == (24, 4, 4, 1)
+        if name != "clean":
+            levels = {"linf-4": 4, "linf-7.9": 7}[name.split("/")[0]]
+            distance = np.abs(images.astype(int) - evidence.images["clean"].astype(int)).reshape(24, -1).max(1)
+            assert distance.max() <= levels
+            # AutoAttack leaves an image as it was where it found nothing; the others always move it.
+            assert distance.max() == levels and (name.endswith("autoattack") or distance.min() > 0)
+
+
+def test_a_linear_network_is_broken_where_the_closed_form_says(evidence: Evidence):
+    """Float images, box not counted: below the smallest radius no attack can succeed; far above it all do."""
+    network = Linear()
+    images = torch.from_numpy(evidence.images["clean"]).permute(0, 3, 1, 2) / 255
+    labels = evidence.outcomes["label"]
+    logits = network(images).detach().numpy()
+    weight = network.weight.detach().numpy()
+    for eps_255, name in ((4.0, "linf-4"), (7.9, "linf-7.9")):
+        radius = np.array(
+            [
+                min((z[y] - z[k]) / np.abs(weight[y] - weight[k]).sum() for k in range(CLASSES) if k != y)
+                for z, y in zip(logits, labels, strict=True)
+            ]
+        )
+        impossible = radius > eps_255 / 255 * 1.0001
+        for attack in ATTACKS:
+            assert not evidence.outcomes[f"reference/{name}/{attack}/broken"][impossible].any()
+        wrong_already = radius < 0
+        for attack in ATTACKS:
+            assert evidence.outcomes[f"reference/{name}/{attack}/broken"][wrong_already].all()
+
+
+def test_more_steps_are_nested(evidence: Evidence):
+    for threat in ("linf-4", "linf-7.9"):
+        broken = [evidence.outcomes[f"reference/{threat}/pgd-{steps}/broken"] for steps in (10, 20, 50)]
+        assert (broken[0] <= broken[1]).all() and (broken[1] <= broken[2]).all()
+
+
+def test_what_was_run_is_described(evidence: Evidence):
+    described = evidence.description
+    assert [threat["name"] for threat in described["threats"]] == ["linf-4", "linf-7.9"]
+    assert [(item["threat"], item["name"]) for item in described["attacks"]] == [
+        (threat, attack) for threat in ("linf-4", "linf-7.9") for attack in ATTACKS
+    ]
+    by_name = {item["name"]: item for item in described["attacks"]}
+    assert by_name["autoattack"]["harness"]["name"] == "pyautoattack"
+    assert by_name["autoattack"]["settings"]["targets"] == CLASSES - 1
+    assert by_name["pgd-20"]["settings"]["steps"] == 20 and by_name["pgd-20"]["flags"] == []
+    assert described["settings"] == SETTINGS.model_dump()
+
+
+def test_nothing_given_is_changed_and_a_second_run_is_the_same():
+    given = split(30)
+    images, labels, network = given.images.copy(), given.labels.copy(), Linear()
+    weight = network.weight.detach().clone()
+    quick = SETTINGS.model_copy(update={"tier": "quick", "images": None})
+    runs = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        runs.append(
+            gather_evidence(network, given, quick, device=torch.device("cpu"), classes=CLASSES, say=lambda line: None)
+        )
+    assert np.array_equal(given.images, images) and np.array_equal(given.labels, labels)
+    assert torch.equal(network.weight, weight) and network.weight.grad is None
+    assert len(runs[0].outcomes) == 30 and "linf-4/autoattack" not in runs[0].images
+    assert runs[0].outcomes.parquet() == runs[1].outcomes.parquet()
+    assert all(np.array_equal(array, runs[1].images[name]) for name, array in runs[0].images.items())
+
+
+def test_served_columns_are_what_the_file_answers(evidence: Evidence):
+    """Every image of every attack, judged anew: against the classifier called by hand."""
+    classifier = OnnxClassifier(onnx_of(Linear()), threads=1, device="cpu")
+    labels = evidence.outcomes["label"]
+    columns = served_columns(classifier, evidence.images, labels)
+    expected = {"served/clean/prediction", "served/clean/margin"}
+    for name, images in evidence.images.items():
+        logits = classifier.logits(images)
+        np.testing.assert_allclose(columns[f"served/{name}/margin"], margins(logits, labels), rtol=0, atol=1e-6)
+        if name == "clean":
+            assert columns["served/clean/prediction"].tolist() == logits.argmax(1).tolist()
+        else:
+            expected |= {f"served/{name}/broken", f"served/{name}/margin"}
+            assert columns[f"served/{name}/broken"].tolist() == (logits.argmax(1) != labels).tolist()
+    assert set(columns) == expected
+    assert evidence.outcomes.with_columns(columns).contradictions() == []
+    assert columns["served/clean/prediction"].tolist() == evidence.outcomes["reference/clean/prediction"].tolist()
+
+
+def test_threat_names():
+    assert Threat("linf", 7.9).name == "linf-7.9" and Threat("linf", 4.0).name == "linf-4"
