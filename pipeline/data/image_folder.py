@@ -18,8 +18,8 @@ def read_image_folder(settings: DataSettings) -> ImageSet:
     PNG, JPEG, PPM, WebP and BMP files are read, others and hidden ones left out. Raises DataError for a layout that
     cannot be understood, fewer than two classes, a class without images, and files that cannot be read.
     """
-    if settings.path is None or settings.image_size is None or settings.channels is None:
-        raise DataError("data: name folder needs path, image_size and channels")
+    if settings.image_size is None or settings.channels is None:
+        raise DataError("data: name folder needs image_size and channels")
     root = Path(settings.path).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: is not a folder; data.path must name the folder that holds the images")

@@ -53,7 +53,7 @@ def read_cifar100(settings: DataSettings) -> ImageSet:
 
 
 def _read_cifar(dataset: type[CIFAR10], settings: DataSettings, source: str) -> ImageSet:
-    folder = Path(settings.path or "datasets").expanduser()
+    folder = Path(settings.path).expanduser()
     folder = folder.parent if folder.name == dataset.base_folder else folder
     train, test = _open_cifar(dataset, folder, train=True), _open_cifar(dataset, folder, train=False)
     return ImageSet(

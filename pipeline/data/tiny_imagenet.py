@@ -17,12 +17,12 @@ SIDE = 64
 
 
 def read_tiny_imagenet(settings: DataSettings) -> ImageSet:
-    """Reads data.path (default: datasets), which is tiny-imagenet-200 or holds it; nothing is downloaded.
+    """Reads data.path, which is tiny-imagenet-200 or holds it; nothing is downloaded.
 
     The labels of the official test images were never published, so that the official validation images are the test
     split, as in the literature. Raises DataError for files that are missing or cannot be read.
     """
-    root = _root(Path(settings.path or "datasets").expanduser())
+    root = _root(Path(settings.path).expanduser())
     wnids = (root / "wnids.txt").read_text(encoding="utf-8").split()
     return ImageSet(
         train=_train(root, wnids),

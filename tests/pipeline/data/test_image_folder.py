@@ -113,5 +113,5 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 
 def test_settings_that_nobody_filled_in_are_refused():
-    with pytest.raises(DataError, match="needs path, image_size and channels"):
+    with pytest.raises(DataError, match="needs image_size and channels"):
         read_image_folder(DataSettings(name="folder"))

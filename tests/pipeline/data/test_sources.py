@@ -94,7 +94,7 @@ class Trap:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("path", [None, "elsewhere"])
+@pytest.mark.parametrize("path", ["datasets", "elsewhere"])
 def test_an_absent_cifar10_without_network_says_what_to_place_where(tmp_path, monkeypatch, path):
     def offline(self):
         raise OSError("<urlopen error [Errno -2] Name or service not known>")
@@ -104,9 +104,8 @@ def test_an_absent_cifar10_without_network_says_what_to_place_where(tmp_path, mo
     with pytest.raises(DataError) as caught:
         read_source(DataSettings(name="cifar10", path=path))
     message = str(caught.value)
-    folder = path or "datasets"
-    assert message.startswith(f"{folder}/cifar-10-batches-py: is not there and cannot be downloaded")
-    assert f"so that {folder} holds the folder cifar-10-batches-py" in message
+    assert message.startswith(f"{path}/cifar-10-batches-py: is not there and cannot be downloaded")
+    assert f"so that {path} holds the folder cifar-10-batches-py" in message
     assert "cifar-10-python.tar.gz" in message and "\n" not in message
 
 

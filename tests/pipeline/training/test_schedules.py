@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -51,8 +52,8 @@ def test_one_cycle_rises_and_falls_in_straight_lines():
     assert rates[0] == pytest.approx(0.2 / 30) and rates[29] == pytest.approx(0.2) and rates[30] == pytest.approx(0.2)
     assert rates[65] == pytest.approx(0.1) and rates[99] == pytest.approx(0.2 / 70)
     assert max(rates) == pytest.approx(0.2) and min(rates) > 0
-    assert all(later > earlier for earlier, later in zip(rates[:29], rates[1:30], strict=True))
-    assert all(later < earlier for earlier, later in zip(rates[30:], rates[31:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(rates[:30]))
+    assert all(later < earlier for earlier, later in pairwise(rates[30:]))
 
 
 def test_cosine_starts_at_lr_and_ends_near_nothing():
