@@ -65,7 +65,7 @@ def test_a_network_that_no_ball_breaks_is_not_believed():
     assert {"gradients", "large_eps"} <= failed(Rounded())
 
 
-def test_pgd_that_is_weaker_than_noise_is_found_out(monkeypatch: pytest.MonkeyPatch):
+def test_pgd_that_is_weaker_than_noise_is_found_out():
     """Gradients that point the wrong way make the attack worse than random noise."""
     part = sample()
 
