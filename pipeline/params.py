@@ -33,7 +33,12 @@ class ParamsError(HallmarkError):
 class Section(BaseModel):
     """A section of params.yaml: unknown keys are refused, values keep their YAML type, nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+    )
 
 
 class DataSettings(Section):
@@ -62,7 +67,7 @@ class ThreatSettings(Section):
 class NetworkSettings(Section):
     """The target network, and the guide of co-training methods.
 
-    Widths are multiples of 8: with others oneDNN's CPU kernels gave another result on every run.
+    Widths are multiples of 8: with others oneDNN's CPU kernels gave another result on every run, or crashed.
     """
 
     name: str | None = Field(None, description="a name of `python -m pipeline.networks`")

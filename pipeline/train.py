@@ -28,9 +28,16 @@ def main(params: Params, data: Path = DATA, out: Path = OUT) -> None:
     threat = Threat(params.threat.norm, params.threat.eps_255 or 0.0)
     settings = params.model_dump(include={"seed", "threads", "threat", "network", "method", "train"}, by_alias=True)
     environment = describe_environment(device, params.threads)
+    guide = params.method.get("guide_weights")
     splits = {name: sha256_file(data / f"{name}.npz") for name in ("train", "validation")}
     checkpoints = checkpoint_folder(
-        {"settings": settings, "splits": splits, "environment": environment, "source": source_digest()}
+        {
+            "settings": settings,
+            "splits": splits,
+            "guide_weights": sha256_file(guide) if guide and Path(guide).is_file() else None,
+            "environment": environment,
+            "source": source_digest(),
+        }
     )
     torch.manual_seed(params.seed)
     training = Training(

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from bundle.digests import write_whole
+from bundle.errors import HallmarkError
 
 LEDGER = Path("checkpoints/test-reads.jsonl")
 ATTESTATION = "out/bundle/attestation.json"
@@ -37,8 +38,11 @@ def _known(ledger: Path) -> list[tuple[str, str]]:
     """(model, test) pairs, oldest first: the ledger's, then those of the history that it lacks."""
     recorded = []
     if ledger.exists():
-        entries = (json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines())
-        recorded = [(entry["model"], entry["test"]) for entry in entries]
+        try:
+            entries = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+            recorded = [(entry["model"], entry["test"]) for entry in entries]
+        except (ValueError, KeyError, TypeError):
+            raise HallmarkError(f"{ledger}: has a line that is no record of a test read; take it out") from None
     return list(dict.fromkeys([*recorded, *_history()]))
 
 

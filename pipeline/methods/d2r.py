@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bundle.errors import HallmarkError
-from pipeline.methods.ascent import gaussian_start, signed_ascent
+from pipeline.methods.ascent import TRADES_STEP, gaussian_start, signed_ascent
 from pipeline.methods.divergence import Reduction, at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
@@ -51,7 +51,7 @@ class D2R(Method):
             "element", description="KL averaged over classes too, or summed"
         )
         steps: int = Field(10, ge=1, description="steps of the training attack")
-        relative_step: float = Field(0.25, gt=0, description="step size as a share of eps")
+        relative_step: float = Field(TRADES_STEP, gt=0, description="step size as a share of eps")
         guide_init: Literal["learnable", "pretrained"] = Field(
             "learnable", description="pretrained: a fixed guide (fig. 2a)"
         )

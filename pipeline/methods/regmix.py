@@ -67,15 +67,17 @@ class RegMix(RegMixAMR):
 
     class Settings(RegMixAMR.Settings):
         gamma: float = Field(
-            1.0, ge=0, description="additive: weight of the clean KL; mixture: clean share of the target, ≤ 1"
+            1.0, ge=0, description="additive: weight of the clean KL; mixture: clean share of the target, < 1"
         )
         agr_form: Literal["additive", "mixture"] = Field("additive", description="how the clean output enters")
         detach_clean: bool = Field(False, description="no gradient through the clean output")
 
         @model_validator(mode="after")
         def _gamma_is_a_share_in_mixture(self) -> RegMix.Settings:
-            if self.agr_form == "mixture" and self.gamma > 1:
-                raise ValueError("gamma must be ≤ 1 with agr_form: mixture, where it is a share")
+            if self.agr_form == "mixture" and self.gamma >= 1:
+                raise ValueError(
+                    "gamma must be < 1 with agr_form: mixture, where it is the share of the clean distribution"
+                )
             return self
 
     def regularisers(self, batch: Batch, initial: Tensor, final: Tensor) -> dict[str, Tensor]:
@@ -91,6 +93,6 @@ class RegMix(RegMixAMR):
     def _mixture(self, initial: Tensor, clean: Tensor) -> Tensor:
         """log((1 − γ) · p_initial + γ · p_clean), which serves as logits of the mixture."""
         share = self.settings.gamma
-        if share in (0.0, 1.0):
-            return clean if share else initial
+        if share == 0:
+            return initial
         return logaddexp(log_softmax(initial) + math.log(1 - share), log_softmax(clean) + math.log(share))

@@ -20,8 +20,8 @@ DIGITS_SCHEDULE: dict[str, Any] = {
     "ema_decay": 0.99,
 }
 
-#: The same for every method, so that a table compares methods and nothing else (settings of Pang et al. 2021,
-# 2010.00467).
+#: The same for every method, so that a table compares methods; the FGSM-PGK line keeps its averaging. Settings of Pang et al.
+#: 2021, arXiv 2010.00467.
 COMMON_SCHEDULE: dict[str, Any] = {
     "epochs": 110,
     "batch_size": 128,

@@ -43,7 +43,9 @@ def crafted_by_hand(method: Method, batch: Batch, steps: int) -> Tensor:
     for _ in range(steps):
         images = images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(objective(method, batch, images), images)
-        images = clip(images.detach() + 0.25 * THREAT.eps * gradient.sign(), batch.images, THREAT.eps)
+        images = clip(
+            images.detach() + method.settings.relative_step * THREAT.eps * gradient.sign(), batch.images, THREAT.eps
+        )
     return images.detach()
 
 
@@ -206,7 +208,9 @@ def test_generation_maximises_kl_from_the_reference_not_to_it():
         logits = copied.target(point)
         value = kl_terms(*((reference, logits)[::sign])).sum()
         (gradient,) = torch.autograd.grad(value, point)
-        moved[name] = clip(noisy + 0.25 * THREAT.eps * gradient.sign(), batch.images, THREAT.eps)
+        moved[name] = clip(
+            noisy + method.settings.relative_step * THREAT.eps * gradient.sign(), batch.images, THREAT.eps
+        )
     torch.manual_seed(4)
     found = method.perturb(batch)
     torch.testing.assert_close(found, moved["forward"], rtol=0, atol=1e-12)

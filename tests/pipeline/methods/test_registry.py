@@ -11,7 +11,19 @@ from pydantic import ValidationError
 from pipeline.methods import Method, MethodError, method_class, method_names
 from pipeline.params import complete
 
-NAMES = ["d2r", "d2r_cag", "fgsm_pgk", "pgd_at", "regmix", "regmix_amr", "standard"]
+NAMES = [
+    "d2r",
+    "d2r_cag",
+    "fgsm_pgk",
+    "lbgat",
+    "mat",
+    "pgd_at",
+    "regmix",
+    "regmix_amr",
+    "regmix_d2r_cag",
+    "standard",
+    "trades",
+]
 
 
 def settings_of(data: str, method: str, **given: object) -> dict:
