@@ -38,12 +38,11 @@ def main(params: Params) -> None:
         predicate=build_predicate(FOLDERS, classifier),
     )
     metrics: dict[str, float] = {}
-    rows = ["attack,setting,accuracy,lower,upper"]
+    rows = ["attack,accuracy,lower,upper"]
     for claim in statement["predicate"]["claims"]:
         attack = "clean" if claim["metric"] == "clean_accuracy" else f"{claim['threat']}/{claim['attack']}"
-        rows.append(
-            f"{attack},{claim['setting']},{claim['value']:.6f},{claim['interval'][0]:.6f},{claim['interval'][1]:.6f}"
-        )
+        # One label a row: DVC's bar plot would stack the two settings of an attack on each other.
+        rows.append("{} ({}),{:.6f},{:.6f},{:.6f}".format(attack, claim["setting"], claim["value"], *claim["interval"]))
         if claim.get("attack", ALL_ATTACKS) in (ALL_ATTACKS, "autoattack"):
             metrics[f"{claim['setting']}/{attack}"] = claim["value"]
     write_whole(FOLDERS.root / "metrics.json", canonical_json(metrics))
