@@ -10,6 +10,8 @@ export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Compiled bytecode makes imports of torch and its companions three times quicker.
 unexport PYTHONDONTWRITEBYTECODE
+# The machine's own certificates, as pip uses them.
+export UV_SYSTEM_CERTS := true
 
 .PHONY: help repro test lint serve compare lock
 .DEFAULT_GOAL := help
