@@ -76,7 +76,13 @@ def run_suite(
 
     `network` is in eval mode on the sample's device. `say` is told a line of progress at a time.
     """
-    shared = {
+    search: dict[str, Any] = {
+        "threat": threat,
+        "seed": settings.seed,
+        "restarts": settings.restarts,
+        "relative_step": RELATIVE_STEP,
+    }
+    recorded = {
         "restarts": settings.restarts,
         "relativeStep": RELATIVE_STEP,
         "seed": settings.seed,
@@ -84,37 +90,17 @@ def run_suite(
     }
     found: dict[int, list[Tensor]] = {steps: [] for steps in PGD_STEPS}
     for batch in _with_progress(sample, settings, f"{threat.name} pgd", say):
-        steps_images = trajectory(
-            network,
-            batch.images,
-            batch.labels,
-            threat=threat,
-            seed=settings.seed,
-            index=batch.index,
-            steps=PGD_STEPS,
-            restarts=settings.restarts,
-            relative_step=RELATIVE_STEP,
-        )
-        for steps, images in steps_images:
+        path = trajectory(network, batch.images, batch.labels, index=batch.index, steps=PGD_STEPS, **search)
+        for steps, images in path:
             found[steps].append(images)
     for steps, parts in found.items():
-        yield Finding(threat, f"pgd-{steps}", torch.cat(parts), {"loss": "cross-entropy", "steps": steps, **shared})
+        yield Finding(threat, f"pgd-{steps}", torch.cat(parts), {"loss": "cross-entropy", "steps": steps, **recorded})
 
     margins = [
-        margin_pgd(
-            network,
-            batch.images,
-            batch.labels,
-            threat=threat,
-            seed=settings.seed,
-            index=batch.index,
-            steps=MARGIN_STEPS,
-            restarts=settings.restarts,
-            relative_step=RELATIVE_STEP,
-        )
+        margin_pgd(network, batch.images, batch.labels, index=batch.index, steps=MARGIN_STEPS, **search)
         for batch in _with_progress(sample, settings, f"{threat.name} margin", say)
     ]
-    yield Finding(threat, "margin", torch.cat(margins), {"loss": "margin", "steps": MARGIN_STEPS, **shared})
+    yield Finding(threat, "margin", torch.cat(margins), {"loss": "margin", "steps": MARGIN_STEPS, **recorded})
 
     if settings.tier == "standard":
         yield _autoattack(network, sample, threat, settings, classes, say)
