@@ -106,7 +106,11 @@ class ExportSettings(Section):
     """The ONNX file."""
 
     opset: int = Field(20, ge=18, le=23, description="ONNX operator set")
-    tolerance: float = Field(1e-3, gt=0, description="largest logit difference between torch and ONNX Runtime")
+    tolerance: float = Field(
+        1e-3,
+        gt=0,
+        description="largest difference of logits between torch and ONNX Runtime, as a share of the largest logit",
+    )
 
 
 class AttackSettings(Section):

@@ -23,8 +23,9 @@ THREAT = Threat("linf", 8)
 def check_parity(network: nn.Module, model: bytes, split: Split, *, tolerance: float, threads: int) -> dict[str, Any]:
     """Compares logits and classes on clean, adversarial (PGD-10, 8/255) and noise images, in batches of 1, 3 and all.
 
-    Returns what the attestation's `parity` records. Raises HallmarkError where a logit differs by more than
-    `tolerance`, or a class differs.
+    `tolerance` is a share of the largest logit (or of 1, where that is larger): float32 has no more to promise.
+    Returns what the attestation's `parity` records, the tolerance in logits. Raises HallmarkError where a logit differs
+    by more, or a class differs.
     """
     split = split.take(np.arange(min(IMAGES, len(split))))
     noise = np.random.default_rng(0).integers(0, 256, split.images.shape, dtype=np.uint8)
@@ -33,21 +34,20 @@ def check_parity(network: nn.Module, model: bytes, split: Split, *, tolerance: f
     with torch.no_grad():
         expected = ServedNetwork(network)(torch.from_numpy(images)).numpy()
     found = classifier.logits_in_batches(images)
+    tolerance *= max(1.0, float(np.abs(expected).max()))
     for batch in (1, 3):
         if not np.abs(classifier.logits(images[:batch]) - found[:batch]).max() <= tolerance:
-            raise HallmarkError(f"export: model.onnx answers otherwise in a batch of {batch} than in a large one")
+            raise HallmarkError(f"model.onnx answers otherwise in a batch of {batch} than in a large one")
     if found.shape != expected.shape:
-        raise HallmarkError(f"export: model.onnx has {found.shape[1]} classes, the network {expected.shape[1]}")
+        raise HallmarkError(f"model.onnx has {found.shape[1]} classes, the network {expected.shape[1]}")
     difference = float(np.abs(expected - found).max())
     if not difference <= tolerance:  # so written, logits that are no numbers fail
         raise HallmarkError(
-            f"export: logits of model.onnx differ from torch's by {difference:.2e}, export.tolerance is {tolerance:g}"
+            f"logits of model.onnx differ from torch's by {difference:.2e}, export.tolerance allows {tolerance:.2e}"
         )
     disagreements = int((expected.argmax(1) != found.argmax(1)).sum())
     if disagreements:
-        raise HallmarkError(
-            f"export: model.onnx gives another class than torch on {disagreements} of {len(images)} images"
-        )
+        raise HallmarkError(f"model.onnx gives another class than torch on {disagreements} of {len(images)} images")
     return {
         "largestLogitDifference": difference,
         "tolerance": tolerance,

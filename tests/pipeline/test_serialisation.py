@@ -206,19 +206,35 @@ def test_a_missing_file_names_the_stage_that_makes_it(name: str, network: nn.Mod
 
 def test_parity_of_an_honest_file(network: nn.Module, content: bytes, split: Split):
     found = check_parity(network, content, split, tolerance=1e-3, threads=1)
-    assert found["images"] == 120 and found["tolerance"] == 1e-3 and found["disagreements"] == 0
+    assert found["images"] == 120 and found["tolerance"] >= 1e-3 and found["disagreements"] == 0
     assert 0 <= found["largestLogitDifference"] < 1e-4
 
 
 def test_parity_fails_for_the_file_of_another_network(content: bytes, split: Split):
     with pytest.raises(
-        HallmarkError, match=r"export: logits of model\.onnx differ from torch's by .*export\.tolerance is 0\.001"
+        HallmarkError, match=r"logits of model\.onnx differ from torch's by .*export\.tolerance allows 1\.00e-03"
     ):
         check_parity(small_network(1), content, split, tolerance=1e-3, threads=1)
 
 
+def test_parity_judges_large_logits_by_their_size(network: nn.Module, split: Split):
+    """A barely trained network can answer with logits of a million, of which float32 keeps seven digits."""
+
+    class Loud(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 1e6 * self.network(images)
+
+    loud = Loud().eval()
+    found = check_parity(loud, to_onnx(loud, SHAPE, opset=20), split, tolerance=1e-3, threads=1)
+    assert found["tolerance"] > 10 and found["largestLogitDifference"] <= found["tolerance"]
+
+
 def test_parity_fails_for_a_tolerance_that_rounding_exceeds(network: nn.Module, content: bytes, split: Split):
-    with pytest.raises(HallmarkError, match="export: "):
+    with pytest.raises(HallmarkError, match=r"^model\.onnx|^logits of model\.onnx"):
         check_parity(network, content, split, tolerance=1e-12, threads=1)
 
 
@@ -227,9 +243,9 @@ def test_parity_fails_for_logits_that_are_no_numbers(content: bytes, split: Spli
     broken = small_network()
     with torch.no_grad():
         next(iter(broken.parameters())).fill_(torch.nan)
-    with pytest.raises(HallmarkError, match="export: "):
+    with pytest.raises(HallmarkError, match=r"^model\.onnx|^logits of model\.onnx"):
         check_parity(broken, content, split, tolerance=1e-3, threads=1)
-    with pytest.raises(HallmarkError, match="export: "):
+    with pytest.raises(HallmarkError, match=r"^model\.onnx|^logits of model\.onnx"):
         check_parity(broken, to_onnx(broken, SHAPE, opset=20), split, tolerance=1e-3, threads=1)
 
 
