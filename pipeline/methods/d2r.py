@@ -94,14 +94,18 @@ class D2R(Method):
 
     def perturb(self, batch: Batch) -> Tensor:
         with crafting(self.target):
-            return self._ascend_from(batch, self.target(batch.images).detach())
+            return self.ascend(batch, self.target(batch.images).detach(), gaussian_start(batch.images))
 
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
-        settings = self.settings
-        reduction: Reduction = settings.reduction
         adversarial = at_least_float32(self.target(perturbed))
         clean = at_least_float32(self.target(batch.images))
         guide = at_least_float32(self.guide(batch.images))
+        return self.terms(batch, adversarial, clean, guide)
+
+    def terms(self, batch: Batch, adversarial: Tensor, clean: Tensor, guide: Tensor) -> dict[str, Tensor]:
+        """Eq. 2 from logits (N, K): the target's on adversarial and clean images, the guide's on clean ones."""
+        settings = self.settings
+        reduction: Reduction = settings.reduction
         return {
             "guide_cross_entropy": settings.lambda_ * functional.cross_entropy(guide, batch.labels),
             "mean_squared_error": functional.mse_loss(adversarial, guide),
@@ -117,14 +121,14 @@ class D2R(Method):
             clean, guide = (clean, guide.detach()) if target_moves else (clean.detach(), guide)
         return (kl_divergence(clean, guide, reduction) - kl_divergence(guide, clean, reduction)).abs()
 
-    def _ascend_from(self, batch: Batch, reference_logits: Tensor) -> Tensor:
-        """x' that maximises KL(p_reference(x) ‖ p_target(x')); the reference is constant, so it is computed once."""
+    def ascend(self, batch: Batch, reference_logits: Tensor, start: Tensor) -> Tensor:
+        """x' that, from `start`, maximises KL(p_reference(x) ‖ p_target(x')); the reference is constant."""
 
         def objective(images: Tensor) -> Tensor:
             return kl_divergence(reference_logits, self.target(images), "sum")
 
         return signed_ascent(
-            gaussian_start(batch.images),
+            start,
             batch.images,
             objective,
             threat=self.task.threat,
@@ -141,4 +145,4 @@ class D2RCAG(D2R):
 
     def perturb(self, batch: Batch) -> Tensor:
         with crafting(self.target, self.guide):
-            return self._ascend_from(batch, self.guide(batch.images).detach())
+            return self.ascend(batch, self.guide(batch.images).detach(), gaussian_start(batch.images))

@@ -37,7 +37,7 @@ def interrupt_at(training: Training, step: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(training, "_step", step_or_stop)
 
 
-@pytest.mark.parametrize("method", ["d2r_cag", "regmix", "pgd_at"])
+@pytest.mark.parametrize("method", ["d2r_cag", "regmix", "pgd_at", "regmix_d2r_cag", "mat"])
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_an_interrupted_run_goes_on_to_the_very_same_bits(
     method: str, step: int, make_training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,69 @@
+"""TRADES: accuracy traded against robustness by one weight (Zhang et al. 2019, arXiv 1901.08573)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.methods.ascent import TRADES_STEP, gaussian_start, signed_ascent
+from pipeline.methods.divergence import at_least_float32, kl_divergence
+from pipeline.methods.method import Batch, Method, crafting
+from pipeline.params import Section
+
+
+class TRADES(Method):
+    """min CE(f(x), y) + β · KL(p(x)‖p(x')), x' maximising that KL from x + 0.001 · randn; nothing is detached.
+
+    The official code runs f(x) twice in train mode. Once gives the same loss and gradient; BatchNorm's running
+    statistics take the clean batch in once, after the adversarial one.
+    """
+
+    name = "trades"
+    title = "TRADES"
+    paper = "Zhang et al. 2019, arXiv 1901.08573"
+    passes = (13, 12)
+    #: The official code divides from epoch 75 on, counted from 1, so 74 of 76 epochs have the full rate.
+    paper_schedule: ClassVar[dict[str, Any]] = {
+        "epochs": 76,
+        "batch_size": 128,
+        "lr": 0.1,
+        "lr_shape": "piecewise",
+        "milestones": [74 / 76],
+        "warmup": 0.0,
+        "momentum": 0.9,
+        "weight_decay": 2e-4,
+        "averaging": "none",
+        "ema_decay": 0.999,
+    }
+
+    class Settings(Section):
+        beta: float = Field(6.0, ge=0, description="weight of KL(p(x)‖p(x')), summed over classes")
+        steps: int = Field(10, ge=1, description="steps of the training attack")
+        relative_step: float = Field(TRADES_STEP, gt=0, description="step size as a share of eps")
+
+    def perturb(self, batch: Batch) -> Tensor:
+        with crafting(self.target):
+            clean = self.target(batch.images).detach()
+
+            def objective(images: Tensor) -> Tensor:
+                return kl_divergence(clean, self.target(images), "sum")
+
+            return signed_ascent(
+                gaussian_start(batch.images),
+                batch.images,
+                objective,
+                threat=self.task.threat,
+                steps=self.settings.steps,
+                relative_step=self.settings.relative_step,
+            )
+
+    def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
+        adversarial = at_least_float32(self.target(perturbed))
+        clean = at_least_float32(self.target(batch.images))
+        return {
+            "cross_entropy": functional.cross_entropy(clean, batch.labels),
+            "adversarial_kl": self.settings.beta * kl_divergence(clean, adversarial),
+        }
