@@ -9,7 +9,7 @@ from pipeline.params import TrainSettings
 
 #: For 8×8 digits on two CPU cores: a minute or two.
 DIGITS_SCHEDULE: dict[str, Any] = {
-    "epochs": 15,
+    "epochs": 12,
     "batch_size": 32,
     "lr": 0.1,
     "lr_shape": "one_cycle",
