@@ -72,5 +72,5 @@ def _described(contents: Mapping[str, bytes]) -> list[dict[str, Any]]:
 
 def _npz(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.ascontiguousarray(array) for name, array in images.items()})  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **{name: np.ascontiguousarray(array) for name, array in images.items()})  # type: ignore[arg-type]  # the stub takes the names for options
     return buffer.getvalue()

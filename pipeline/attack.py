@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.digests import canonical_json, sha256_file, write_whole
-from bundle.layout import IMAGES, OUTCOMES
+from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
 from pipeline.data.split import load_split
 from pipeline.evaluation.evidence import gather_evidence
 from pipeline.evaluation.ledger import record_test_read
@@ -19,14 +19,14 @@ from pipeline.serialisation import load_network
 from pipeline.stage import stage
 from pipeline.training.devices import choose_device
 
-DATA, TRAINED, MODEL, OUT = Path("out/data"), Path("out/train"), Path("out/model.onnx"), Path("out/evidence")
+DATA, TRAINED, OUT = Path("out/data"), Path("out/train"), Path("out/evidence")
 
 
 def main(params: Params) -> None:
     """Writes outcomes.parquet (reference columns), images.npz, attacks.json and metrics.json."""
     manifest = json.loads((DATA / "manifest.json").read_text(encoding="utf-8"))
     network = load_network(TRAINED)
-    record_test_read(sha256_file(MODEL), manifest["splits"]["test"]["sha256"])
+    record_test_read(sha256_file(TRAINED / WEIGHTS), manifest["splits"]["test"]["sha256"])
     evidence = gather_evidence(
         network,
         load_split(DATA / "test.npz"),

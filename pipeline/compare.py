@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bundle.comparisons import paired_difference
-from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.digests import canonical_json, sha256_bytes, sha256_file, write_whole
 from bundle.errors import HallmarkError
 from bundle.intervals import clopper_pearson
-from bundle.layout import OUTCOMES
+from bundle.layout import OUTCOMES, WEIGHTS
 from bundle.outcomes import Outcomes, load_outcomes
 from pipeline import train
 from pipeline.data.manifest import load_manifest
@@ -29,6 +29,7 @@ from pipeline.data.preparation import prepare_data
 from pipeline.data.split import load_split
 from pipeline.environment import source_digest
 from pipeline.evaluation.evidence import gather_evidence
+from pipeline.evaluation.ledger import record_test_read
 from pipeline.evaluation.suite import speaker
 from pipeline.methods import method_class
 from pipeline.params import Params, complete
@@ -83,12 +84,14 @@ def _train_and_attack(params: Params, folder: Path) -> dict[str, float]:
     started = time.monotonic()
     train.main(params, OUT / "data", folder)
     trained = time.monotonic()
+    manifest = load_manifest(OUT / "data" / "manifest.json")
+    record_test_read(sha256_file(folder / WEIGHTS), manifest["splits"]["test"]["sha256"])
     evidence = gather_evidence(
         load_network(folder),
         load_split(OUT / "data" / "test.npz"),
         params.attack,
         device=choose_device(params.device),
-        classes=len(load_manifest(OUT / "data" / "manifest.json")["classes"]),
+        classes=len(manifest["classes"]),
         say=speaker(),
     )
     evidence.outcomes.save(folder / OUTCOMES)

@@ -49,7 +49,7 @@ def describe_environment(device: Any, threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "packages": {name: found for name in PACKAGES if (found := version_of(name)) is not None},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "cpu_instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,
@@ -59,7 +59,8 @@ def describe_environment(device: Any, threads: int) -> dict[str, Any]:
     return described
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The installed version of a package; None where it is absent or was copied without its metadata."""
     try:
         return version(package)
     except PackageNotFoundError:

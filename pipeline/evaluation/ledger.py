@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from bundle.layout import WEIGHTS
 
 LEDGER = Path("checkpoints/test-reads.jsonl")
 ATTESTATION = "out/bundle/attestation.json"
@@ -20,7 +21,7 @@ RULE = "models measured on this test split, in the order known to this working c
 
 
 def record_test_read(model: str, test: str, ledger: Path = LEDGER) -> None:
-    """Notes that the model with this SHA-256 is measured on the test split with this SHA-256."""
+    """Notes that the model with this SHA-256 of weights.safetensors is measured on the test split with this SHA-256."""
     known = _known(ledger)
     if (model, test) not in known:
         known.append((model, test))
@@ -29,7 +30,7 @@ def record_test_read(model: str, test: str, ledger: Path = LEDGER) -> None:
 
 
 def count_test_reads(model: str, test: str, ledger: Path = LEDGER) -> int:
-    """The place of this model among those measured on this test split, from 1."""
+    """The place of the model with these weights among those measured on this test split, from 1."""
     models = [one for one, other in _known(ledger) if other == test]
     return models.index(model) + 1 if model in models else len(models) + 1
 
@@ -53,7 +54,8 @@ def _history() -> list[tuple[str, str]]:
         try:
             statement = json.loads(_git("show", f"{commit}:{ATTESTATION}"))
             test = statement["predicate"]["data"]["splits"]["test"]["sha256"]
-            found.append((statement["subject"][0]["digest"]["sha256"], test))
+            files = {item["name"]: item["sha256"] for item in statement["predicate"]["files"]}
+            found.append((files[WEIGHTS], test))
         except (ValueError, KeyError, IndexError):
             continue  # the commit removed the file, or it is of another form
     return found

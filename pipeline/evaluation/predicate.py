@@ -9,7 +9,7 @@ from typing import Any
 
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
-from bundle.layout import NETWORK
+from bundle.layout import NETWORK, WEIGHTS
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
 from pipeline.environment import source_digest
@@ -79,7 +79,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         "data": _data(manifest),
         "selection": training["selection"],
         "testReads": {
-            "models": count_test_reads(sha256_file(folders.model), manifest["splits"]["test"]["sha256"]),
+            "models": count_test_reads(sha256_file(folders.trained / WEIGHTS), manifest["splits"]["test"]["sha256"]),
             "rule": RULE,
         },
         **{key: evidence[key] for key in ("sample", "threats", "attacks", "sanity")},

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from pipeline.attacks import autoattack
 from pipeline.attacks.margin import margin_pgd
 from pipeline.attacks.pgd import trajectory
 from pipeline.attacks.threat import Threat
+from pipeline.environment import version_of
 from pipeline.params import AttackSettings
 
 PGD_STEPS = (10, 20, 50)
@@ -129,17 +129,9 @@ def _autoattack(
         "autoattack",
         result.images,
         {**autoattack.settings(classes), "seed": settings.seed, "batchSize": settings.batch_size},
-        {"name": "pyautoattack", "version": version_of("pyautoattack")},
+        {"name": "pyautoattack", "version": version_of("pyautoattack") or "unknown"},
         result.flags,
     )
-
-
-def version_of(package: str) -> str:
-    """The installed version, `unknown` where a package was copied without its metadata."""
-    try:
-        return version(package)
-    except Exception:  # PackageNotFoundError, or metadata without a version
-        return "unknown"
 
 
 def speaker() -> Callable[[str], None]:

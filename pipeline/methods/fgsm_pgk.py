@@ -17,6 +17,7 @@ from torch.nn import functional
 from pipeline.methods.divergence import at_least_float32, smoothed_cross_entropy
 from pipeline.methods.method import Batch, Method, Task
 from pipeline.params import Section
+from pipeline.training.schedules import COMMON_SCHEDULE
 
 
 class Priors(NamedTuple):
@@ -46,18 +47,7 @@ class FGSMPGK(Method):
     paper = "Jia et al. 2024, arXiv 2304.00202"
     passes = (2, 3)
     crafting_mode = "train"
-    paper_schedule: ClassVar[dict[str, Any]] = {
-        "epochs": 110,
-        "batch_size": 128,
-        "lr": 0.1,
-        "lr_shape": "piecewise",
-        "milestones": [100 / 110, 105 / 110],
-        "warmup": 0.0,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "averaging": "ema",
-        "ema_decay": 0.999,
-    }
+    paper_schedule: ClassVar[dict[str, Any]] = {**COMMON_SCHEDULE, "averaging": "ema"}
 
     class Settings(PriorSettings):
         weight: float = Field(5.6, ge=0, description="weight of the mean squared error")

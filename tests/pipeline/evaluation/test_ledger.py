@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.evaluation.ledger import ATTESTATION, count_test_reads, record_test_read
+from bundle.errors import HallmarkError
+from pipeline.evaluation.ledger import ATTESTATION, LEDGER, count_test_reads, record_test_read
 
 TEST, OTHER = "a" * 64, "b" * 64
 
@@ -41,8 +42,8 @@ def commit_attestation(content: str) -> None:
 
 
 def statement(number: int, test: str = TEST) -> str:
-    predicate = {"data": {"splits": {"test": {"sha256": test}}}}
-    return json.dumps({"subject": [{"digest": {"sha256": model(number)}}], "predicate": predicate})
+    files = [{"name": "weights.safetensors", "sha256": model(number)}, {"name": "network.json", "sha256": "0" * 64}]
+    return json.dumps({"predicate": {"data": {"splits": {"test": {"sha256": test}}}, "files": files}})
 
 
 def test_the_first_model_is_the_first_without_ledger_or_git():
@@ -106,8 +107,15 @@ def test_commits_that_removed_or_broke_the_file_are_passed_over():
     git("init", "-q")
     commit_attestation(statement(1))
     commit_attestation("not json")
-    commit_attestation('{"subject": []}')
+    commit_attestation('{"predicate": {}}')
     git("rm", "-q", ATTESTATION)
     git("commit", "-m", "removed")
     commit_attestation(statement(2))
     assert count_test_reads(model(2), TEST) == 2
+
+
+def test_a_damaged_ledger_is_one_sentence():
+    LEDGER.parent.mkdir(parents=True, exist_ok=True)
+    LEDGER.write_text('{"model": 1')
+    with pytest.raises(HallmarkError, match=r"test-reads\.jsonl: has a line that is no record of a test read"):
+        count_test_reads(model(1), TEST)
