@@ -124,7 +124,24 @@ def _print(results: list[dict[str, Any]]) -> None:
         passes = "{} forward, {} backward".format(*method.passes)
         table.add_row(method.title, str(result["params"].seed), *cells, f"{result['training_seconds']:.0f} s", passes)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+    _print_means(results, threat)
     _print_gains(results, threat)
+
+
+def _print_means(results: list[dict[str, Any]], threat: str) -> None:
+    """With several seeds: mean and standard deviation over them, which say how much a recipe's result moves."""
+    methods = dict.fromkeys(result["params"].method["name"] for result in results)
+    if len(results) == len(methods):
+        return
+    table = Table("method", "seeds", *COLUMNS, title="mean ± standard deviation over seeds")
+    for name in methods:
+        runs = [result["outcomes"] for result in results if result["params"].method["name"] == name]
+        cells = []
+        for column in COLUMNS:
+            shares = [100 * right.mean() for run in runs if (right := _right(run, column, threat)) is not None]
+            cells.append(f"{np.mean(shares):.1f} ± {np.std(shares, ddof=1):.1f} %" if len(shares) > 1 else "not run")
+        table.add_row(method_class(name).title, str(len(runs)), *cells)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _print_gains(results: list[dict[str, Any]], threat: str) -> None:
