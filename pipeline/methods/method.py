@@ -54,6 +54,9 @@ class Method(nn.Module, ABC):
     needs_guide: ClassVar[bool] = False
     #: BatchNorm while crafting: `eval`, or `train` for the FGSM-PGK line.
     crafting_mode: ClassVar[Literal["eval", "train"]] = "eval"
+    #: What the validation split chooses the epoch by; the other accuracy breaks ties. A network that defends against
+    #: nothing would otherwise be judged at whichever epoch attacks happened to fail, which is no fair floor.
+    selected_by: ClassVar[Literal["pgd_10", "clean"]] = "pgd_10"
     #: The schedule of the paper; fields are TrainSettings'.
     paper_schedule: ClassVar[dict[str, Any]] = COMMON_SCHEDULE
 

@@ -16,6 +16,7 @@ class Standard(Method):
     title = "No defence"
     paper = "none"
     passes = (1, 1)
+    selected_by = "clean"
 
     def perturb(self, batch: Batch) -> Tensor:
         return batch.images

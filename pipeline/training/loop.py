@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Selected:
-    """The weights that are exported, chosen on the validation split: most images right under PGD-10, then clean."""
+    """The weights that are exported, chosen on the validation split.
 
+    `by` is Method.selected_by: most images right under PGD-10, then clean, or the other way round.
+    """
+
+    by: str
     epoch: int = 0
     robust: float = -1.0
     clean: float = -1.0
@@ -38,7 +42,8 @@ class Selected:
 
     def offer(self, row: dict[str, Any], network: nn.Module) -> bool:
         """Takes an epoch's weights if they are better; the earlier epoch wins a tie."""
-        if (row["validation_pgd_10"], row["validation_clean"]) <= (self.robust, self.clean):
+        offered, best = (row["validation_pgd_10"], row["validation_clean"]), (self.robust, self.clean)
+        if (offered <= best) if self.by == "pgd_10" else (offered[::-1] <= best[::-1]):
             return False
         self.epoch, self.robust, self.clean = row["epoch"], row["validation_pgd_10"], row["validation_clean"]
         self.weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
@@ -78,7 +83,7 @@ class Training:
         # Nearly equal batches instead of a small last one, whose BatchNorm statistics would be worth little.
         self.steps = max(1, round(len(train) / settings.batch_size))
         self.epoch = 0
-        self.selected = Selected()
+        self.selected = Selected(by=method.selected_by)
         self.history: list[dict[str, Any]] = []
 
     def run(self, checkpoints: Path, live: Path | None = None) -> None:

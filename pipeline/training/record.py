@@ -13,7 +13,10 @@ from pipeline.networks import describe
 from pipeline.training.loop import Training
 from pipeline.training.progress import save_history
 
-SELECTION_RULE = "the epoch of the highest PGD-10 accuracy on the validation split; ties: clean accuracy, then epoch"
+SELECTION_RULES = {
+    "pgd_10": "the epoch of the highest PGD-10 accuracy on the validation split; ties: clean accuracy, then epoch",
+    "clean": "the epoch of the highest clean accuracy on the validation split; ties: PGD-10 accuracy, then epoch",
+}
 
 
 def save_training(out: Path, training: Training, settings: dict[str, Any], environment: dict[str, Any]) -> None:
@@ -21,7 +24,7 @@ def save_training(out: Path, training: Training, settings: dict[str, Any], envir
     method, selected = training.method, training.selected
     weights = {name: value.contiguous() for name, value in selected.weights.items()}
     selection = {
-        "rule": SELECTION_RULE,
+        "rule": SELECTION_RULES[selected.by],
         "split": "validation",
         "epoch": selected.epoch,
         "images": len(training.validation[1]),
