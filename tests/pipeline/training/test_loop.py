@@ -136,7 +136,7 @@ def test_selected_weights_do_not_follow_the_network():
 
 def test_the_run_selects_what_validation_says(make_training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Scripted accuracies: the second epoch is best; its weights are kept, not the last ones."""
-    training, scripted, weights = make_training("standard"), iter([(0.9, 0.2), (0.5, 0.6), (0.99, 0.5)]), []
+    training, scripted, weights = make_training("pgd_at"), iter([(0.9, 0.2), (0.5, 0.6), (0.99, 0.5)]), []
 
     def scores(network: nn.Module, *arguments: Any, **options: Any) -> tuple[float, float]:
         weights.append({name: value.clone() for name, value in network.state_dict().items()})
