@@ -82,7 +82,7 @@ class Batcher:
         joined = batch[0].rows if len(batch) == 1 else np.concatenate([piece.rows for piece in batch])
         try:
             logits: NDArray[Any] = await asyncio.get_running_loop().run_in_executor(self._thread, self._model, joined)
-        except Exception as error:
+        except Exception as error:  # whatever the model raises is the answer of the requests that asked
             if len(batch) > 1:  # a failure is its own request's alone
                 for piece in batch:
                     await self._answer([piece])

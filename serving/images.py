@@ -60,7 +60,7 @@ def _readable() -> Generator[None]:
         raise
     except Image.DecompressionBombError:
         raise Problem("too-large", f"image: has more than {PIXELS_LIMIT} pixels.") from None
-    except Exception:
+    except Exception:  # Pillow raises a dozen types for damaged files
         raise Problem("broken-file", "image: is damaged or cut off; send the whole file.") from None
 
 

@@ -39,7 +39,7 @@ class Hallmark:
     def __init__(self) -> None:
         try:
             app.state.served = prepare(read_settings())
-        except Exception as error:
+        except Exception as error:  # raised again: BentoML alone would restart the worker for ever
             _give_up(error)
             raise
         publish(app.state.served.statement["predicate"], app.state.served.digest)

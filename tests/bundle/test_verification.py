@@ -45,7 +45,7 @@ def refusal(folder: Path) -> str:
 
 def npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
     return buffer.getvalue()
 
 
