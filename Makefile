@@ -2,7 +2,9 @@
 
 PYTHON ?= python3
 PORT ?= 3000
-SEEDS ?= 0
+SEEDS ?= 0 1 2
+DATA ?= datasets
+PLAN ?= results/plan.yaml
 RUN := .venv/bin/python
 
 # Idle OpenMP threads that spin would take the cores from whoever computes.
@@ -13,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test lint serve compare lock
+.PHONY: help repro test lint serve compare results lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -37,8 +39,11 @@ lint: .venv/.installed  ## ruff and pyright
 serve: .venv/.installed  ## the service on 127.0.0.1:PORT, from out/bundle
 	@$(RUN) -m serving --port $(PORT)
 
-compare: .venv/.installed  ## the methods side by side on the digits, SEEDS="0 1 2"
+compare: .venv/.installed  ## the methods side by side on the digits, SEEDS="0 1 2"; goes on where it stopped
 	@$(RUN) -m pipeline.compare --seeds "$(SEEDS)"
+
+results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder ONLY=name; goes on where it stopped
+	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)")
 
 lock: .venv/.installed  ## requirements.lock from pyproject.toml
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \

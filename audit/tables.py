@@ -153,13 +153,17 @@ def _measured(predicate: Mapping[str, Any]) -> Table:
 
     row("none", "clean images", "", "clean_accuracy")
     for threat in predicate["threats"]:
-        named = f"{threat['name']} (eps {threat['eps_255']:g}/255)"
+        named = f"{threat['name']} (eps {_radius(threat)})"
         for attack in predicate["attacks"]:
             if attack["threat"] == threat["name"]:
                 keys = {"threat": threat["name"], "attack": attack["name"]}
                 row(named, attack["name"], "; ".join(attack["flags"]), "robust_accuracy", **keys)
         row(named, "every attack", "", "robust_accuracy", threat=threat["name"], attack=ALL_ATTACKS)
     return table
+
+
+def _radius(threat: Mapping[str, Any]) -> str:
+    return f"{threat['eps_255']:g}/255" if threat["norm"] == "linf" else f"{threat['eps']:g}"
 
 
 def _proved(predicate: Mapping[str, Any], classifier: str) -> Table:

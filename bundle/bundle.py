@@ -21,7 +21,7 @@ from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, DESCRIBED, ENVELOPE, IMAGES, MODEL, NETWORK, OPTIONAL, OUTCOMES, REQUIRED
 from bundle.outcomes import Outcomes, image_digests, read_outcomes
 from bundle.smoothing import certified_radii
-from bundle.threats import Threat
+from bundle.threats import RADIUS_FIELD, Threat
 
 
 class BundleError(HallmarkError):
@@ -60,7 +60,7 @@ class Bundle:
 
     @cached_property
     def threats(self) -> list[Threat]:
-        return [Threat(item["norm"], item["eps_255"]) for item in self.predicate["threats"]]
+        return [Threat.of(item) for item in self.predicate["threats"]]
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -128,8 +128,9 @@ def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) 
 def _check_plan(predicate: Mapping[str, Any]) -> None:
     """What the claims are keyed by must be unambiguous, or a number could stand beside a name that is not its own."""
     for item in predicate["threats"]:
-        if Threat(item["norm"], item["eps_255"]).describe() != item:
-            raise BundleError(f"{ATTESTATION}: threat {item['name']} is not what its norm and eps_255 say")
+        if Threat.of(item).describe() != item:
+            wrong = f"threat {item['name']} is not what its norm and {RADIUS_FIELD[item['norm']]} say"
+            raise BundleError(f"{ATTESTATION}: {wrong}")
     threats = [item["name"] for item in predicate["threats"]]
     attacks = [f"{item['threat']}/{item['name']}" for item in predicate["attacks"]]
     for kind, names in (
@@ -213,7 +214,7 @@ def _read_images(content: bytes) -> dict[str, NDArray[np.uint8]]:
 
 
 def _check_evidence(outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]) -> None:
-    threats = {item["name"]: Threat(item["norm"], item["eps_255"]) for item in predicate["threats"]}
+    threats = {item["name"]: Threat.of(item) for item in predicate["threats"]}
     expected = {"clean"} | {f"{item['threat']}/{item['name']}" for item in predicate["attacks"]}
     if set(images) != expected:
         wrong = f"must hold exactly {', '.join(sorted(expected))}, holds {', '.join(sorted(images))}"

@@ -21,7 +21,7 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
     Parameters
     ----------
     outcomes : one row an image (see bundle.outcomes).
-    settings : the predicate's `threats` (name, norm, eps_255), `attacks` (threat, name) and `smoothing` (name, sigma,
+    settings : the predicate's `threats` (name, norm, eps_255 or eps), `attacks` (threat, name) and `smoothing` (name, sigma,
         estimation, alpha, radii).
 
     Returns
@@ -50,7 +50,7 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
                         setting=setting,
                         threat=threat["name"],
                         norm=threat["norm"],
-                        eps_255=threat["eps_255"],
+                        **{field: threat[field] for field in ("eps_255", "eps") if field in threat},
                         attack=label,
                         bound="upper",
                     )

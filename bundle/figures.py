@@ -86,11 +86,13 @@ def _whisker(x: Scale, y: float, claim: Claim, kind: str, note: str) -> str:
     return line(x(lower), y, x(upper), y, f"whisker {kind}") + marker(x(claim["value"]), y, kind, note)
 
 
-def by_eps(points: Mapping[str, Sequence[tuple[float, Claim]]]) -> str:
-    """Accuracy under all attacks against eps, in 255ths; `points` by setting, (eps, claim), the first at eps 0.
+def by_eps(points: Mapping[str, Sequence[tuple[float, Claim]]], norm: str = "linf") -> str:
+    """Accuracy under all attacks against eps; `points` by setting, (eps, claim), the first at eps 0.
 
-    One threat gives two points, which no line joins.
+    eps is in 255ths for l∞, for images in [0, 1] for l2 and l1. One threat gives two points, which no line joins.
     """
+    unit = "/255" if norm == "linf" else ""
+    axis = "l∞, 255ths of the pixel range" if norm == "linf" else f"{norm}, pixel range = 1"
     largest = max(eps for eps, _ in points[SERVED])
     x, y = Scale(0, largest, 66, WIDTH - 26), Scale(0, 1, 234, 34)
     parts = [legend(SETTING_LEGEND, 58, 15), share_levels(y, 54, WIDTH - 14)]
@@ -98,13 +100,13 @@ def by_eps(points: Mapping[str, Sequence[tuple[float, Claim]]]) -> str:
         if len(series) > 2:
             parts.append(_band([(x(eps) + shift, claim) for eps, claim in series], y, kind))
         for eps, claim in series:
-            parts.append(_upright(x(eps) + shift, y, claim, kind, f"ε {eps:g}/255, {kind}: {say(claim)}"))
+            parts.append(_upright(x(eps) + shift, y, claim, kind, f"ε {eps:g}{unit}, {kind}: {say(claim)}"))
     parts += [text(place, 251, label, anchor="middle", kind="tick") for place, label in _eps_ticks(x, points[SERVED])]
-    parts.append(
-        text(x(largest / 2), 270, "perturbation size ε (l∞, 255ths of the pixel range)", anchor="middle", kind="axis")
-    )
+    parts.append(text(x(largest / 2), 270, f"perturbation size ε ({axis})", anchor="middle", kind="axis"))
     parts.append(text(14, y(0.5), "right under all attacks (%)", anchor="middle", kind="axis", turn=True))
-    words = "; ".join(f"ε {eps:g}/255 {kind}: {say(claim)}" for kind, series in points.items() for eps, claim in series)
+    words = "; ".join(
+        f"ε {eps:g}{unit} {kind}: {say(claim)}" for kind, series in points.items() for eps, claim in series
+    )
     return drawing("by-eps", "Accuracy under all attacks against ε", words, 278, parts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,16 +58,20 @@ def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str
     closest, margins = closest_attacks(outcomes, threat["name"], names)
     held = outcomes.robust("served", threat["name"], names)
     broken = outcomes.clean_right("served") & ~held
-    amplification = max(1, 127 // max(1, threat["levels"]))
+    broken_rows, held_rows = _lowest(margins, broken, BROKEN), _lowest(margins, held, HELD)
+    shown = {
+        row: (images["clean"][row], images[f"{threat['name']}/{names[closest[row]]}"][row])
+        for row in [*broken_rows, *held_rows]
+    }
+    amplification = max(1, 127 // max(1, _largest_change(threat, shown.values())))
 
     def picture(row: int) -> Picture:
-        attack = names[closest[row]]
-        clean, adversarial = images["clean"][row], images[f"{threat['name']}/{attack}"][row]
+        clean, adversarial = shown[row]
         return Picture(
             row=row,
             index=int(outcomes["index"][row]),
             label=predicate["data"]["classes"][int(outcomes["label"][row])],
-            attack=attack_title(attack),
+            attack=attack_title(names[closest[row]]),
             clean=data_uri(clean),
             adversarial=data_uri(adversarial),
             difference=data_uri(difference(clean, adversarial, amplification)),
@@ -81,9 +85,16 @@ def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str
         amplification=amplification,
         broken_count=int(broken.sum()),
         held_count=int(held.sum()),
-        broken=[picture(row) for row in _lowest(margins, broken, BROKEN)],
-        held=[picture(row) for row in _lowest(margins, held, HELD)],
+        broken=[picture(row) for row in broken_rows],
+        held=[picture(row) for row in held_rows],
     )
+
+
+def _largest_change(threat: Mapping[str, Any], pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> int:
+    """Levels that a pixel value moves at most: what an l∞ ball allows, or the most that these images show."""
+    if threat["norm"] == "linf":
+        return threat["levels"]
+    return max((int(np.abs(after.astype(np.int32) - before).max()) for before, after in pairs), default=1)
 
 
 def closest_attacks(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.threats import RADIUS_FIELD
 from bundle.wording import attack_title, comparator, number, threat_name_title, threat_title
 
 #: The attacks that decide; a method's own training attack tends to flatter it.
@@ -14,8 +15,11 @@ JUDGES = ("autoattack", "margin")
 
 def headline_threat(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
     """The threat of the headline: the one that the model was trained for where it is listed, else the first."""
-    trained = predicate["parameters"].get("threat", {}).get("eps_255")
-    return next((threat for threat in predicate["threats"] if threat["eps_255"] == trained), predicate["threats"][0])
+    trained = predicate["parameters"].get("threat", {})
+    norm = trained.get("norm", "linf")
+    field = RADIUS_FIELD.get(norm)
+    same = (item for item in predicate["threats"] if item["norm"] == norm and item[field] == trained.get(field))
+    return next(same, predicate["threats"][0])
 
 
 def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:

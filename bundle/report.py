@@ -17,6 +17,7 @@ from bundle.attestation import model_version
 from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.gallery import choose, closest_attacks
 from bundle.outcomes import SETTINGS, Outcomes
+from bundle.threats import RADIUS_FIELD, Norm
 from bundle.wording import FILTERS, attack_title, leaves, signed, threat_name_title, threat_title
 
 #: The style sheet of the sections and figures; colours are variables on :root that a page around them may use too.
@@ -154,7 +155,7 @@ def _bound_rows(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plots(predicate: Mapping[str, Any], threat: Mapping[str, Any], outcomes: Outcomes) -> Iterator[Plot]:
-    title = threat_title(threat)
+    title, points = threat_title(threat), _eps_points(predicate, threat["norm"])
     yield Plot(
         "By attack",
         figures.by_attack(_attack_rows(predicate, threat), title),
@@ -162,11 +163,11 @@ def _plots(predicate: Mapping[str, Any], threat: Mapping[str, Any], outcomes: Ou
     )
     yield Plot(
         "Against the size of the perturbation",
-        figures.by_eps(_eps_points(predicate)),
+        figures.by_eps(points, threat["norm"]),
         "At ε = 0 nobody attacks. Accuracy should fall towards zero as ε grows, or the attacks do not work. "
         + (
             "Lines only join the measured points."
-            if len(predicate["threats"]) > 1
+            if len(points[figures.SERVED]) > 2
             else "Only these sizes were measured."
         ),
     )
@@ -191,12 +192,14 @@ def _attack_rows(predicate: Mapping[str, Any], threat: Mapping[str, Any]) -> lis
     return rows
 
 
-def _eps_points(predicate: Mapping[str, Any]) -> dict[str, list[tuple[float, Any]]]:
-    threats = sorted(predicate["threats"], key=lambda threat: threat["eps_255"])
+def _eps_points(predicate: Mapping[str, Any], norm: Norm) -> dict[str, list[tuple[float, Any]]]:
+    """Claims against the radius, for one norm: radii of different norms do not go on one axis."""
+    field = RADIUS_FIELD[norm]
+    threats = sorted((item for item in predicate["threats"] if item["norm"] == norm), key=lambda item: item[field])
     return {
         setting: [
             (0.0, headline.clean_claim(predicate, setting)),
-            *((threat["eps_255"], headline.robust_claim(predicate, setting, threat["name"])) for threat in threats),
+            *((threat[field], headline.robust_claim(predicate, setting, threat["name"])) for threat in threats),
         ]
         for setting in SETTINGS
     }

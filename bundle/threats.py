@@ -3,43 +3,77 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+Norm = Literal["linf", "l2", "l1"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+#: The field of a record that holds the radius: in 255ths of the pixel range, or for images in [0, 1].
+RADIUS_FIELD: dict[Norm, str] = {"linf": "eps_255", "l2": "eps", "l1": "eps"}
+
 
 @dataclass(frozen=True)
 class Threat:
-    """An l∞ ball around each image.
+    """A ball around each image.
 
-    `eps_255` is the radius in 255ths of the pixel range: 8 means 8/255 for float images and 8 levels for uint8 images.
+    `size` is the radius as people write it: for l∞ in 255ths of the pixel range (8 means 8/255 for float images and 8
+    levels for uint8 images), for l2 and l1 for images in [0, 1] (0.5 means that the differences of all pixel values
+    have an l2 norm of 0.5 at most).
     """
 
-    norm: Literal["linf"]
-    eps_255: float
+    norm: Norm
+    size: float
 
     @property
     def eps(self) -> float:
         """The radius for images in [0, 1]."""
-        return self.eps_255 / 255
+        return self.size / 255 if self.norm == "linf" else self.size
 
     @property
     def name(self) -> str:
-        """The key of the threat in tables, files and claims: `linf-8`."""
-        return f"{self.norm}-{self.eps_255:g}"
+        """The key of the threat in tables, files and claims: `linf-8`, `l2-0.5`."""
+        return f"{self.norm}-{self.size:g}"
 
     @property
     def levels(self) -> int:
-        """The radius on the 8-bit grid, in whole levels: a radius of 7.9 admits 7."""
-        return math.floor(self.eps_255)
+        """The budget on the 8-bit grid, in whole levels.
+
+        l∞: the largest difference (a radius of 7.9 admits 7); l1: the largest sum of differences; l2: the largest sum
+        of squared differences.
+        """
+        match self.norm:
+            case "linf":
+                return math.floor(self.size)
+            case "l1":
+                return math.floor(round(self.size * 255, 9))
+            case "l2":
+                return math.floor(round((self.size * 255) ** 2, 6))
 
     def inside(self, clean: NDArray[np.uint8], adversarial: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which rows of `adversarial` (uint8, (N, H, W, C)) lie in the ball around `clean`; integers, so no rounding."""
-        distance = np.abs(adversarial.astype(np.int16) - clean.astype(np.int16))
-        return distance.reshape(len(clean), -1).max(axis=1) <= self.levels
+        distance = np.abs(adversarial.astype(np.int32) - clean.astype(np.int32)).reshape(len(clean), -1)
+        match self.norm:
+            case "linf":
+                return distance.max(axis=1) <= self.levels
+            case "l1":
+                return distance.sum(axis=1, dtype=np.int64) <= self.levels
+            case "l2":
+                return (distance**2).sum(axis=1, dtype=np.int64) <= self.levels
+
+    def scaled(self, share: float) -> Threat:
+        """The ball of the same norm with `share` of the radius."""
+        return self if share == 1 else replace(self, size=self.size * share)
 
     def describe(self) -> dict[str, Any]:
         """The threat as the attestation's predicate records it."""
-        return {"name": self.name, "norm": self.norm, "eps_255": self.eps_255, "levels": self.levels}
+        return {"name": self.name, "norm": self.norm, RADIUS_FIELD[self.norm]: self.size, "levels": self.levels}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Threat:
+        """The threat of a record with a norm and the radius in its unit: `eps_255` for l∞, `eps` otherwise."""
+        norm = record["norm"]
+        return cls(norm, float(record[RADIUS_FIELD[norm]]))

@@ -9,6 +9,7 @@ from bundle.attestation import model_digest, model_version
 from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.headline import headline_bound, headline_threat
 from bundle.outcomes import SETTINGS
+from bundle.threats import RADIUS_FIELD
 
 SHARE_FIELDS = ("value", "correct", "sampleSize", "interval")
 
@@ -19,9 +20,9 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     `version`, `digest` (of model.onnx), `data`, `method` (its title), `n` (images);
-    `clean`: by setting; `robust`: `threat`, `eps_255`, and by setting the share right under every attack of the
-    headline's threat; `certified`: `classifier`, `radius` and share of the headline's bound, or None; `flags`: warnings
-    of attacks and sanity checks that failed, each with where it comes from.
+    `clean`: by setting; `robust`: `threat`, `eps_255` (for l2 and l1 `eps`), and by setting the share right under every
+    attack of the headline's threat; `certified`: `classifier`, `radius` and share of the headline's bound, or None;
+    `flags`: warnings of attacks and sanity checks that failed, each with where it comes from.
     A share is a dict with `value`, `correct`, `sampleSize` and `interval`; None where the statement does not claim it.
     """
     predicate = statement["predicate"]
@@ -34,7 +35,7 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
         "method": predicate["method"]["title"],
         "n": predicate["sample"]["size"],
         "clean": {name: _share(find_claim(predicate, "clean_accuracy", setting=name)) for name in SETTINGS},
-        "robust": {"threat": threat["name"], "eps_255": threat["eps_255"]}
+        "robust": {"threat": threat["name"], RADIUS_FIELD[threat["norm"]]: threat[RADIUS_FIELD[threat["norm"]]]}
         | {name: _share(find_claim(predicate, "robust_accuracy", setting=name, **keys)) for name in SETTINGS},
         "certified": _certified(predicate),
         "flags": _flags(predicate),

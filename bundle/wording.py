@@ -16,8 +16,21 @@ def attack_title(name: str) -> str:
 
 
 def threat_title(threat: Mapping[str, Any]) -> str:
-    """A threat as people write it: l∞ 8/255."""
-    return f"{threat['norm'].replace('linf', 'l∞')} {threat['eps_255']:g}/255"
+    """A threat as people write it: l∞ 8/255, l2 0.5."""
+    if threat["norm"] == "linf":
+        return f"l∞ {threat['eps_255']:g}/255"
+    return f"{threat['norm']} {threat['eps']:g}"
+
+
+def attackers_power(threat: Mapping[str, Any]) -> str:
+    """What an attacker may do, for people who do not know norms: `change every pixel value by up to …`."""
+    if threat["norm"] == "linf":
+        return f"change every pixel value by up to {threat['levels']} of 255 levels"
+    sizes = {"l2": "the root of the sum of the squared changes", "l1": "the sum of the changes"}
+    return (
+        f"change pixel values, which run from 0 to 1, by up to {threat['eps']:g} in {threat['norm']} "
+        f"({sizes[threat['norm']]} of an image)"
+    )
 
 
 def threat_name_title(predicate: Mapping[str, Any], name: str) -> str:
@@ -69,6 +82,7 @@ def settings(section: Mapping[str, Any]) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "attack_title": attack_title,
     "threat_title": threat_title,
+    "attackers_power": attackers_power,
     "percent": percent,
     "interval": interval,
     "number": number,

@@ -18,11 +18,12 @@ from bundle.errors import HallmarkError
 
 Model = TypeVar("Model", bound=BaseModel)
 Eps255 = Annotated[float, Field(gt=0, le=255)]
+Radius = Annotated[float, Field(gt=0, le=1000)]
 
 
-def _allowed_eps(values: list[float]) -> list[float]:
-    if not values or len(set(values)) != len(values):
-        raise ValueError("must list at least one eps, each once")
+def _each_once(values: list[float]) -> list[float]:
+    if len(set(values)) != len(values):
+        raise ValueError("must list each eps once")
     return sorted(values)
 
 
@@ -52,6 +53,12 @@ class DataSettings(Section):
     test_images: int | None = Field(None, ge=1, description="keep this many test images, stratified; null: all")
     validation_share: float = Field(0.1, gt=0, lt=0.9, description="share of the training split held out for choices")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="share held out for testing where there is no test split")
+    extra: str | None = Field(
+        None,
+        min_length=1,
+        description="npz of additional or generated training images, below `path`: images uint8 (N, H, W, C), labels (N,)",
+    )
+    extra_share: float = Field(0.5, gt=0, lt=1, description="share of every batch that is drawn from `extra`")
     seed: int = Field(
         0, ge=0, description="draws the splits; apart from `seed`, so that retrained models share a test split"
     )
@@ -60,8 +67,9 @@ class DataSettings(Section):
 class ThreatSettings(Section):
     """What training defends against, and the first radius that is attacked."""
 
-    norm: Literal["linf"] = Field("linf", description="norm of the ball")
-    eps_255: Eps255 | None = Field(None, description="radius in 255ths of the pixel range, > 0 to 255")
+    norm: Literal["linf", "l2", "l1"] = Field("linf", description="norm of the ball")
+    eps_255: Eps255 | None = Field(None, description="linf: radius in 255ths of the pixel range, > 0 to 255")
+    eps: Radius | None = Field(None, description="l2, l1: radius for images in [0, 1], > 0")
 
 
 class NetworkSettings(Section):
@@ -91,11 +99,28 @@ class TrainSettings(Section):
     warmup: float | None = Field(None, ge=0, lt=1, description="share of all steps in which lr rises linearly from 0")
     momentum: float | None = Field(None, ge=0, lt=1, description="of SGD (Nesterov off)")
     weight_decay: float | None = Field(None, ge=0, description="of SGD")
-    averaging: Literal["none", "ema"] | None = Field(None, description="which weights are validated and served")
+    averaging: Literal["none", "ema", "swa"] | None = Field(
+        None, description="which weights are validated and served: the last, an exponential or an equal average"
+    )
     ema_decay: float | None = Field(None, ge=0, lt=1, description="share of the old average kept a step")
+    swa_start: float = Field(0.75, ge=0, lt=1, description="swa: share of the epochs before the average begins")
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; null: no clipping")
-    augment: Literal["none", "shift", "crop_flip"] | None = Field(
-        None, description="shift: 1 px; crop_flip: crop with pad, flip"
+    label_smoothing: float | None = Field(
+        None, gt=0, lt=1, description="share of every label that is spread over all classes equally; null: none"
+    )
+    augment: Literal["none", "shift", "crop_flip", "trivial"] | None = Field(
+        None, description="shift: 1 px; crop_flip: crop with pad, flip; trivial: crop_flip, then TrivialAugment"
+    )
+    cutmix: float | None = Field(None, gt=0, le=1, description="share of the steps whose batch is mixed; null: none")
+    awp_gamma: float | None = Field(
+        None, gt=0, le=0.1, description="adversarial weight perturbation, as a share of each weight's norm; null: none"
+    )
+    awp_start: float = Field(0.0, ge=0, lt=1, description="share of the epochs before weight perturbation begins")
+    eps_warmup: float | None = Field(
+        None, gt=0, le=1, description="share of all steps in which eps rises linearly to its full size; null: none"
+    )
+    catastrophic_overfitting: Literal["log", "stop", "roll_back"] = Field(
+        "log", description="what happens when single-step accuracy rises while PGD accuracy collapses"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, fp32 on CPU")
     compile: bool = Field(False, description="torch.compile the networks")
@@ -119,7 +144,15 @@ class AttackSettings(Section):
     tier: Literal["quick", "standard"] = Field(
         "standard", description="quick: PGD and margin; standard: and AutoAttack"
     )
-    eps_255: Annotated[list[Eps255], AfterValidator(_allowed_eps)] | None = Field(None, description="radii attacked")
+    eps_255: Annotated[list[Eps255], AfterValidator(_each_once)] | None = Field(
+        None, description="linf radii attacked, in 255ths of the pixel range"
+    )
+    eps_l2: Annotated[list[Radius], AfterValidator(_each_once)] | None = Field(
+        None, description="l2 radii attacked, for images in [0, 1]"
+    )
+    eps_l1: Annotated[list[Radius], AfterValidator(_each_once)] | None = Field(
+        None, description="l1 radii attacked, for images in [0, 1]"
+    )
     images: int | None = Field(
         None, ge=1, description="test images drawn by `seed`, stratified; null: the data's default"
     )
@@ -177,6 +210,14 @@ DATA_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "attack": {"images": 1000},
     },
 }
+#: The radii of the other norms, where l∞'s is DATA_DEFAULTS': l2 and l1 for images in [0, 1].
+RADII: dict[str, dict[str, float]] = {
+    "digits": {"l2": 0.5, "l1": 2.0},
+    "cifar10": {"l2": 0.5, "l1": 12.0},
+    "cifar100": {"l2": 0.5, "l1": 12.0},
+    "tiny_imagenet": {"l2": 0.5, "l1": 12.0},
+    "folder": {"l2": 0.5, "l1": 12.0},
+}
 DATA_DEFAULTS["cifar100"] = DATA_DEFAULTS["cifar10"]
 DATA_DEFAULTS["tiny_imagenet"] = {
     **DATA_DEFAULTS["cifar10"],
@@ -192,7 +233,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """
     path = Path(path)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml12Loader)
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path}: there is no such file; run from the folder that holds params.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -206,12 +247,12 @@ def complete(document: dict[str, Any]) -> Params:
     """Validates a params document and fills in every default; raises ParamsError."""
     from pipeline.methods import method_class
 
-    params = _validated(Params, document)
+    params = validated(Params, document)
     given = {key: value for key, value in params.method.items() if key != "name"}
     if "name" not in params.method:
         raise ParamsError("method.name: is missing; `python -m pipeline.methods` lists the methods")
     method = method_class(params.method["name"])
-    settings = _validated(method.Settings, method.defaults(params.data.name) | given, prefix="method")
+    settings = validated(method.Settings, method.defaults(params.data.name) | given, prefix="method")
 
     defaults = DATA_DEFAULTS[params.data.name]
     sections = {name: defaults.get(name, {}) | _set_by_hand(getattr(params, name)) for name in _section_names()}
@@ -219,12 +260,53 @@ def complete(document: dict[str, Any]) -> Params:
         for field in ("image_size", "channels"):
             if getattr(params.data, field) is not None:
                 raise ParamsError(f"data.{field}: only data.name folder takes it, got {getattr(params.data, field)}")
-    sections["attack"].setdefault("eps_255", [sections["threat"]["eps_255"]])
+    sections["threat"] = _threat_section(params)
+    if params.threat.norm not in method.trains_in:
+        raise ParamsError(
+            f"threat.norm: {method.name} trains in {', '.join(method.trains_in)}, got {params.threat.norm}"
+        )
+    radii = {norm: getattr(settings, f"eps_{norm}") for norm in method.norms}
+    sections["attack"] = _attack_section(params, sections["threat"], radii)
     sections["train"] = method.schedule(sections["train"]["schedule"]) | sections["train"]
+    if sections["train"].get("awp_gamma") and method.shares_graph:
+        raise ParamsError(
+            f"train.awp_gamma: {method.name}'s loss goes through the graph of its own attack, so that weights cannot be "
+            "moved in between; leave it null"
+        )
+    if sections["train"].get("label_smoothing") and method.smooths_labels:
+        raise ParamsError(
+            f"train.label_smoothing: {method.name} smooths labels itself (method.true_class); leave it null"
+        )
     sections["network"] = _network_section(sections["network"], needs_guide=method.needs_guide)
     document = {**params.model_dump(), **sections}
     document["method"] = {"name": params.method["name"], **settings.model_dump(by_alias=True)}
-    return _validated(Params, document)
+    return validated(Params, document)
+
+
+def _threat_section(params: Params) -> dict[str, Any]:
+    """The norm with its radius in its own unit; the other unit stays null."""
+    given, data = params.threat, params.data.name
+    field, other = ("eps_255", "eps") if given.norm == "linf" else ("eps", "eps_255")
+    if getattr(given, other) is not None:
+        raise ParamsError(f"threat.{other}: norm {given.norm} takes {field}, got {other} {getattr(given, other)}")
+    default = DATA_DEFAULTS[data]["threat"]["eps_255"] if given.norm == "linf" else RADII[data][given.norm]
+    return {"norm": given.norm, field: getattr(given, field) or default, other: None}
+
+
+def _attack_section(params: Params, threat: dict[str, Any], radii: dict[str, float]) -> dict[str, Any]:
+    """Radii by norm: those given; where none is, the threat's, the data's sweep, and those the method defends against."""
+    defaults, given = DATA_DEFAULTS[params.data.name]["attack"], _set_by_hand(params.attack)
+    section = {key: value for key, value in defaults.items() if key != "eps_255"} | given
+    fields = ("eps_255", "eps_l2", "eps_l1")
+    if not given.keys() & fields:
+        if threat["norm"] == "linf":
+            section["eps_255"] = sorted({threat["eps_255"], *defaults.get("eps_255", [])})
+        else:
+            section[f"eps_{threat['norm']}"] = [threat["eps"]]
+        section |= {f"eps_{norm}": [radius] for norm, radius in radii.items()}
+    if not any(section.get(field) for field in fields):
+        raise ParamsError("attack: must name at least one radius in eps_255, eps_l2 or eps_l1; null takes the threat's")
+    return section
 
 
 def _network_section(section: dict[str, Any], *, needs_guide: bool) -> dict[str, Any]:
@@ -248,18 +330,19 @@ def _is_section(name: object) -> bool:
     return name in Params.model_fields and name not in ("seed", "threads", "device")
 
 
-class _Yaml12Loader(yaml.SafeLoader):
+class Yaml12Loader(yaml.SafeLoader):
     """PyYAML reads 1e-3 as text, as YAML 1.1 does; DVC and people mean the number of YAML 1.2."""
 
 
-_Yaml12Loader.add_implicit_resolver(
+Yaml12Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"),
     list("-+.0123456789"),
 )
 
 
-def _validated(model: type[Model], document: Any, prefix: str = "") -> Model:
+def validated(model: type[Model], document: Any, prefix: str = "") -> Model:
+    """A document as a model; raises ParamsError with one line a wrong field, `prefix` before each."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

@@ -12,13 +12,15 @@ OUT = Path("out/data")
 
 
 def main(params: Params) -> None:
-    """Writes the splits and says what they are in two lines."""
+    """Writes the splits and says what they are: two lines, and a third where there are extra training images."""
     manifest = prepare_data(params.data, OUT)
     counts = ", ".join(f"{split['count']} {name}" for name, split in manifest["splits"].items())
     shape = " x ".join(str(length) for length in manifest["image_shape"])
     copies = manifest["leakage"]["test_images_also_in_train"]
     print(f"{manifest['name']}: {counts} images in {OUT}")
     print(f"{shape} (H x W x C), {len(manifest['classes'])} classes; test images that are also in train: {copies}")
+    if extra := manifest.get("extra"):
+        print(f"{extra['images']} of the training images are extra: {extra['share']:.0%} of every batch")
 
 
 if __name__ == "__main__":

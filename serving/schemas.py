@@ -147,7 +147,7 @@ def _headline() -> Json:
             "method": TEXT,
             "n": COUNT,
             "clean": obj(settings),
-            "robust": obj({"threat": TEXT, "eps_255": NUMBER, **settings}),
+            "robust": {"oneOf": [obj({"threat": TEXT, radius: NUMBER, **settings}) for radius in ("eps_255", "eps")]},
             "certified": _or_null(obj({"classifier": TEXT, "radius": NUMBER, **_share()})),
             "flags": _rows(TEXT),
         }

@@ -18,9 +18,10 @@ from bundle.outcomes import Outcomes, image_digests
 from bundle.replay import judge
 from bundle.runtime import OnnxClassifier
 from bundle.smoothing import certified_radii
-from bundle.threats import Threat
+from bundle.threats import RADIUS_FIELD, Threat
 
 SIZE = (8, 8, 1)
+TRAINED = Threat("linf", 32.0)
 
 
 def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -86,13 +87,37 @@ def _outcomes(
     return Outcomes(columns)
 
 
+def _levels(direction: NDArray[Any], threat: Threat) -> NDArray[np.int64]:
+    """Whole levels within the ball along a direction: the corner of l∞, the point of l2, the largest pixel of l1."""
+    if threat.norm == "linf":
+        return threat.levels * np.sign(direction).astype(np.int64)
+    flat = direction.reshape(len(direction), -1).astype(np.float64)
+    if threat.norm == "l2":
+        levels = np.trunc(flat / np.linalg.norm(flat, axis=1, keepdims=True) * threat.levels**0.5)
+    else:
+        largest = np.abs(flat).argmax(axis=1)[:, None]
+        levels = np.zeros_like(flat)
+        np.put_along_axis(levels, largest, threat.levels * np.sign(np.take_along_axis(flat, largest, 1)), axis=1)
+    return levels.astype(np.int64).reshape(direction.shape)
+
+
 def make_bundle(
-    folder: Path, *, seed: int = 0, noise: float = 0.0, rows: int = 60, eps: tuple[int, ...] = (16, 32)
+    folder: Path,
+    *,
+    seed: int = 0,
+    noise: float = 0.0,
+    rows: int = 60,
+    eps: tuple[int, ...] = (16, 32),
+    others: tuple[Threat, ...] = (),
+    trained: Threat = TRAINED,
 ) -> Path:
-    """Writes a complete, verifying bundle of the linear digits classifier into `folder` and returns it."""
+    """Writes a complete, verifying bundle of the linear digits classifier into `folder` and returns it.
+
+    `eps` are its l∞ radii, `others` threats of other norms, `trained` is the one of the headline.
+    """
     model, weight, bias = linear_model(seed, noise)
     clean, labels = (array[1200 : 1200 + rows] for array in digits())
-    threats = [Threat("linf", value) for value in eps]
+    threats = [*(Threat("linf", value) for value in eps), *others]
     images = {"clean": clean}
     generator = np.random.default_rng(seed)
     for threat in threats:
@@ -100,10 +125,10 @@ def make_bundle(
         # attack.
         logits = clean.reshape(rows, -1).astype(np.float32) / 255 @ weight + bias
         logits[np.arange(rows), labels] = -np.inf
-        direction = np.sign(weight[:, logits.argmax(1)] - weight[:, labels]).T.reshape(clean.shape)
+        direction = (weight[:, logits.argmax(1)] - weight[:, labels]).T.reshape(clean.shape)
         corners = generator.choice([-1, 1], clean.shape)
         for name, step in (("pgd-10", corners), ("margin", direction)):
-            images[f"{threat.name}/{name}"] = np.clip(clean + threat.levels * step, 0, 255).astype(np.uint8)
+            images[f"{threat.name}/{name}"] = np.clip(clean + _levels(step, threat), 0, 255).astype(np.uint8)
     outcomes = _outcomes(model, weight, images, labels, 1200)
     attacks = [
         {
@@ -133,7 +158,7 @@ def make_bundle(
             "seed": seed,
             "threads": 2,
             "data": {"name": "digits"},
-            "threat": {"norm": "linf", "eps_255": 32.0},
+            "threat": {"norm": trained.norm, RADIUS_FIELD[trained.norm]: trained.size},
         },
         "data": {
             "name": "digits",

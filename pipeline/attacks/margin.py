@@ -1,4 +1,4 @@
-"""PGD on the logit margin: what robust-training papers call "C&W" under l∞.
+"""PGD on the logit margin: what robust-training papers call "C&W" in a ball.
 
 The margin loss is that of Carlini and Wagner 2017 (arXiv 1608.04644, f6 without its floor); the search is PGD's.
 """

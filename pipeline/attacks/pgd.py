@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.attacks.starts import uniform_start
-from pipeline.attacks.threat import Threat, project
+from pipeline.attacks.threat import Threat, project, steepest
 
 Model = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -116,5 +116,6 @@ def _ascend(
     with torch.enable_grad():
         logits = model(point)
         (gradient,) = torch.autograd.grad(objective(logits, labels).sum(), point)
-    moved = point.detach() + relative_step * threat.eps * gradient.sign()
+    point = point.detach()
+    moved = point + relative_step * threat.eps * steepest(gradient, point, threat)
     return project(moved, images, threat), logits.detach()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.extra import add_extra
 from pipeline.data.image_set import ImageSet
 from pipeline.data.manifest import build_manifest, save_manifest
 from pipeline.data.sources import read_source
@@ -18,9 +19,31 @@ def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
     """Writes train.npz, validation.npz, test.npz and manifest.json to `out`; returns the manifest.
 
     The limits (train_images, test_images) are drawn first, then the validation split out of what is left to train on,
-    all stratified with `settings.seed`. Equal settings and images give equal bytes. Raises DataError.
+    all stratified with `settings.seed`; the images of data.extra follow the training split's own, and the manifest then
+    says so in `extra` and in `splits.train.own`. Equal settings and images give equal bytes. Raises DataError.
     """
     image_set = read_source(settings)
+    splits, origins = _split(image_set, settings)
+    own, extra = splits["train"], None
+    if settings.extra is not None:
+        # All of the source's test images, whatever the limit: the others may be tested on later.
+        held_out = {"test": image_set.test, "validation": splits["validation"]}
+        splits["train"], extra = add_extra(own, settings, len(image_set.classes), held_out)
+        origins["train"] += f"; then {extra['images']} images of data.extra"
+    manifest = build_manifest(settings.name, image_set, splits, origins)
+    # Where the files lay says nothing about the images, and may name a person.
+    manifest["settings"] = settings.model_dump(exclude={"path"} if extra else {"path", "extra", "extra_share"})
+    if extra:
+        manifest["extra"] = extra
+        manifest["splits"]["train"]["own"] = len(own)
+    for name, split in splits.items():
+        save_split(out / f"{name}.npz", split)
+    save_manifest(out / "manifest.json", manifest)
+    return manifest
+
+
+def _split(image_set: ImageSet, settings: DataSettings) -> tuple[dict[str, Split], dict[str, str]]:
+    """The three splits, and of each how it came about."""
     whole, train_origin = _limited(image_set.train, settings.train_images, "train_images", settings.seed)
     test, test_origin = _limited(image_set.test, settings.test_images, "test_images", settings.seed)
     held_out = stratified(whole.labels, settings.validation_share, settings.seed)
@@ -33,13 +56,7 @@ def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
         "validation": f"held out of the training images: {share}",
         "test": image_set.test_origin + test_origin,
     }
-    manifest = build_manifest(settings.name, image_set, splits, origins)
-    # Where the files lay says nothing about the images, and may name a person.
-    manifest["settings"] = settings.model_dump(exclude={"path"})
-    for name, split in splits.items():
-        save_split(out / f"{name}.npz", split)
-    save_manifest(out / "manifest.json", manifest)
-    return manifest
+    return splits, origins
 
 
 def _limited(split: Split, limit: int | None, field: str, seed: int) -> tuple[Split, str]:

@@ -58,12 +58,21 @@ def load_split(path: str | Path) -> Split:
         raise DataError(f"{path}: there is no such file; the stage prepare makes it (`dvc repro prepare`)")
     try:
         with zipfile.ZipFile(path) as archive:
-            return Split(_member(archive, "images.npy"), _member(archive, "labels.npy"))
+            return Split(read_member(archive, "images.npy"), read_member(archive, "labels.npy"))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, DataError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"{path}: is not a split ({reason}); remove it and let the stage prepare make it (`dvc repro prepare`)"
         ) from None
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """One array of an .npz, never unpickled; reading it to its end checks its CRC. Raises what zipfile and NumPy raise."""
+    with archive.open(name) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read():
+            raise ValueError(f"{name} is longer than its header says")
+    return array
 
 
 def stratified(labels: NDArray[np.int64], count_or_share: float, seed: int) -> NDArray[np.int64]:
@@ -82,15 +91,6 @@ def stratified(labels: NDArray[np.int64], count_or_share: float, seed: int) -> N
         members = np.flatnonzero(labels == label)
         drawn.append(members[np.argsort(keys[members], kind="stable")[:quota]])
     return np.sort(np.concatenate(drawn)).astype(np.int64)
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """One array of an .npz; reading it to its end checks its CRC."""
-    with archive.open(name) as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read():
-            raise ValueError(f"{name} is longer than its header says")
-    return array
 
 
 def _count(images: int, count_or_share: float) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bundle.outcomes import Outcomes, image_digests, margins
 from bundle.replay import Verdicts, judge
 from bundle.runtime import OnnxClassifier
-from pipeline.attacks.threat import Threat, to_grid, to_unit
+from pipeline.attacks.threat import attacked_threats, to_grid, to_unit
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.sanity import sanity_checks
 from pipeline.evaluation.suite import Sample, run_suite
@@ -50,14 +50,14 @@ def gather_evidence(
     sample = Sample(to_unit(clean).to(device), torch.from_numpy(drawn.labels).to(device), torch.from_numpy(rows))
     network = network.to(device).eval()
     columns: dict[str, Any] = {"index": rows, "label": drawn.labels, "image_sha256": image_digests(drawn.images)}
-    judged = _judge(network, sample.images, drawn.labels, settings.batch_size)
+    judged = judge_reference(network, sample.images, drawn.labels, settings.batch_size)
     columns |= {"reference/clean/prediction": judged.predictions, "reference/clean/margin": judged.margins}
     images, attacks = {"clean": drawn.images}, []
-    threats = [Threat("linf", eps) for eps in settings.eps_255 or []]
+    threats = attacked_threats(settings)
     for threat in threats:
         for finding in run_suite(network, sample, threat=threat, settings=settings, classes=classes, say=say):
             key = f"{threat.name}/{finding.name}"
-            verdicts = _judge(network, finding.images, drawn.labels, settings.batch_size)
+            verdicts = judge_reference(network, finding.images, drawn.labels, settings.batch_size)
             columns[f"reference/{key}/broken"] = verdicts.predictions != drawn.labels
             columns[f"reference/{key}/margin"] = verdicts.margins
             images[key] = to_grid(finding.images.cpu(), clean, threat).permute(0, 2, 3, 1).contiguous().numpy()
@@ -93,6 +93,10 @@ def served_columns(
 
 
 @torch.no_grad()
-def _judge(network: nn.Module, images: Tensor, labels: NDArray[np.int64], batch_size: int) -> Verdicts:
+def judge_reference(network: nn.Module, images: Tensor, labels: NDArray[np.int64], batch_size: int) -> Verdicts:
+    """Verdicts of the network itself: `images` float (N, C, H, W) in [0, 1] on its device, `labels` (N,).
+
+    The network is in eval mode, in float32.
+    """
     logits = torch.cat([network(batch) for batch in images.split(batch_size)]).float().cpu().numpy()
     return Verdicts(logits.argmax(axis=1), margins(logits, labels))

@@ -12,6 +12,7 @@ from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, WEIGHTS
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
+from bundle.threats import NORMS, Norm
 from pipeline.environment import source_digest
 from pipeline.evaluation.ledger import RULE, count_test_reads
 
@@ -95,7 +96,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
 
 def _not_tested(training: dict[str, Any], evidence: dict[str, Any]) -> list[str]:
     untested = [
-        "perturbations in l2 and l1, and l-infinity radii that are not listed",
+        _untested_balls({threat["norm"] for threat in evidence["threats"]}),
         "rotation, translation and other spatial changes",
         "common corruptions: blur, noise, weather, compression",
         "attacks through queries alone on the running service",
@@ -106,6 +107,16 @@ def _not_tested(training: dict[str, Any], evidence: dict[str, Any]) -> list[str]
     if training["settings"]["network"]["guide"]:
         untested.append("adaptive attacks that use the guide network")
     return untested
+
+
+def _untested_balls(tested: set[Norm]) -> str:
+    """Norms without any attack, and the radii of the others that are not listed."""
+    words = {"linf": "l-infinity", "l2": "l2", "l1": "l1"}
+    attacked, untested = ([words[norm] for norm in NORMS if (norm in tested) == wanted] for wanted in (True, False))
+    others = f"perturbations in {' and '.join(untested)}, and " if untested else ""
+    return (
+        f"{others}{', '.join(attacked[:-1])}{' and ' if attacked[1:] else ''}{attacked[-1]} radii that are not listed"
+    )
 
 
 def _data(manifest: dict[str, Any]) -> dict[str, Any]:

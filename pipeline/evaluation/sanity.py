@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.threats import Norm
 from pipeline.attacks.margin import margin_pgd
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.starts import uniform_start
@@ -20,11 +21,12 @@ from pipeline.evaluation.suite import Sample
 from pipeline.params import AttackSettings
 
 IMAGES = 200
-LARGE_EPS = Threat("linf", 128)
+#: An l∞ radius within which every image can become grey.
+LARGE_EPS_255 = 128.0
 
 
 def sanity_checks(network: nn.Module, sample: Sample, threat: Threat, settings: AttackSettings) -> list[dict[str, Any]]:
-    """Runs the checks on up to 200 images of the sample, at the smallest threat; returns the predicate's `sanity`."""
+    """Runs the checks on up to 200 images of the sample, at one threat; returns the predicate's `sanity`."""
     part = next(sample.batches(IMAGES))
     # 0.2 points, or 2 images where that is more: with few images a point is less than one image.
     slack = max(0.002, 2 / len(part))
@@ -34,18 +36,25 @@ def sanity_checks(network: nn.Module, sample: Sample, threat: Threat, settings: 
     noise = _accuracy(
         network, uniform_start(part.images, threat, seed=settings.seed + 1, index=part.index), part.labels
     )
-    broken = margin_pgd(
-        network, part.images, part.labels, threat=LARGE_EPS, seed=settings.seed, index=part.index, steps=50
-    )
+    large = large_threat(threat.norm, part.images[0].numel())
+    broken = margin_pgd(network, part.images, part.labels, threat=large, seed=settings.seed, index=part.index, steps=50)
+    size = f"eps {large.size:g}/255" if large.norm == "linf" else f"{large.norm} eps {large.size:g}"
     return [
         _at_most(
             "deterministic", _repeat_difference(network, part), 0.0, "largest logit change between two forward passes"
         ),
         _at_most("gradients", _vanishing(network, part), 0.01, "share of images without any input gradient"),
-        _at_most("large_eps", _accuracy(network, broken, part.labels), 0.05, "accuracy under attack at eps 128/255"),
+        _at_most("large_eps", _accuracy(network, broken, part.labels), 0.05, f"accuracy under attack at {size}"),
         _at_most("more_steps", few - many, slack, "accuracy that PGD-100 with 2 restarts takes away from PGD-50"),
         _at_most("white_beats_noise", few - noise, slack, "accuracy under PGD-50 above that under random noise"),
     ]
+
+
+def large_threat(norm: Norm, pixels: int) -> Threat:
+    """A ball so large that attacks must break nearly everything: l∞ 128/255, and the l2 and l1 balls around that one."""
+    if norm == "linf":
+        return Threat(norm, LARGE_EPS_255)
+    return Threat(norm, round(LARGE_EPS_255 / 255 * (pixels**0.5 if norm == "l2" else pixels), 3))
 
 
 def _at_most(check: str, statistic: float, threshold: float, meaning: str) -> dict[str, Any]:

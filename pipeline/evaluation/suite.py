@@ -43,7 +43,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Finding:
-    """One attack's adversarial images, float (N, C, H, W) inside the ball, and how they were found."""
+    """One attack's adversarial images, float (N, C, H, W) inside the ball, and how they were found.
+
+    `square_broken`: images that only AutoAttack's Square broke, which make a flag where they are too large a share of
+    all images. An evaluation in parts adds them up and judges the sum.
+    """
 
     threat: Threat
     name: str
@@ -51,6 +55,7 @@ class Finding:
     settings: dict[str, Any]
     harness: dict[str, str] = field(default_factory=lambda: dict(OWN_HARNESS))
     flags: list[str] = field(default_factory=list)
+    square_broken: int = 0
 
     def describe(self) -> dict[str, Any]:
         """The attack as the attestation's predicate records it."""
@@ -59,7 +64,7 @@ class Finding:
             "name": self.name,
             "harness": self.harness,
             "settings": self.settings,
-            "flags": self.flags,
+            "flags": [*self.flags, *autoattack.square_flags(self.square_broken, len(self.images))],
         }
 
 
@@ -128,9 +133,14 @@ def _autoattack(
         threat,
         "autoattack",
         result.images,
-        {**autoattack.settings(classes), "seed": settings.seed, "batchSize": settings.batch_size},
+        {
+            **autoattack.settings(classes, threat.norm, min(sample.images.shape[2:])),
+            "seed": settings.seed,
+            "batchSize": settings.batch_size,
+        },
         {"name": "pyautoattack", "version": version_of("pyautoattack") or "unknown"},
         result.flags,
+        result.square_broken,
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bundle.errors import HallmarkError
-from pipeline.methods.ascent import TRADES_STEP, gaussian_start, signed_ascent
+from pipeline.methods.ascent import TRADES_STEP, gaussian_start, steepest_ascent
 from pipeline.methods.divergence import Reduction, at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
@@ -127,11 +127,11 @@ class D2R(Method):
         def objective(images: Tensor) -> Tensor:
             return kl_divergence(reference_logits, self.target(images), "sum")
 
-        return signed_ascent(
+        return steepest_ascent(
             start,
             batch.images,
             objective,
-            threat=self.task.threat,
+            threat=self.threat,
             steps=self.settings.steps,
             relative_step=self.settings.relative_step,
         )

@@ -43,9 +43,10 @@ def log_softmax(logits: Tensor) -> Tensor:
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, true_class: float) -> Tensor:
     """Cross-entropy with weight `true_class` on the label and the rest shared equally by the other classes.
 
-    Not torch's label smoothing, which gives the label a part of the shared rest as well.
+    `labels`: classes (N,), or distributions (N, K), of which every class is smoothed so. Not torch's label smoothing,
+    which gives the label a part of the shared rest as well.
     """
     log_p = log_softmax(logits)
     others = (1 - true_class) / (logits.shape[1] - 1)
-    label = log_p.gather(1, labels[:, None]).squeeze(1)
+    label = log_p.gather(1, labels[:, None]).squeeze(1) if labels.dim() == 1 else (labels * log_p).sum(dim=1)
     return -(true_class * label + others * (log_p.sum(dim=1) - label)).mean()

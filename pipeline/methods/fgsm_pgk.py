@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.methods.divergence import at_least_float32, smoothed_cross_entropy
-from pipeline.methods.method import Batch, Method, Task
+from pipeline.methods.method import Batch, Method, Task, classes_of
 from pipeline.params import Section
 from pipeline.training.schedules import COMMON_SCHEDULE
 
@@ -47,6 +47,9 @@ class FGSMPGK(Method):
     paper = "Jia et al. 2024, arXiv 2304.00202"
     passes = (2, 3)
     crafting_mode = "train"
+    shares_graph = True
+    smooths_labels = True
+    trains_in = ("linf",)
     paper_schedule: ClassVar[dict[str, Any]] = {**COMMON_SCHEDULE, "averaging": "ema"}
 
     class Settings(PriorSettings):
@@ -74,7 +77,7 @@ class FGSMPGK(Method):
         self.right_finally: Tensor
 
     def perturb(self, batch: Batch) -> Priors:
-        eps = self.task.threat.eps
+        eps = self.threat.eps
         if batch.epoch % self.settings.reset_epochs == 0:
             self._reset(batch.index)
         # The prior belongs to the image, not to its crop; the initial image may leave [0, 1], as in the official code.
@@ -89,10 +92,14 @@ class FGSMPGK(Method):
     def losses(self, batch: Batch, perturbed: Priors) -> dict[str, Tensor]:
         final = at_least_float32(self.target(perturbed.final))
         initial = at_least_float32(perturbed.initial_logits)
-        self.right_initially = (initial.argmax(1) == batch.labels).sum().float()
-        self.right_finally = (final.argmax(1) == batch.labels).sum().float()
+        classes = classes_of(batch.labels)
+        self.right_initially = (initial.argmax(1) == classes).sum().float()
+        self.right_finally = (final.argmax(1) == classes).sum().float()
         cross_entropy = smoothed_cross_entropy(final, batch.labels, self.settings.true_class)
         return {"cross_entropy": cross_entropy, **self.regularisers(batch, initial, final)}
+
+    def attacked(self, perturbed: Priors) -> Tensor:
+        return perturbed.final
 
     def regularisers(self, batch: Batch, initial: Tensor, final: Tensor) -> dict[str, Tensor]:
         """The weighted terms that tie the final output to the initial one; logits (N, K), neither detached."""
@@ -103,7 +110,7 @@ class FGSMPGK(Method):
 
         Clipped to the ball, and so that this crop with it stays in [0, 1], as the official script stores it.
         """
-        eps = self.task.threat.eps
+        eps = self.threat.eps
         gain = 2 - self._ratio()
         direction = perturbed.gradient / perturbed.gradient.abs().sum().clamp_min(1e-30)
         velocity = self.settings.momentum * self.velocity[batch.index] + gain * direction
@@ -128,5 +135,5 @@ class FGSMPGK(Method):
     def _reset(self, index: Tensor) -> None:
         """Corners ±eps for these images, and no momentum; each image is seen once an epoch."""
         corners = torch.rand(len(index), *self.task.shape, device=self.prior.device) - 0.5
-        self.prior[index] = self.task.threat.eps * corners.sign()
+        self.prior[index] = self.threat.eps * corners.sign()
         self.velocity[index] = 0.0

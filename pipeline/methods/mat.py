@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.methods.ascent import signed_ascent, uniform_start
 from pipeline.methods.divergence import at_least_float32, kl_divergence
-from pipeline.methods.method import Batch, Method, Task, crafting
+from pipeline.methods.method import Batch, Method, Task
+from pipeline.methods.pgd_at import cross_entropy_ascent
 from pipeline.params import Section
 
 
@@ -58,7 +58,8 @@ class MAT(Method):
         return [self.target, *(self.get_submodule(f"peer_{number}") for number in range(1, self.settings.peers))]
 
     def perturb(self, batch: Batch) -> PeerImages:
-        return PeerImages(tuple(self._attack(peer, batch) for peer in self.peers))
+        attack = {"steps": self.settings.steps, "relative_step": self.settings.relative_step}
+        return PeerImages(tuple(cross_entropy_ascent(peer, batch, self.threat, **attack) for peer in self.peers))
 
     def losses(self, batch: Batch, perturbed: PeerImages) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
@@ -75,16 +76,5 @@ class MAT(Method):
             terms[f"peer_{number}_mutual_kl"] = self.settings.tau * torch.stack(mutual).mean()
         return terms
 
-    def _attack(self, peer: nn.Module, batch: Batch) -> Tensor:
-        def objective(images: Tensor) -> Tensor:
-            return functional.cross_entropy(at_least_float32(peer(images)), batch.labels, reduction="sum")
-
-        with crafting(peer):
-            return signed_ascent(
-                uniform_start(batch.images, self.task.threat),
-                batch.images,
-                objective,
-                threat=self.task.threat,
-                steps=self.settings.steps,
-                relative_step=self.settings.relative_step,
-            )
+    def attacked(self, perturbed: PeerImages) -> Tensor:
+        return perturbed.sets[0]

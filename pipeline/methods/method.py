@@ -9,15 +9,17 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from bundle.threats import Threat
+from bundle.threats import NORMS, Norm, Threat
 from pipeline.params import Section
 from pipeline.training.schedules import COMMON_SCHEDULE, DIGITS_SCHEDULE
 
 
 class Batch(NamedTuple):
-    """One step's images (N, C, H, W) in [0, 1], labels (N,), rows in the training split (N,), and where training is.
+    """One step's images (N, C, H, W) in [0, 1], labels, rows in the training split (N,), and where training is.
 
-    `epoch` counts from 0 to `epochs` − 1, `step` counts optimiser steps from 0 over the whole training.
+    `labels` are classes (N,), or distributions over classes (N, K) where the loop smooths or mixes them: torch's
+    cross-entropy takes both, and `classes_of` gives the class of each. `epoch` counts from 0 to `epochs` − 1, `step`
+    counts optimiser steps from 0 over the whole training.
     """
 
     images: Tensor
@@ -54,6 +56,14 @@ class Method(nn.Module, ABC):
     needs_guide: ClassVar[bool] = False
     #: BatchNorm while crafting: `eval`, or `train` for the FGSM-PGK line.
     crafting_mode: ClassVar[Literal["eval", "train"]] = "eval"
+    #: The loss goes through the graph that `perturb` built: weights cannot be moved in between (AWP).
+    shares_graph: ClassVar[bool] = False
+    #: The labels are smoothed by the method itself, so that the loop must not.
+    smooths_labels: ClassVar[bool] = False
+    #: Norms that the method can be trained in.
+    trains_in: ClassVar[tuple[Norm, ...]] = NORMS
+    #: Norms that the method defends against beside the threat's; the evaluation covers them by default.
+    norms: ClassVar[tuple[Norm, ...]] = ()
     #: What the validation split chooses the epoch by; the other accuracy breaks ties. A network that defends against
     #: nothing would otherwise be judged at whichever epoch attacks happened to fail, which is no fair floor.
     selected_by: ClassVar[Literal["pgd_10", "clean"]] = "pgd_10"
@@ -68,9 +78,21 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.settings = settings
         self.task = task
+        #: Share of the radius that training has reached; the loop raises it to 1 where eps is warmed up.
+        self.radius_share = 1.0
         self.target = build("target")
         if self.needs_guide:
             self.guide = build("guide")
+
+    @property
+    def threat(self) -> Threat:
+        """The ball that this step's images lie in."""
+        return self.task.threat.scaled(self.radius_share)
+
+    @property
+    def threats(self) -> tuple[Threat, ...]:
+        """The balls that the whole training defends against; validation asks for all of them at once."""
+        return (self.task.threat,)
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:
@@ -90,6 +112,10 @@ class Method(nn.Module, ABC):
     def losses(self, batch: Batch, perturbed: Any) -> dict[str, Tensor]:
         """The weighted terms of the loss, by name."""
 
+    def attacked(self, perturbed: Any) -> Tensor:
+        """Of what `perturb` returned, the images (N, C, H, W) that the served network faces in the loss."""
+        return perturbed
+
     def served(self) -> nn.Module:
         """The network that is validated, exported and served."""
         return self.target
@@ -104,6 +130,11 @@ class Method(nn.Module, ABC):
 
     def after_step(self, batch: Batch, perturbed: Any) -> None:
         """Updates state that the method keeps between steps; such state must be buffers, so that checkpoints hold it."""
+
+
+def classes_of(labels: Tensor) -> Tensor:
+    """The class of each label, (N,): labels are classes (N,) or distributions (N, K), whose largest share counts."""
+    return labels if labels.dim() == 1 else labels.argmax(dim=1)
 
 
 @contextmanager

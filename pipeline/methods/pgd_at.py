@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.methods.ascent import signed_ascent, uniform_start
+from bundle.threats import Threat
+from pipeline.methods.ascent import steepest_ascent, uniform_start
 from pipeline.methods.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
@@ -25,18 +26,22 @@ class PGDAT(Method):
         relative_step: float = Field(0.25, gt=0, description="step size as a share of eps")
 
     def perturb(self, batch: Batch) -> Tensor:
-        def objective(images: Tensor) -> Tensor:
-            return functional.cross_entropy(at_least_float32(self.target(images)), batch.labels, reduction="sum")
-
-        with crafting(self.target):
-            return signed_ascent(
-                uniform_start(batch.images, self.task.threat),
-                batch.images,
-                objective,
-                threat=self.task.threat,
-                steps=self.settings.steps,
-                relative_step=self.settings.relative_step,
-            )
+        return cross_entropy_ascent(
+            self.target, batch, self.threat, steps=self.settings.steps, relative_step=self.settings.relative_step
+        )
 
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
         return {"cross_entropy": functional.cross_entropy(at_least_float32(self.target(perturbed)), batch.labels)}
+
+
+def cross_entropy_ascent(
+    network: nn.Module, batch: Batch, threat: Threat, *, steps: int, relative_step: float
+) -> Tensor:
+    """PGD on cross-entropy against `network`, in eval mode meanwhile, from a uniform start in the ball; detached."""
+
+    def objective(images: Tensor) -> Tensor:
+        return functional.cross_entropy(at_least_float32(network(images)), batch.labels, reduction="sum")
+
+    with crafting(network):
+        start = uniform_start(batch.images, threat)
+        return steepest_ascent(start, batch.images, objective, threat=threat, steps=steps, relative_step=relative_step)

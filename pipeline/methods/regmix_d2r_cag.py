@@ -75,15 +75,18 @@ class RegMixD2RCAG(D2RCAG):
             "amr_auxiliary_kl": self.settings.amr_beta * self._amr_kl(initial, final),
         }
 
+    def attacked(self, perturbed: Generated) -> Tensor:
+        return perturbed.final
+
     def after_step(self, batch: Batch, perturbed: Generated) -> None:
         """prior ← x'_final − x, in the frame of the image as it was augmented this time."""
         self.prior[batch.index] = perturbed.final - batch.images
 
     def _initial(self, batch: Batch) -> Tensor:
         if batch.epoch % self.settings.reset_epochs == 0:
-            return uniform_start(batch.images, self.task.threat)
+            return uniform_start(batch.images, self.threat)
         # The prior was made for another crop, so it can lead out of [0, 1].
-        return project(batch.images + self.prior[batch.index], batch.images, self.task.threat)
+        return project(batch.images + self.prior[batch.index], batch.images, self.threat)
 
     def _amr_kl(self, a: Tensor, b: Tensor) -> Tensor:
         """KL(a‖b) as RegMix's paper writes it, in the order that `kl_order` reads it."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.methods.ascent import TRADES_STEP, gaussian_start, signed_ascent
+from pipeline.methods.ascent import TRADES_STEP, gaussian_start, steepest_ascent
 from pipeline.methods.divergence import at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
@@ -51,11 +51,11 @@ class TRADES(Method):
             def objective(images: Tensor) -> Tensor:
                 return kl_divergence(clean, self.target(images), "sum")
 
-            return signed_ascent(
+            return steepest_ascent(
                 gaussian_start(batch.images),
                 batch.images,
                 objective,
-                threat=self.task.threat,
+                threat=self.threat,
                 steps=self.settings.steps,
                 relative_step=self.settings.relative_step,
             )

@@ -1,28 +1,61 @@
-"""From resolved settings to a method with its networks."""
+"""From resolved settings and prepared data to a method with its networks, and to a training of it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
 from bundle.errors import HallmarkError
 from bundle.threats import Threat
-from pipeline.data.split import Split
+from pipeline.data.split import Split, load_split
 from pipeline.methods import Method, Task, method_class
 from pipeline.networks import build_network
 from pipeline.params import Params
+from pipeline.training.devices import choose_device, make_fabric, memory_format
+from pipeline.training.loop import Training
+from pipeline.training.sampling import Sampling
 
 
-def build_method(params: Params, threat: Threat, train: Split, manifest: Path) -> Method:
-    """The method named by the settings, with fresh networks (torch's global generator draws their weights)."""
+def build_training(params: Params, data: Path) -> Training:
+    """A training of the splits in the folder `data`, as the settings want it, at its first step.
+
+    Raises HallmarkError where the stage prepare has not left its files.
+    """
+    train, validation = load_split(data / "train.npz"), load_split(data / "validation.npz")
+    manifest = read_manifest(data / "manifest.json")
+    device = choose_device(params.device)
+    assert params.train.batch_size  # resolved settings
+    torch.manual_seed(params.seed)
+    return Training(
+        build_method(params, train, len(manifest["classes"])),
+        train,
+        validation,
+        params.train,
+        sampling=Sampling.of(manifest, len(train), batch_size=params.train.batch_size, seed=params.seed),
+        seed=params.seed,
+        fabric=make_fabric(device, params.train),
+        layout=memory_format(device, params.train),
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the splits; raises HallmarkError where there is none."""
     try:
-        classes = len(json.loads(manifest.read_text(encoding="utf-8"))["classes"])
-    except (OSError, ValueError, KeyError):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        len(manifest["classes"])
+    except (OSError, ValueError, KeyError, TypeError):
         raise HallmarkError(
-            f"{manifest}: is missing or no manifest; the stage prepare makes it (`dvc repro prepare`)"
+            f"{path}: is missing or no manifest; the stage prepare makes it (`dvc repro prepare`)"
         ) from None
+    return manifest
+
+
+def build_method(params: Params, train: Split, classes: int) -> Method:
+    """The method named by the settings, with fresh networks (torch's global generator draws their weights)."""
     height, width, channels = train.images.shape[1:]
     network = params.network
     names = {"target": (network.name, network.width), "guide": (network.guide, network.guide_width)}
@@ -34,4 +67,5 @@ def build_method(params: Params, threat: Threat, train: Split, manifest: Path) -
 
     method = method_class(params.method["name"])
     settings = method.Settings.model_validate({key: value for key, value in params.method.items() if key != "name"})
+    threat = Threat.of(params.threat.model_dump())
     return method(settings, Task(threat, classes, len(train), (channels, height, width)), build)

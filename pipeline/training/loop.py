@@ -1,10 +1,9 @@
-"""The training loop: order of images, augmentation, one method step, averaging, validation, a checkpoint an epoch."""
+"""The training loop: one method step after another, averaging, validation, a checkpoint an epoch."""
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import dataclass, field
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,46 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
-from pipeline.attacks.threat import Threat, to_unit
-from pipeline.data.augmentation import augment
 from pipeline.data.split import Split
 from pipeline.methods import Batch, Method
 from pipeline.params import TrainSettings
-from pipeline.training.averaging import AveragedNetwork
+from pipeline.training.averaging import make_average
+from pipeline.training.batches import Batches, on_device
 from pipeline.training.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from pipeline.training.deadline import Deadline
+from pipeline.training.diagnostics import AttackSuccess
+from pipeline.training.overfitting import OverfittingAlarm
 from pipeline.training.progress import LiveMetrics, TrainingProgress
-from pipeline.training.schedules import learning_rate
+from pipeline.training.sampling import Sampling
+from pipeline.training.schedules import learning_rate, radius_share
+from pipeline.training.seeds import reseed
+from pipeline.training.selection import Selected
 from pipeline.training.validation import validate
+from pipeline.training.weight_perturbation import WeightPerturbation
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 
-@dataclass
-class Selected:
-    """The weights that are exported, chosen on the validation split.
-
-    `by` is Method.selected_by: most images right under PGD-10, then clean, or the other way round.
-    """
-
-    by: str
-    epoch: int = 0
-    robust: float = -1.0
-    clean: float = -1.0
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-    def offer(self, row: dict[str, Any], network: nn.Module) -> bool:
-        """Takes an epoch's weights if they are better; the earlier epoch wins a tie."""
-        offered, best = (row["validation_pgd_10"], row["validation_clean"]), (self.robust, self.clean)
-        if (offered <= best) if self.by == "pgd_10" else (offered[::-1] <= best[::-1]):
-            return False
-        self.epoch, self.robust, self.clean = row["epoch"], row["validation_pgd_10"], row["validation_clean"]
-        self.weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-        return True
-
-
 class Training:
-    """One run, from its checkpoint if there is one. All images are on the device; nothing is read while training."""
+    """One run, from its checkpoint if there is one. All images are on the device; nothing is read while training.
+
+    `sampling` says which rows of `train` each step sees. `seconds` is the time spent in epochs, over all calls of run.
+    """
 
     def __init__(
         self,
@@ -60,46 +45,49 @@ class Training:
         validation: Split,
         settings: TrainSettings,
         *,
-        threat: Threat,
+        sampling: Sampling,
         seed: int,
         fabric: Fabric,
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        self.settings, self.threat, self.fabric = settings, threat, fabric
+        assert settings.epochs and settings.momentum is not None and settings.weight_decay is not None  # resolved
+        self.settings, self.fabric, self.seed = settings, fabric, seed
         self.method = fabric.to_device(method).to(memory_format=layout)
-        self.images, self.labels = self._on_device(train)
-        self.validation = self._on_device(validation)
-        self.average = AveragedNetwork(self.method.served()) if settings.averaging == "ema" else None
+        self.batches = Batches(train, settings, sampling, classes=method.task.classes, device=fabric.device, seed=seed)
+        self.validation = on_device(validation, fabric.device)
+        self.average = make_average(settings, self.method.served())
+        self.weight_perturbation = WeightPerturbation(self.method, settings.awp_gamma) if settings.awp_gamma else None
         if settings.compile:
             for network in self.method.children():
                 network.compile()
-        assert settings.batch_size and settings.epochs and settings.momentum is not None  # resolved settings
-        assert settings.weight_decay is not None
         self.optimiser = torch.optim.SGD(
             self.method.trained(), lr=1.0, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
-        self.generator = torch.Generator().manual_seed(seed)
-        self.epochs = settings.epochs
-        # Nearly equal batches instead of a small last one, whose BatchNorm statistics would be worth little.
-        self.steps = max(1, round(len(train) / settings.batch_size))
-        self.epoch = 0
+        self.epoch, self.epochs, self.steps = 0, settings.epochs, sampling.steps
+        self.attack_success = AttackSuccess(fabric.device)
+        self.alarm = OverfittingAlarm(settings.catastrophic_overfitting, len(validation))
         self.selected = Selected(by=method.selected_by)
         self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
 
-    def run(self, checkpoints: Path, live: Path | None = None) -> None:
-        """Trains to the end, leaving a checkpoint after every epoch; Ctrl-C says how to go on."""
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.epoch >= self.epochs or self.alarm.stopped_after is not None
+
+    def run(self, checkpoints: Path, live: Path | None = None, deadline: float | None = None) -> bool:
+        """Trains to the end or to the last epoch that ends before `deadline`, a time.monotonic() value.
+
+        Leaves a checkpoint after every epoch; Ctrl-C says how to go on. Returns whether training is finished.
+        """
         self._resume(checkpoints)
         metrics = LiveMetrics(live, resume=self.epoch > 0) if live else None
+        images, clock = self.batches.sampling.images_an_epoch, Deadline(deadline)
         try:
-            with TrainingProgress(self.epochs, self.steps, len(self.images), self.epoch) as progress:
-                while self.epoch < self.epochs:
-                    row = self._epoch(progress)
-                    best = self.selected.offer(row, self.network())
-                    self.history.append({**row, "selected": int(best)})
-                    save_checkpoint(checkpoints, self._state())
-                    progress.epoch(row, best)
-                    if metrics:
-                        metrics.epoch(row)
+            with TrainingProgress(self.epochs, self.steps, images, self.epoch) as progress:
+                while not self.finished and clock.admits_another():
+                    self._epoch_with_checkpoint(checkpoints, progress, metrics)
+                    clock.epoch_done()
         except KeyboardInterrupt:
             raise HallmarkError(
                 f"stopped in epoch {self.epoch + 1} of {self.epochs}; the epochs before it are kept in {checkpoints}, "
@@ -108,75 +96,134 @@ class Training:
         finally:
             if metrics:
                 metrics.end()
+        if not self.finished:
+            print(f"stops after epoch {self.epoch} of {self.epochs}: the next would not end in time", flush=True)
+        return self.finished
 
     def network(self) -> nn.Module:
-        """The network that is validated and exported: the averaged one where weights are averaged."""
-        return self.average.network if self.average else self.method.served()
+        """The network that is validated and exported: the averaged one, as soon as weights are averaged."""
+        return self.average.network if self.average and self.average.serves else self.method.served()
+
+    def _epoch_with_checkpoint(
+        self, checkpoints: Path, progress: TrainingProgress, metrics: LiveMetrics | None
+    ) -> None:
+        started = time.monotonic()
+        row = self._epoch(progress)
+        self.seconds += time.monotonic() - started
+        best = self.selected.offer(row, self.network())
+        progress.epoch(row, best)
+        # A network without defence forgets what little resistance it began with; that is no overfitting.
+        action = self.alarm.judge(row, self.history) if self.method.selected_by == "pgd_10" else None
+        if action == "roll_back":
+            self._roll_back(checkpoints)
+            progress.back_to(self.epoch)
+            return
+        row["overfitting"] = int(action is not None)
+        self.history.append({**row, "selected": int(best)})
+        save_checkpoint(checkpoints, self._state())
+        if metrics:
+            metrics.epoch(row)
 
     def _epoch(self, progress: TrainingProgress) -> dict[str, Any]:
         self.method.train()
-        order = torch.randperm(len(self.images), generator=self.generator)
         totals: dict[str, Tensor] = {}
         rate = 0.0
-        for number, index in enumerate(torch.tensor_split(order, self.steps)):
+        for number, rows in enumerate(self.batches.order(self.epoch)):
             step = self.epoch * self.steps + number
             rate = learning_rate(step, self.epochs * self.steps, self.settings)
-            for name, value in self._step(index.to(self.images.device), step, rate).items():
+            for name, value in self._step(rows, step, rate).items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value
             progress.step()
+        if self.average:
+            self.average.after_epoch(self.method, self.epoch / self.epochs)
         self.epoch += 1
         means = {name: float(total) / self.steps for name, total in totals.items()}
         if not all(math.isfinite(value) for value in means.values()):
             raise HallmarkError(
                 f"the loss is no finite number in epoch {self.epoch} ({means}); a lower train.lr may help"
             )
-        clean, robust = validate(self.network(), *self.validation, threat=self.threat)
-        return {"epoch": self.epoch, "lr": rate, **means, "validation_clean": clean, "validation_pgd_10": robust}
+        accuracy = validate(self.network(), *self.validation, threats=self.method.threats)
+        return {
+            "epoch": self.epoch,
+            "lr": rate,
+            **means,
+            "attack_success": self.attack_success.take_share(),
+            "validation_clean": accuracy.clean,
+            "validation_pgd_10": accuracy.robust,
+            "validation_fgsm": accuracy.fgsm,
+        }
 
-    def _step(self, index: Tensor, step: int, rate: float) -> dict[str, Tensor]:
-        images = augment(to_unit(self.images[index]), self.settings.augment or "none", self.generator)
-        batch = Batch(images, self.labels[index], index, self.epoch, self.epochs, step)
+    def _step(self, rows: Tensor, step: int, rate: float) -> dict[str, Tensor]:
+        self.method.radius_share = radius_share(step, self.epochs * self.steps, self.settings)
+        batch = self.batches.batch(rows, self.epoch, self.epochs, step)
+        weights = self.weight_perturbation if self.epoch / self.epochs >= self.settings.awp_start else None
         with self.fabric.autocast():
             perturbed = self.method.perturb(batch)
-            terms = self.method.losses(batch, perturbed)
+            terms = {} if weights else self.method.losses(batch, perturbed)
+        if step % self.steps % AttackSuccess.EVERY == 0:
+            with self.fabric.autocast():
+                self.attack_success.measure(self.method.served(), batch, self.method.attacked(perturbed))
+        if weights:
+            # Not in the first block: autocast keeps the weights that it has cast, and these move.
+            weights.move(lambda: _total(self._losses(batch, perturbed)))
+            terms = self._losses(batch, perturbed)
         self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(torch.stack(list(terms.values())).sum())
+        self.fabric.backward(_total(terms))
         norm = nn.utils.clip_grad_norm_(self.method.trained(), self.settings.gradient_clip or math.inf)
         self.optimiser.param_groups[0]["lr"] = rate
         self.optimiser.step()
+        if weights:
+            weights.restore()
         self.method.after_step(batch, perturbed)
         if self.average:
-            decay = self.method.averaging_decay(step, self.settings.ema_decay or 0.0)
-            self.average.update(self.method.served(), decay)
+            self.average.after_step(self.method, step)
         return {**{f"loss_{name}": value.detach() for name, value in terms.items()}, "gradient_norm": norm.detach()}
 
-    def _on_device(self, split: Split) -> tuple[Tensor, Tensor]:
-        images = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous()
-        return self.fabric.to_device(images), self.fabric.to_device(torch.from_numpy(split.labels))
+    def _losses(self, batch: Batch, perturbed: Any) -> dict[str, Tensor]:
+        with self.fabric.autocast():
+            return self.method.losses(batch, perturbed)
 
     def _state(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "average": self.average.network.state_dict() if self.average else {},
-            "generator": self.generator.get_state(),
+            "average": self.average.state() if self.average else {},
+            "generator": self.batches.generator.get_state(),
             "random": random_state(),
-            "selected": vars(copy.copy(self.selected)),
+            "alarm": self.alarm.state(),
+            "selected": dict(vars(self.selected)),
             "history": self.history,
+            "seconds": self.seconds,
         }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.epoch, self.history, self.seconds = state["epoch"], state["history"], state["seconds"]
+        self.method.load_state_dict(state["method"], strict=True)
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average:
+            self.average.load(state["average"])
+        self.batches.generator.set_state(state["generator"])
+        restore_random_state(state["random"])
+        self.alarm = OverfittingAlarm(**state["alarm"])
+        self.selected = Selected(**state["selected"])
 
     def _resume(self, checkpoints: Path) -> None:
         state = load_checkpoint(checkpoints)
         if state is None:
             save_checkpoint(checkpoints, self._state())
             return
-        self.epoch, self.history = state["epoch"], state["history"]
-        self.method.load_state_dict(state["method"], strict=True)
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.average:
-            self.average.network.load_state_dict(state["average"], strict=True)
-        self.generator.set_state(state["generator"])
-        restore_random_state(state["random"])
-        self.selected = Selected(**state["selected"])
+        self._restore(state)
         print(f"goes on after epoch {self.epoch} of {self.epochs}, from {checkpoints}", flush=True)
+
+    def _roll_back(self, checkpoints: Path) -> None:
+        """To the checkpoint, but for the alarm and the time spent, and on with other random numbers."""
+        state = load_checkpoint(checkpoints)
+        assert state is not None  # run() leaves one before the first epoch
+        self._restore({**state, "alarm": self.alarm.state(), "seconds": self.seconds})
+        reseed(self.batches.generator, self.seed, self.alarm.roll_backs)
+        save_checkpoint(checkpoints, self._state())
+
+
+def _total(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum()

@@ -33,7 +33,7 @@ class TrainingProgress:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("training", total=epochs * steps, completed=done * steps, rate="")
-        self._epochs, self._images = epochs, images
+        self._epochs, self._steps, self._images = epochs, steps, images
         self._started, self._first = time.monotonic(), done
         self._epoch_started = self._started
 
@@ -49,6 +49,10 @@ class TrainingProgress:
     def step(self) -> None:
         self._bar.advance(self._task)
 
+    def back_to(self, done: int) -> None:
+        """Sets the bar to where so many epochs are done."""
+        self._bar.update(self._task, completed=done * self._steps)
+
     def epoch(self, row: dict[str, Any], best: bool) -> None:
         """Prints one line for a finished epoch; `row` as in history.csv."""
         now = time.monotonic()
@@ -60,7 +64,8 @@ class TrainingProgress:
         losses = "  ".join(f"{name[5:]} {value:.4f}" for name, value in row.items() if name.startswith("loss_"))
         self._console.print(
             f"epoch {done}/{self._epochs}  {rate:.0f} images/s  {left:.0f} s left  lr {row['lr']:.4f}  {losses}  "
-            f"validation clean {row['validation_clean']:.1%} PGD-10 {row['validation_pgd_10']:.1%}"
+            f"attack breaks {row['attack_success']:.0%}  validation clean {row['validation_clean']:.1%} "
+            f"FGSM {row['validation_fgsm']:.1%} PGD-10 {row['validation_pgd_10']:.1%}"
             f"{'  best' if best else ''}",
             highlight=False,
             soft_wrap=True,

@@ -34,6 +34,7 @@ def save_training(out: Path, training: Training, settings: dict[str, Any], envir
     record = {
         "settings": settings,
         "selection": selection,
+        "overfitting": training.alarm.record(),
         "environment": environment,
         "parameters": sum(parameter.numel() for parameter in method.served().parameters()),
         "method": {key: getattr(method, key) for key in ("name", "title", "paper", "reconstructed")},

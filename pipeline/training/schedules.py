@@ -58,3 +58,8 @@ def learning_rate(step: int, steps: int, settings: TrainSettings) -> float:
             return settings.lr * (1 - rest)
         case _:
             return settings.lr * 0.1 ** sum(share >= milestone for milestone in settings.milestones or [])
+
+
+def radius_share(step: int, steps: int, settings: TrainSettings) -> float:
+    """The share of eps that optimiser step `step` of `steps` trains with: a straight line up to 1 during `eps_warmup`."""
+    return 1.0 if settings.eps_warmup is None else min(1.0, (step + 1) / (settings.eps_warmup * steps))

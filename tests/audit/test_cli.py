@@ -15,8 +15,10 @@ from typer.testing import CliRunner, Result
 from audit.cli import app
 from bundle.digests import sha256_file
 from bundle.layout import ATTESTATION, CARD, ENVELOPE, MODEL
+from bundle.threats import Threat
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
+from tests.bundles import make_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -195,6 +197,15 @@ def test_show_tells_everything(masters: Masters) -> None:
             assert part in text, part
     document = run_json("show", digest[:12])
     assert document["statement"] == json.loads((masters.unsigned / ATTESTATION).read_bytes())
+
+
+def test_show_writes_each_radius_in_its_own_unit() -> None:
+    balls = (Threat("l2", 0.5), Threat("l1", 2.0))
+    make_bundle(Path("out/bundle"), eps=(16,), others=balls, trained=balls[0])
+    text = run("show", "out/bundle").stdout
+    for part in ("linf-16 (eps 16/255)", "l2-0.5 (eps 0.5)", "l1-2 (eps 2)"):
+        assert part in text, part
+    assert "% at l2-0.5" in run("versions").stdout
 
 
 def test_show_refuses_what_is_not_there_or_does_not_verify(unsigned: Path) -> None:

@@ -53,6 +53,15 @@ def test_robust_accuracy_is_joined_image_by_image_and_not_averaged() -> None:
     assert shares("reference") == {"pgd-10": 5, "margin": 4, ALL_ATTACKS: 3}
 
 
+def test_a_claim_repeats_its_threats_radius_in_its_own_unit() -> None:
+    ball = {"name": "linf-8", "norm": "l2", "eps": 0.5}
+    for threat in (SETTINGS["threats"][0], ball):
+        claim = find_claim(claims(small_table(), {**SETTINGS, "threats": [threat]}), "robust_accuracy")
+        assert claim is not None
+        kept = {key: claim[key] for key in ("norm", "eps_255", "eps") if key in claim}
+        assert kept == {key: value for key, value in threat.items() if key != "name"}
+
+
 def test_settings_are_not_mixed() -> None:
     """In the served setting margin breaks image 3 alone: 6 are left, and 4 under both."""
     assert shares("served") == {"pgd-10": 5, "margin": 6, ALL_ATTACKS: 4}

@@ -52,7 +52,7 @@ def written(folder: Path, text: str) -> Path:
         ({"method": {"name": "standard", "alpha": 3}}, "method.alpha: is not a key here; the keys are none"),
         (
             {"attack": {"qqqq": 1}},
-            "attack.qqqq: is not a key here; the keys are tier, eps_255, images, restarts, batch_size, seed",
+            "attack.qqqq: is not a key here; the keys are tier, eps_255, eps_l2, eps_l1, images, restarts, batch_size, seed",
         ),
         ({"data": {"name": "digits", "image_size": 16}}, "data.image_size: only data.name folder takes it, got 16"),
         ({"train": {"lr": float("nan")}}, "train.lr: input should be a finite number, got nan"),
@@ -85,12 +85,53 @@ def test_several_errors_are_a_line_each():
     assert len(complaint(document(method={"name": "d2r", "alpha": -1, "steps": 0})).splitlines()) == 2
 
 
-@pytest.mark.parametrize("radii", [[], [8, 8]])
-def test_a_list_of_radii_has_each_once(radii: list[float]):
-    assert (
-        complaint(document(attack={"eps_255": radii}))
-        == f"attack.eps_255: must list at least one eps, each once, got {radii}"
+def test_a_list_of_radii_has_each_once():
+    assert complaint(document(attack={"eps_255": [8, 8]})) == "attack.eps_255: must list each eps once, got [8, 8]"
+
+
+@pytest.mark.parametrize("radii", [{"eps_255": []}, {"eps_l2": [], "eps_l1": []}])
+def test_an_evaluation_without_any_radius_is_refused(radii: dict[str, list[float]]):
+    assert complaint(document(attack=radii)).startswith("attack: must name at least one radius in eps_255, eps_l2")
+
+
+@pytest.mark.parametrize(
+    ("threat", "expected"),
+    [
+        ({"norm": "l2", "eps_255": 8}, "threat.eps_255: norm l2 takes eps, got eps_255 8.0"),
+        ({"eps": 0.5}, "threat.eps: norm linf takes eps_255, got eps 0.5"),
+        ({"norm": "l3"}, "threat.norm: must be one of 'linf', 'l2' or 'l1', got 'l3'"),
+    ],
+)
+def test_each_norm_has_its_own_unit(threat: dict[str, Any], expected: str):
+    assert complaint(document(threat=threat)) == expected
+
+
+def test_the_threat_is_what_is_attacked_unless_radii_are_named():
+    by_default = complete(document(threat={"norm": "l2"}))
+    assert by_default.threat.eps == 0.5 and by_default.threat.eps_255 is None
+    assert (by_default.attack.eps_255, by_default.attack.eps_l2, by_default.attack.eps_l1) == (None, [0.5], None)
+    named = complete(document(threat={"norm": "l1", "eps": 3}, attack={"eps_255": [8]})).attack
+    assert (named.eps_255, named.eps_l2, named.eps_l1) == ([8], None, None)
+    wider = complete(document(data={"name": "cifar10"}, threat={"eps_255": 4})).attack
+    assert wider.eps_255 == [4, 8, 16]
+
+
+def test_a_method_of_several_norms_is_attacked_in_all_of_them():
+    params = complete(document(method={"name": "mat_multinorm", "eps_l1": 3}))
+    assert params.attack.eps_255 == [32] and params.attack.eps_l1 == [3]
+    assert params.attack.eps_l2 == [params.method["eps_l2"]]
+
+
+def test_features_that_a_method_cannot_have_are_refused():
+    shared, smoothed = ({"name": "fgsm_pgk"} for _ in range(2))
+    assert complaint(document(method=shared, train={"awp_gamma": 0.01})).startswith("train.awp_gamma: fgsm_pgk's loss")
+    assert complaint(document(method=smoothed, train={"label_smoothing": 0.1})) == (
+        "train.label_smoothing: fgsm_pgk smooths labels itself (method.true_class); leave it null"
     )
+    assert complaint(document(method={"name": "regmix"}, threat={"norm": "l2"})) == (
+        "threat.norm: regmix trains in linf, got l2"
+    )
+    assert complete(document(train={"awp_gamma": 0.01, "label_smoothing": 0.1})).train.awp_gamma == 0.01
 
 
 def test_radii_are_sorted_and_each_is_checked():

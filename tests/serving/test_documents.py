@@ -16,9 +16,12 @@ from starlette.testclient import TestClient
 from bundle.bundle import open_bundle
 from bundle.layout import ATTESTATION, ENVELOPE, REQUIRED
 from bundle.signatures import generate_key, sign
+from bundle.threats import Threat
 from serving.answers import predictions, softmax
+from serving.headers import ModelHeaders
 from serving.metrics import publish
 from serving.openapi import document
+from serving.routes import create_app
 from serving.served import Served, prepare
 from serving.settings import Settings
 from serving.versions import Versions
@@ -34,8 +37,6 @@ def test_the_committed_openapi_is_the_served_one(client: TestClient) -> None:
 
 
 def test_openapi_has_every_route_and_no_other(served: Served) -> None:
-    from serving.routes import create_app
-
     routes = {route.path.replace(":int", "") for route in create_app().routes}  # type: ignore[attr-defined]
     assert routes == set(document()["paths"])
 
@@ -60,6 +61,18 @@ def test_every_answer_meets_its_schema(client: TestClient, served: Served) -> No
         (f"/versions/{served.version}", "Version"),
     ):
         _check(name, client.get(path).json())
+
+
+def test_answers_about_l2_and_l1_meet_the_same_schemas(tmp_path: Path) -> None:
+    balls = (Threat("l2", 0.5), Threat("l1", 2.0))
+    bundle = make_bundle(tmp_path / "bundle", eps=(16,), others=balls, trained=balls[0])
+    app = create_app()
+    app.state.served = prepare(Settings(bundle=bundle, releases=tmp_path / "none", threads=1, device="cpu"))
+    with TestClient(ModelHeaders(app, app.state), raise_server_exceptions=False) as client:
+        for path, name in (("/robustness", "Robustness"), ("/attestation", "Attestation"), ("/versions", "Versions")):
+            _check(name, client.get(path).json())
+        assert client.get("/versions").json()["versions"][0]["headline"]["robust"]["eps"] == 0.5
+        assert "l2-0.5, all attacks" in client.get("/").text
 
 
 def test_softmax_adds_up_to_one_without_overflow() -> None:

@@ -9,7 +9,7 @@ SHAPE = (1, 4, 4)
 
 
 class Linear(nn.Module):
-    """Logits W x + b, float64 unless told otherwise: its smallest successful l∞ radius has a closed form."""
+    """Logits W x + b, float64 unless told otherwise: its smallest successful radii have a closed form."""
 
     def __init__(self, classes: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
@@ -20,12 +20,13 @@ class Linear(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1) @ self.weight.T + self.bias
 
-    def smallest_radius(self, images: Tensor, labels: Tensor) -> Tensor:
-        """min over k ≠ y of (z_y − z_k)/‖w_y − w_k‖₁, (N,): exact where the ball lies inside [0, 1]."""
+    def smallest_radius(self, images: Tensor, labels: Tensor, norm: str = "linf") -> Tensor:
+        """min over k ≠ y of (z_y − z_k)/‖w_y − w_k‖*, (N,), in the dual norm: exact where the ball lies in [0, 1]."""
+        dual = {"linf": 1, "l2": 2, "l1": torch.inf}[norm]
         radii = []
         for logits, label in zip(self(images).detach(), labels.tolist(), strict=True):
             others = [k for k in range(len(logits)) if k != label]
-            distance = (self.weight[label] - self.weight[others]).detach().abs().sum(dim=1)
+            distance = (self.weight[label] - self.weight[others]).detach().norm(dual, dim=1)
             radii.append(((logits[label] - logits[others]) / distance).min())
         return torch.stack(radii)
 

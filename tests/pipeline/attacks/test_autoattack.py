@@ -12,8 +12,9 @@ import torch
 from pyautoattack.checks import check_square_sr
 from torch import Tensor, nn
 
+from bundle.threats import Norm
 from pipeline.attacks import autoattack as room
-from pipeline.attacks.autoattack import autoattack, settings
+from pipeline.attacks.autoattack import autoattack, settings, square_flags
 from pipeline.attacks.threat import Threat
 from tests.pipeline.attacks.classifiers import Linear, images, perceptron
 
@@ -28,6 +29,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def reduced(self: pyautoattack.AutoAttack, version: str = "standard") -> None:
         original(self, version)
         self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 10
+        self.apgd.n_iter_orig = self.apgd_targeted.n_iter_orig = 10
         self.square.n_queries = 60
 
     monkeypatch.setattr(pyautoattack.AutoAttack, "_set_version", reduced)
@@ -165,6 +167,79 @@ def test_probabilities_raise_the_flag_and_an_honest_model_raises_none():
     assert autoattack(inner, clean, labels, threat=THREAT, seed=0, classes=5).flags == []
 
 
+def squarable(classes: int) -> nn.Module:
+    """A small network on 6x6 images, which Square's pattern in l2 and l1 fits in."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(36, 24), nn.Tanh(), nn.Linear(24, classes))
+    with torch.no_grad():
+        network[1].weight.mul_(4)
+        network[3].weight.mul_(4)
+    return network.eval()
+
+
+def larger(count: int, model: nn.Module) -> tuple[Tensor, Tensor]:
+    clean = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(5))
+    clean[:2] = clean[:2].round()
+    return clean, model(clean).argmax(1)
+
+
+SIZES = [("l2", "L2", 0.08), ("l1", "L1", 0.25)]
+
+
+@pytest.mark.parametrize("classes", [4, 10])
+@pytest.mark.parametrize(("norm", "theirs", "size"), SIZES)
+def test_other_norms_stay_in_the_ball_and_run_every_attack(norm: Norm, theirs: str, size: float, classes: int):
+    # Fewer classes lie farther apart.
+    threat = Threat(norm, size if classes == 10 else 3 * size)
+    model, lines = squarable(classes), []
+    clean, labels = larger(14, model)
+    found = autoattack(
+        model, clean, labels, threat=threat, seed=3, classes=classes, batch_size=8, progress=lines.append
+    )
+    moves = (found.images.double() - clean.double()).flatten(1)
+    assert moves.norm(2 if norm == "l2" else 1, dim=1).max() <= threat.eps
+    assert found.images.min() >= 0 and found.images.max() <= 1
+    broken = model(found.images).argmax(1) != labels
+    assert 1 < broken.sum() < 14
+    assert (moves[~broken] == 0).all(), "the clean image where nothing was found"
+    assert [line.split()[1] for line in lines if line.startswith("running ")] == settings(classes, norm, 6)["attacks"]
+
+
+@pytest.mark.parametrize(("norm", "theirs", "size"), SIZES)
+def test_other_norms_give_what_pyautoattack_gives_by_itself(norm: Norm, theirs: str, size: float):
+    """But for images that its own rounding leaves a hair outside of the ball."""
+    model = squarable(10)
+    clean, labels = larger(12, model)
+    reference = pyautoattack.AutoAttack(model, norm=theirs, eps=size, seed=3, version="standard", device="cpu")
+    expected, answers = reference.run_standard_evaluation(clean, labels, batch_size=8)
+    found = autoattack(model, clean, labels, threat=Threat(norm, size), seed=3, classes=10, batch_size=8)
+    assert (found.images - expected).abs().max() < 2e-6
+    assert torch.equal(model(found.images).argmax(1), answers)
+
+
+def test_the_settings_of_l1_are_pyautoattacks_own():
+    reference = pyautoattack.AutoAttack(nn.Identity(), norm="L1", eps=1.0, seed=0, version="standard")
+    chosen = settings(10, "l1")
+    assert chosen["attacks"] == reference.attacks_to_run
+    assert chosen["apgdTargets"] == reference.apgd_targeted.n_target_classes == 5
+    assert chosen["targets"] == reference.fab.n_target_classes == 9
+    assert chosen["apgdRestarts"] == reference.apgd.n_restarts == 5
+    assert reference.apgd.use_largereps and reference.apgd_targeted.use_largereps and chosen["apgdRadii"] == [3, 2, 1]
+    assert settings(4, "l1")["apgdTargets"] == settings(4, "l1")["targets"] == 3
+    assert settings(10, "l2") == settings(10) and "apgdTargets" not in settings(10)
+
+
+def test_images_too_small_for_squares_pattern_go_without_it_and_it_is_said():
+    assert settings(10, "l2", 4)["version"] == "reduced: images under 5 pixels"
+    assert settings(3, "l1", 4)["version"] == "reduced: fewer than 4 classes, images under 5 pixels"
+    assert "square" not in settings(10, "l1", 4)["attacks"] and "square" in settings(10, "linf", 4)["attacks"]
+    model = perceptron(10, dtype=torch.float32)
+    clean, labels = labelled(model, 4)
+    found = autoattack(model, clean, labels, threat=Threat("l2", 0.2), seed=0, classes=10)
+    assert (found.images - clean).flatten(1).norm(dim=1).max() <= 0.2
+
+
 @pytest.mark.parametrize(
     ("count", "found_by_square", "kept"),
     [
@@ -173,6 +248,7 @@ def test_probabilities_raise_the_flag_and_an_honest_model_raises_none():
         (200, 3, True),
         (1000, 2, False),
         (1000, 3, True),
+        (10000, 20, False),
         (10000, 21, True),
         (100, 3, True),
     ],
@@ -180,14 +256,39 @@ def test_probabilities_raise_the_flag_and_an_honest_model_raises_none():
 def test_squares_warning_counts_above_two_images_and_two_tenths_of_a_point(
     count: int, found_by_square: int, kept: bool
 ):
-    """The message is the one that pyautoattack itself writes for these accuracies."""
-    with room._log_lines(None) as flags:
-        check_square_sr(
-            {"clean": 1.0, "apgd-ce": 0.5, "square": 0.5 - found_by_square / count},
-            logger=logging.getLogger("auto-attack"),
-        )
-    assert bool(room._gated(flags, count)) == kept
+    """The flag is word for word what pyautoattack itself writes for these accuracies."""
+    written: list[str] = []
+    logger = logging.getLogger("written")
+    logger.warning = lambda message: written.append(" ".join(message.split()))  # type: ignore[assignment]
+    check_square_sr({"clean": 1.0, "apgd-ce": 0.5, "square": 0.5 - found_by_square / count}, logger=logger)
+    assert square_flags(found_by_square, count) == (written if kept else [])
+    assert len(square_flags(found_by_square, count)) == kept
 
 
-def test_other_flags_pass_the_gate_in_one_line():
-    assert room._gated(["it seems to be a\n randomized defense!"], 10) == ["it seems to be a randomized defense!"]
+def test_what_square_alone_broke_is_counted_and_is_no_flag_yet():
+    """A network whose inputs are rounded has no gradient: the other attacks only find what chance breaks."""
+    inner = perceptron(5, dtype=torch.float32)
+
+    class Rounded(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return inner((images * 4).round() / 4)
+
+    model = Rounded().eval()
+    clean, labels = labelled(model, 12)
+    threat = Threat("linf", 60)
+    reference = pyautoattack.AutoAttack(model, norm="Linf", eps=threat.eps, seed=0, version="standard", device="cpu")
+    reference.attacks_to_run = ["apgd-ce", "apgd-t", "fab-t"]
+    reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = 4
+    _, before = reference.run_standard_evaluation(clean, labels, batch_size=5)
+    found = autoattack(model, clean, labels, threat=threat, seed=0, classes=5, batch_size=5)
+    broken = int((model(found.images).argmax(1) != labels).sum())
+    assert found.square_broken == broken - int((before != labels).sum()) > 0
+    assert not any("Square" in flag for flag in found.flags)
+    assert any("zero gradient" in flag for flag in found.flags)
+
+
+def test_flags_come_once_and_in_one_line():
+    with room._log_lines(None) as lines:
+        for _ in range(2):
+            logging.getLogger("auto-attack").warning("it seems to be a\n randomized defense!")
+    assert lines.flags == ["it seems to be a randomized defense!"] and lines.square_broken == 0

@@ -1,8 +1,13 @@
+import runpy
+import sys
+
 import pytest
 import torch
 
+from pipeline.data import augmentation
 from pipeline.data.augmentation import augment
 from pipeline.data.split import DataError
+from pipeline.data.trivial_augment import trivial_augment
 
 
 def batch(count=64, channels=3, side=32, dtype=torch.uint8):
@@ -86,8 +91,40 @@ def test_directions_do_not_depend_on_places():
     assert len(shares) == 9 and all(abs(share - 0.5) < 0.08 for share in shares)
 
 
+@pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 8), (1, 32), (3, 32)])
+def test_trivial_is_an_operation_after_crop_and_flip(channels, side):
+    """One image in fourteen is left as crop_flip made it, and a few more whose operation was weak."""
+    images = batch(280, channels, side)
+    generator = seeded(3)
+    cropped = augment(images, "crop_flip", generator)
+    expected = trivial_augment(cropped, generator)
+    trivial = augment(images, "trivial", seeded(3))
+    assert trivial.dtype == torch.uint8 and trivial.shape == images.shape
+    assert torch.equal(trivial, expected)
+    left = (trivial == cropped).flatten(1).all(1).float().mean()
+    assert 1 / 14 - 0.05 < left < 0.5
+
+
+def test_trivial_takes_whole_numbers_only():
+    with pytest.raises(DataError, match=r"train\.augment: trivial takes uint8 images, got torch\.float32"):
+        augment(batch(2, dtype=torch.float32), "trivial", seeded())
+
+
+def test_torchvision_is_imported_for_trivial_alone(monkeypatch):
+    """It takes seconds, which every other training would wait for."""
+    for name in [*(name for name in sys.modules if name.split(".")[0] == "torchvision"), "torchvision"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "pipeline.data.trivial_augment")
+    fresh = runpy.run_path(augmentation.__file__)["augment"]
+    assert torch.equal(fresh(batch(), "crop_flip", seeded(1)), augment(batch(), "crop_flip", seeded(1)))
+    with pytest.raises(ImportError):
+        fresh(batch(), "trivial", seeded())
+
+
 def test_another_kind_is_refused_with_the_known_ones():
-    with pytest.raises(DataError, match=r"train\.augment: must be one of none, shift, crop_flip, got 'cutout'"):
+    with pytest.raises(
+        DataError, match=r"train\.augment: must be one of none, shift, crop_flip, trivial, got 'cutout'"
+    ):
         augment(batch(2), "cutout", seeded())
 
 

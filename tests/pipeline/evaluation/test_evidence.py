@@ -15,7 +15,8 @@ from bundle.outcomes import image_digests, margins
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.data.split import Split, stratified
-from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
+from pipeline.evaluation.evidence import Evidence, gather_evidence, judge_reference, served_columns
+from pipeline.evaluation.suite import Finding
 from pipeline.params import AttackSettings
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 
@@ -188,6 +189,49 @@ def test_served_columns_are_what_the_file_answers(evidence: Evidence):
     assert set(columns) == expected
     assert evidence.outcomes.with_columns(columns).contradictions() == []
     assert columns["served/clean/prediction"].tolist() == evidence.outcomes["reference/clean/prediction"].tolist()
+
+
+def test_the_reference_verdict_is_the_networks_whatever_the_batch():
+    given = split(7)
+    images = torch.from_numpy(given.images).permute(0, 3, 1, 2) / 255
+    logits = Linear()(images).detach().numpy()
+    for batch_size in (1, 3, 7):
+        found = judge_reference(Linear(), images, given.labels, batch_size)
+        assert found.predictions.tolist() == logits.argmax(1).tolist()
+        np.testing.assert_allclose(found.margins, margins(logits, given.labels), atol=1e-6)
+
+
+def test_every_norm_is_attacked_and_its_images_are_in_its_ball(test_split: Split):
+    """l2 and l1 beside l∞, and alone; AutoAttack runs without Square on images this small, and says so."""
+    several = SETTINGS.model_copy(update={"tier": "quick", "eps_255": [4.0], "eps_l2": [0.2, 0.5], "eps_l1": [1.0]})
+    for chosen, names in (
+        (several, ["linf-4", "l2-0.2", "l2-0.5", "l1-1"]),
+        (several.model_copy(update={"eps_255": None, "eps_l2": None}), ["l1-1"]),
+    ):
+        found = gather_evidence(
+            Linear(), test_split, chosen, device=torch.device("cpu"), classes=CLASSES, say=lambda line: None
+        )
+        threats = [Threat.of(record) for record in found.description["threats"]]
+        assert [threat.name for threat in threats] == names
+        for threat in threats:
+            for attack in ATTACKS[:-1]:
+                images = found.images[f"{threat.name}/{attack}"]
+                assert threat.inside(found.images["clean"], images).all()
+                assert not np.array_equal(images, found.images["clean"])
+                broken = found.outcomes[f"reference/{threat.name}/{attack}/broken"]
+                assert broken.any(), "a ball of this size breaks some"
+    assert found.outcomes.contradictions() == []
+
+
+def test_parts_of_an_evaluation_add_up_what_square_broke():
+    """Two parts whose counts raise no flag each do so together, and describe() judges one part by itself."""
+    parts = [
+        Finding(Threat("l2", 0.5), "autoattack", torch.zeros(40, 1, 4, 4), {}, flags=["other"], square_broken=2)
+        for _ in range(2)
+    ]
+    assert [part.describe()["flags"] for part in parts] == [["other"], ["other"]]
+    whole = Finding(Threat("l2", 0.5), "autoattack", torch.zeros(80, 1, 4, 4), {}, square_broken=4)
+    assert len(whole.describe()["flags"]) == 1 and "5.00%" in whole.describe()["flags"][0]
 
 
 def test_threat_names():

@@ -14,6 +14,7 @@ from tests.pipeline.evaluation.networks import Linear, split
 
 CHECKS = {"deterministic", "gradients", "large_eps", "more_steps", "white_beats_noise"}
 SETTINGS = AttackSettings(eps_255=[16.0])
+THREAT = Threat("linf", 16)
 
 
 def sample(count: int = 60) -> Sample:
@@ -23,8 +24,8 @@ def sample(count: int = 60) -> Sample:
     )
 
 
-def checks(network: nn.Module, part: Sample | None = None) -> dict[str, dict]:
-    found = sanity_checks(network.eval(), part or sample(), Threat("linf", 16), SETTINGS)
+def checks(network: nn.Module, part: Sample | None = None, threat: Threat = THREAT) -> dict[str, dict]:
+    found = sanity_checks(network.eval(), part or sample(), threat, SETTINGS)
     return {item["check"]: item for item in found}
 
 
@@ -37,6 +38,21 @@ def test_an_honest_network_passes_all():
     assert set(found) >= CHECKS
     assert all(item["passed"] for item in found.values())
     assert found["deterministic"]["statistic"] == 0.0 and found["gradients"]["statistic"] == 0.0
+
+
+@pytest.mark.parametrize("threat", [Threat("l2", 0.3), Threat("l1", 1.0)])
+def test_the_checks_are_those_of_the_threats_norm(threat: Threat):
+    """The large ball is the one around l∞'s: 4x4 pixels at 128/255 have an l2 norm of 2.008 and an l1 norm of 8.031."""
+    found = checks(Linear(), threat=threat)
+    assert all(item["passed"] for item in found.values())
+    size = {"l2": "l2 eps 2.008", "l1": "l1 eps 8.031"}[threat.norm]
+    assert found["large_eps"]["meaning"] == f"accuracy under attack at {size}"
+
+    class Rounded(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward((images * 4).round() / 4)
+
+    assert not checks(Rounded(), threat=threat)["large_eps"]["passed"]
 
 
 def test_every_check_says_how_it_is_judged():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +12,12 @@ from sklearn.datasets import load_digits
 
 from bundle.threats import Threat
 from pipeline.data.split import Split
+from pipeline.methods import Method, Task
 from pipeline.params import Params, complete
 from pipeline.training.build import build_method
 from pipeline.training.devices import make_fabric
 from pipeline.training.loop import Training
+from pipeline.training.sampling import Sampling
 
 
 @pytest.fixture(scope="session")
@@ -27,13 +27,6 @@ def digits() -> tuple[Split, Split]:
     images = np.rint(source.images * 255 / 16).astype(np.uint8)[..., None]
     labels = source.target.astype(np.int64)
     return Split(images[:60], labels[:60]), Split(images[60:100], labels[60:100])
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    path = tmp_path / "manifest.json"
-    path.write_text(json.dumps({"classes": [str(digit) for digit in range(10)]}))
-    return path
 
 
 def small_params(method: str, seed: int = 0, **train: Any) -> Params:
@@ -55,18 +48,26 @@ def small_params(method: str, seed: int = 0, **train: Any) -> Params:
 
 
 @pytest.fixture
-def make_training(digits: tuple[Split, Split], manifest: Path) -> Callable[..., Training]:
-    """A fresh training as the stage builds it: the seed decides weights, order and noise."""
+def make_training(digits: tuple[Split, Split]) -> Callable[..., Training]:
+    """A fresh training as the stage builds it: the seed decides weights, order and noise.
 
-    def make(method: str, seed: int = 0, **train: Any) -> Training:
+    `kind` is a method of the test's own; of the 60 training images, those from `own` on are additional ones.
+    """
+
+    def make(
+        method: str, seed: int = 0, own: int = 60, share: float = 0.0, kind: type[Method] | None = None, **train: Any
+    ) -> Training:
         params = small_params(method, seed, **train)
-        threat = Threat("linf", params.threat.eps_255 or 0)
         torch.manual_seed(seed)
+        built = build_method(params, digits[0], 10)
+        if kind is not None:
+            built = kind(built.settings, Task(Threat("linf", 16), 10, 60, (1, 8, 8)), lambda role: built.target)
+        assert params.train.batch_size
         return Training(
-            build_method(params, threat, digits[0], manifest),
+            built,
             *digits,
             params.train,
-            threat=threat,
+            sampling=Sampling(own, 60 - own, share, params.train.batch_size, seed),
             seed=seed,
             fabric=make_fabric(torch.device("cpu"), params.train),
         )

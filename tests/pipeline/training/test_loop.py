@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,29 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
-from bundle.threats import Threat
 from pipeline.methods import Batch, method_class, method_names
 from pipeline.training import loop
-from pipeline.training.loop import Selected, Training
-from pipeline.training.validation import validate
+from pipeline.training.loop import Training
+from pipeline.training.selection import Selected
+from pipeline.training.validation import Accuracy
+from tests.pipeline.training.runs import assert_equal_runs, assert_equal_states, recorded_dtypes, spoiled, stop_at
 
 Make = Callable[..., Training]
-
-
-def assert_equal_states(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def interrupt_at(training: Training, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = training._step
-
-    def step_or_stop(index: Tensor, number: int, rate: float) -> dict[str, Tensor]:
-        if number == step:
-            raise KeyboardInterrupt
-        return original(index, number, rate)
-
-    monkeypatch.setattr(training, "_step", step_or_stop)
 
 
 @pytest.mark.parametrize("method", ["d2r_cag", "regmix", "pgd_at", "regmix_d2r_cag", "mat"])
@@ -45,26 +31,12 @@ def test_an_interrupted_run_goes_on_to_the_very_same_bits(
     """Stopped in the first epoch, inside the second, and at the start of the third (three steps each)."""
     whole = make_training(method)
     whole.run(tmp_path / "whole")
-    stopped = make_training(method)
-    interrupt_at(stopped, step, monkeypatch)
-    with pytest.raises(HallmarkError, match=rf"stopped in epoch {step // 3 + 1} of 3; .*the same command goes on"):
-        stopped.run(tmp_path / "parts")
-    resumed = make_training(method)
-    with torch.no_grad():
-        for parameter in resumed.method.parameters():
-            parameter.add_(1.0)  # everything comes from the checkpoint, the first weights too
-    torch.manual_seed(999)
+    said = stop_at(make_training(method), step, tmp_path / "parts", monkeypatch)
+    assert re.search(rf"stopped in epoch {step // 3 + 1} of 3; .*the same command goes on", said)
+    resumed = spoiled(make_training(method))
     resumed.run(tmp_path / "parts")
-    assert resumed.history == whole.history and len(whole.history) == 3
-    assert_equal_states(resumed.method.state_dict(), whole.method.state_dict())
-    assert_equal_states(resumed.network().state_dict(), whole.network().state_dict())
-    assert vars(resumed.selected).keys() == vars(whole.selected).keys()
-    assert (resumed.selected.epoch, resumed.selected.robust) == (whole.selected.epoch, whole.selected.robust)
-    assert_equal_states(resumed.selected.weights, whole.selected.weights)
-    for mine, its in zip(
-        resumed.optimiser.state_dict()["state"].values(), whole.optimiser.state_dict()["state"].values(), strict=True
-    ):
-        assert torch.equal(mine["momentum_buffer"], its["momentum_buffer"])
+    assert len(whole.history) == 3
+    assert_equal_runs(resumed, whole)
 
 
 def test_priors_are_part_of_what_goes_on(make_training: Make, tmp_path: Path):
@@ -138,9 +110,9 @@ def test_the_run_selects_what_validation_says(make_training: Make, tmp_path: Pat
     """Scripted accuracies: the second epoch is best; its weights are kept, not the last ones."""
     training, scripted, weights = make_training("pgd_at"), iter([(0.9, 0.2), (0.5, 0.6), (0.99, 0.5)]), []
 
-    def scores(network: nn.Module, *arguments: Any, **options: Any) -> tuple[float, float]:
+    def scores(network: nn.Module, *arguments: Any, **options: Any) -> Accuracy:
         weights.append({name: value.clone() for name, value in network.state_dict().items()})
-        return next(scripted)
+        return Accuracy(*next(scripted), fgsm=0.0)
 
     monkeypatch.setattr(loop, "validate", scores)
     training.run(tmp_path)
@@ -236,20 +208,14 @@ def test_averaged_weights_are_what_is_validated_and_selected(make_training: Make
         assert_equal_states(training.selected.weights, served)
 
 
-def recorded_dtypes(network: nn.Module) -> list[tuple[bool, torch.dtype]]:
-    seen: list[tuple[bool, torch.dtype]] = []
-    head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-    head.register_forward_hook(lambda module, inputs, output: seen.append((module.training, output.dtype)))
-    return seen
-
-
 def test_bf16_trains_on_the_cpu_and_verdicts_stay_float32(make_training: Make, tmp_path: Path):
     training = make_training("d2r_cag", precision="bf16", epochs=1)
     seen = recorded_dtypes(training.method.target)
     training.run(tmp_path)
     assert {dtype for trains, dtype in seen if trains} == {torch.bfloat16}
-    # Not in train mode: crafting, in bf16, and the validation that ends the epoch: PGD-10, then the two verdicts.
-    assert [dtype for trains, dtype in seen if not trains][-13:] == [torch.float32] * 13
+    # Not in train mode: crafting, in bf16, and the validation that ends the epoch: PGD-10, FGSM and three verdicts.
+    validating = [dtype for trains, dtype in seen if not trains][-15:]
+    assert validating == [torch.float32] * 15
     assert all(parameter.dtype == torch.float32 for parameter in training.method.parameters())
     assert math.isfinite(training.history[0]["loss_guide_cross_entropy"])
 
@@ -260,20 +226,3 @@ def test_bf16_keeps_priors_in_float32(method: str, make_training: Make, tmp_path
     training.run(tmp_path)
     assert training.method.prior.dtype == training.method.velocity.dtype == torch.float32
     assert torch.isfinite(training.method.velocity).all()
-
-
-def test_validation_counts_images_right_on_clean_and_under_pgd(make_training: Make):
-    """Against a count by hand, in float32 although the caller's autocast is on, and with the mode put back."""
-    training = make_training("standard")
-    network = training.method.target.train()
-    images, labels = training.validation
-    seen = recorded_dtypes(network)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        clean, robust = validate(network, images, labels, threat=Threat("linf", 16), batch_size=16)
-    assert {dtype for _, dtype in seen} == {torch.float32} and not any(trains for trains, _ in seen)
-    assert network.training
-    network.eval()
-    assert clean == float((network(images / 255).argmax(1) == labels).double().mean())
-    assert 0 <= robust <= clean
-    assert validate(network, images, labels, threat=Threat("linf", 1e-6)) == (clean, clean)
-    assert validate(network, images, labels, threat=Threat("linf", 16), batch_size=40) == pytest.approx((clean, robust))

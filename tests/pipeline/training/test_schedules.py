@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from pipeline.params import TrainSettings, complete
-from pipeline.training.schedules import learning_rate
+from pipeline.training.schedules import learning_rate, radius_share
 
 PER_EPOCH = 391
 
@@ -83,3 +83,10 @@ def test_the_schedule_of_params_is_what_the_owner_says():
     common = settings("d2r_cag", "common")
     assert (common.epochs, common.lr, common.weight_decay, common.first_epoch_lr) == (110, 0.1, 5e-4, None)
     assert settings("fgsm_pgk", "common").averaging == "ema", "FGSM-PGK without averaging is another method"
+
+
+def test_the_radius_rises_in_a_straight_line_and_stays():
+    settings = TrainSettings(eps_warmup=0.4)
+    shares = [radius_share(step, 10, settings) for step in range(10)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1])
+    assert all(radius_share(step, 10, TrainSettings()) == 1.0 for step in range(10))

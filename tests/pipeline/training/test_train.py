@@ -11,10 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from bundle.errors import HallmarkError
+from bundle.threats import Threat
 from pipeline import train
 from pipeline.data.preparation import prepare_data
-from pipeline.params import DataSettings
+from pipeline.params import DataSettings, complete
 from pipeline.serialisation import load_network
+from pipeline.training import overfitting
+from pipeline.training.build import build_training
+from pipeline.training.deadline import Deadline
 from pipeline.training.loop import Training
 from tests.pipeline.training.conftest import small_params
 
@@ -32,7 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(out: str, method: str = "d2r_cag", seed: int = 0) -> Path:
-    train.main(small_params(method, seed, epochs=2), out=Path(out))
+    trained = train.main(small_params(method, seed, epochs=2), out=Path(out))
+    assert trained.finished and trained.epochs_done == 2 and trained.seconds > 0
     return Path(out)
 
 
@@ -87,6 +92,50 @@ def test_stopping_and_starting_again_gives_the_same_bytes(monkeypatch: pytest.Mo
     run("whole", "regmix")
     for name in OUTPUTS:
         assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes(), name
+
+
+def test_a_deadline_leaves_a_checkpoint_and_no_weights_and_the_next_call_goes_on(monkeypatch: pytest.MonkeyPatch):
+    """To the same bytes as without one; the seconds are those of both calls."""
+    monkeypatch.setattr(Deadline, "admits_another", lambda self: self.at is None or self.longest == 0)
+    parts = train.main(small_params("pgd_at", epochs=2), out=Path("parts"), deadline=0.0)
+    assert not parts.finished and parts.epochs_done == 1 and parts.seconds > 0
+    assert not Path("parts/weights.safetensors").exists() and len(list(Path("checkpoints").iterdir())) == 1
+    rest = train.main(small_params("pgd_at", epochs=2), out=Path("parts"))
+    assert rest.finished and rest.epochs_done == 2 and rest.seconds > parts.seconds
+    run("whole", "pgd_at")
+    for name in OUTPUTS:
+        assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes(), name
+
+
+def test_a_run_that_is_stopped_by_the_alarm_is_finished_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(overfitting, "overfits", lambda row, history, images: row["epoch"] == 2)
+    stopped = train.main(small_params("pgd_at", epochs=3, catastrophic_overfitting="stop"), out=Path("out/train"))
+    assert stopped.finished and stopped.epochs_done == 2 and not list(Path("checkpoints").iterdir())
+    recorded = json.loads(Path("out/train/training.json").read_text())
+    assert recorded["overfitting"] == {"action": "stop", "epochs": [2], "stopped_after": 2}
+    rows = list(csv.DictReader(Path("out/train/history.csv").read_text().splitlines()))
+    assert [row["overfitting"] for row in rows] == ["0", "1"]
+
+
+def test_additional_rows_are_drawn_as_the_manifest_says(monkeypatch: pytest.MonkeyPatch):
+    manifest = json.loads(Path("out/data/manifest.json").read_text())
+    images = manifest["splits"]["train"]["count"]
+    manifest["splits"]["train"]["own"], manifest["settings"]["extra_share"] = images - 20, 0.5
+    Path("out/data/manifest.json").write_text(json.dumps(manifest))
+    seen = []
+    original = Training._step
+    monkeypatch.setattr(
+        Training, "_step", lambda self, rows, *rest: (seen.append(rows), original(self, rows, *rest))[1]
+    )
+    run("out/train", "standard")
+    assert seen and all(int((rows >= images - 20).sum()) == 10 for rows in seen)
+
+
+def test_the_threat_of_training_is_that_of_the_settings():
+    settings = {"threat": {"norm": "l2", "eps": 0.7}, "train": {"epochs": 1, "batch_size": 20}}
+    params = complete({"device": "cpu", "data": {"name": "digits"}, "method": {"name": "standard"}, **settings})
+    training = build_training(params, Path("out/data"))
+    assert training.method.threats == (Threat("l2", 0.7),)
 
 
 def test_each_seed_has_a_checkpoint_folder_of_its_own(monkeypatch: pytest.MonkeyPatch):

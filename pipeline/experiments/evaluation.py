@@ -1,0 +1,186 @@
+"""The evaluation of a trained run: shard by shard in the seeded order, then the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bundle.digests import canonical_json, sha256_bytes, sha256_file
+from bundle.layout import NETWORK, WEIGHTS
+from pipeline.attacks.autoattack import square_flags
+from pipeline.attacks.threat import attacked_threats
+from pipeline.data.manifest import load_manifest
+from pipeline.data.split import Split, load_split
+from pipeline.environment import describe_environment, lock_digest
+from pipeline.evaluation.ledger import record_test_read
+from pipeline.experiments.order import RULE, order_digest, seeded_order
+from pipeline.experiments.pace import expected_attack_seconds, time_passes
+from pipeline.experiments.result import Accuracy, DataRecord, Digests, MethodRecord, Result, SampleRecord, Seconds
+from pipeline.experiments.run import Places, Run, locked
+from pipeline.experiments.shard import CLEAN, Shard, attack_shard, load_shard, save_shard
+from pipeline.methods import method_class
+from pipeline.serialisation import load_network
+from pipeline.training.devices import choose_device
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left beside its files: `seconds` over all calls, and the code's digest when it ended."""
+
+    seconds: float
+    source: str
+
+
+class Evaluation:
+    """A trained run under attack. `data` is the folder of its splits; reading the test split is put on record first."""
+
+    def __init__(self, run: Run, places: Places, data: Path, trained: Trained) -> None:
+        self.run, self.folder, self.trained = run, places.folder(run), trained
+        self.device = choose_device(run.params.device)
+        self.manifest = load_manifest(data / "manifest.json")
+        self.weights = sha256_file(self.folder / WEIGHTS)
+        if run.split == "test":
+            # The ledger is read and written as one file, which several processes share.
+            with locked(places.work / ".ledger.lock", wait=True):
+                record_test_read(self.weights, self.manifest["splits"]["test"]["sha256"])
+        self.split: Split = load_split(data / f"{run.split}.npz")
+        self.order = seeded_order(len(self.split), run.params.attack.seed)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        return load_network(self.folder).to(self.device).eval()
+
+    @cached_property
+    def identity(self) -> str:
+        """What a shard is the outcome of: the run's settings, its weights, the images."""
+        images = self.manifest["splits"][self.run.split]["sha256"]
+        return sha256_bytes(canonical_json([self.run.digest, self.weights, images]))
+
+    def parts(self, whole: bool) -> list[NDArray[np.int64]]:
+        """The rows of each shard: those of the first stage, or of the whole split."""
+        rows = self.order if whole else self.order[: self.run.images]
+        return [rows[start : start + self.run.shard] for start in range(0, len(rows), self.run.shard)]
+
+    def found(self, whole: bool) -> list[Shard]:
+        """The shards that are done, from the first one on without a gap."""
+        shards: list[Shard] = []
+        for number in range(len(self.parts(whole))):
+            shard = load_shard(self._path(number), self.identity)
+            if shard is None:
+                break
+            shards.append(shard)
+        return shards
+
+    def attack(self, whole: bool, say: Callable[[str], None]) -> Iterator[Shard]:
+        """Makes the shards that are missing, one at a time, each saved before the next begins."""
+        for number, rows in enumerate(self.parts(whole)):
+            if load_shard(self._path(number), self.identity) is None:
+                shard = attack_shard(
+                    self.network,
+                    self.split,
+                    rows,
+                    self.run.params.attack,
+                    identity=self.identity,
+                    classes=len(self.manifest["classes"]),
+                    device=self.device,
+                    say=say,
+                )
+                save_shard(self._path(number), shard)
+                yield shard
+
+    def expected_seconds(self) -> float:
+        """Seconds an image, from a few passes of the network."""
+        images = torch.from_numpy(self.split.images[: self.run.params.attack.batch_size]).permute(0, 3, 1, 2) / 255
+        forward, both = time_passes(self.network, images.contiguous(), self.device)
+        robust = self._record()["selection"].get("pgd_10", 1.0)
+        return expected_attack_seconds(self.run.params.attack, forward, both, robust)
+
+    def conclude(self, shards: list[Shard], command: str) -> Result:
+        """The result over these shards."""
+        run, record = self.run, self._record()
+        method = method_class(run.params.method["name"])
+        rows = np.array([row for shard in shards for row in shard.rows], dtype=np.int64)
+        environment = describe_environment(self.device, run.params.threads)
+        splits = self.manifest["splits"]
+        return Result(
+            name=run.name,
+            seed=run.seed,
+            settings=run.settings,
+            settings_sha256=run.digest,
+            method=MethodRecord(
+                name=method.name,
+                title=method.title,
+                paper=method.paper,
+                reconstructed=method.reconstructed,
+                passes=list(method.passes),
+            ),
+            network=json.loads((self.folder / NETWORK).read_text(encoding="utf-8")),
+            parameters=record["parameters"],
+            selection=record["selection"],
+            data=DataRecord(
+                name=self.manifest["name"],
+                classes=len(self.manifest["classes"]),
+                splits={name: splits[name]["sha256"] for name in ("train", "validation", "test")},
+                counts={name: splits[name]["count"] for name in ("train", "validation", "test")},
+            ),
+            sample=SampleRecord(
+                split=run.split,
+                size=len(rows),
+                of=len(self.split),
+                order=RULE,
+                seed=run.params.attack.seed,
+                shard=run.shard,
+                index_sha256=order_digest(rows),
+            ),
+            threats=[threat.describe() for threat in attacked_threats(run.params.attack)],
+            attacks=shards[0].attacks,
+            accuracy=self._accuracy(shards),
+            flags=_flags(shards),
+            device=environment["device"],
+            environment=environment,
+            command=command,
+            seconds=Seconds(
+                training=round(self.trained.seconds, 1), attack=round(sum(shard.seconds for shard in shards), 1)
+            ),
+            digests=Digests(
+                weights=self.weights,
+                lock=lock_digest(),
+                training_source=self.trained.source,
+                attack_source=sorted({shard.source for shard in shards}),
+            ),
+        )
+
+    def _accuracy(self, shards: list[Shard]) -> Accuracy:
+        joined = {key: np.concatenate([shard.outcomes(key) for shard in shards]) for key in shards[0].right}
+        clean = joined.pop(CLEAN)
+        attacked: dict[str, dict[str, Any]] = {threat.name: {} for threat in attacked_threats(self.run.params.attack)}
+        for key, right in joined.items():
+            threat, _, attack = key.partition("/")
+            attacked[threat][attack] = right
+        return Accuracy.of(clean, attacked)
+
+    def _record(self) -> dict[str, Any]:
+        return json.loads((self.folder / "training.json").read_text(encoding="utf-8"))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / "shards" / f"{number:04}.json"
+
+
+def _flags(shards: list[Shard]) -> list[str]:
+    """What the attacks warned of, each once; Square's share is judged over all shards together."""
+    images = sum(len(shard.rows) for shard in shards)
+    found: dict[str, None] = {}
+    for key in shards[0].flags:
+        raised = [flag for shard in shards for flag in shard.flags[key]]
+        raised += square_flags(sum(shard.square_broken[key] for shard in shards), images)
+        found.update(dict.fromkeys(f"{key}: {flag}" for flag in raised))
+    return list(found)

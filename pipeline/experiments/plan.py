@@ -1,0 +1,130 @@
+"""The plan: named experiments in order of worth, as a YAML list.
+
+An entry has a `name`, `settings` with dotted keys as `dvc exp run -S` takes them (`method.name: regmix`), and, where
+they differ from the defaults, `seeds`, `images`, `shard`, `split` and `whole`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from bundle.errors import HallmarkError
+from pipeline.experiments.run import Run
+from pipeline.params import Section, Yaml12Loader, complete, validated
+
+#: Settings that an entry must not give, and who gives them.
+OWNERS = {"seed": "seeds", "data.path": "--data", "attack.images": "images"}
+
+
+class PlanError(HallmarkError):
+    """A plan that cannot be worked off; the message names the experiment and the field."""
+
+
+class Experiment(Section):
+    """One entry of the plan."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="names the result's file")
+    settings: dict[str, Any] = Field(
+        description="params.yaml's keys, dotted; what is left out has params.py's defaults"
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="one run each")
+    images: int = Field(1000, ge=1, description="images of the evaluation's first stage, in the seeded order")
+    shard: int = Field(250, ge=1, description="images attacked and saved at once; AutoAttack's examples depend on it")
+    split: Literal["test", "validation"] = Field("test", description="validation: for choices, never for claims")
+    whole: bool = Field(True, description="test split: attack all of it once every experiment has its first stage")
+
+    def run(self, seed: int, data: str) -> Run:
+        """This experiment with one seed and all settings filled in; `data` is the folder of the data sets.
+
+        Raises HallmarkError where a setting is wrong.
+        """
+        document = nested(self.settings)
+        document["seed"] = seed
+        document["data"] = {**document.get("data", {}), "path": data}
+        shard = min(self.shard, self.images)
+        if self.whole and self.images % shard:  # the first stage must end where a shard ends
+            raise PlanError(f"images: must be a multiple of shard, got {self.images} and {self.shard}; or whole: false")
+        return Run(self.name, seed, complete(document), self.images, shard, self.split, self.whole)
+
+
+def load_plan(path: Path, data: str = "datasets") -> list[Run]:
+    """The runs of a plan: the first seed of every experiment in the plan's order, then the second ones, and so on.
+
+    Raises PlanError with a line for each wrong field, `results/plan.yaml: resnet18-regmix: method.gamma: …`.
+    """
+    experiments = [_experiment(path, number, entry) for number, entry in enumerate(_entries(path), 1)]
+    names = [experiment.name for experiment in experiments]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise PlanError(f"{path}: {twice}: there are two experiments of this name; give one another")
+    last = max((len(experiment.seeds) for experiment in experiments), default=0)
+    runs: list[Run] = []
+    for place in range(last):
+        for experiment in experiments:
+            if place < len(experiment.seeds):
+                with _named(path, experiment.name):
+                    runs.append(experiment.run(experiment.seeds[place], data))
+    return runs
+
+
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"method.name": "mat"}` as `{"method": {"name": "mat"}}`; raises PlanError for a key that cannot stand there."""
+    document: dict[str, Any] = {}
+    for key, value in dotted.items():
+        if key in OWNERS:
+            raise PlanError(f"settings.{key}: is said by {OWNERS[key]}; take it out here")
+        if isinstance(value, dict):
+            raise PlanError(f"settings.{key}: write its keys with dots, {key}.{next(iter(value), 'KEY')}")
+        *sections, last = key.split(".")
+        section = document
+        for part in sections:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise PlanError(f"settings.{key}: {part} has a value of its own; write only one of both")
+        if last in section:
+            raise PlanError(f"settings.{key}: is given as a section and as a value; write only one of both")
+        section[last] = value
+    return document
+
+
+def read_value(text: str) -> Any:
+    """A value as YAML 1.2 reads it, so that `1e-3` is a number; raises PlanError."""
+    try:
+        return yaml.load(text, Loader=Yaml12Loader)
+    except yaml.YAMLError as error:
+        raise PlanError(f"{text!r}: is no YAML value ({' '.join(str(error).split())})") from None
+
+
+def _entries(path: Path) -> list[Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
+    except FileNotFoundError:
+        raise PlanError(f"{path}: there is no such plan") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, list):
+        raise PlanError(f"{path}: must be a list of experiments, each with a name and settings")
+    return document
+
+
+def _experiment(path: Path, number: int, entry: Any) -> Experiment:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    with _named(path, str(name or f"experiment {number}")):
+        experiment = validated(Experiment, entry)
+        if len(set(experiment.seeds)) != len(experiment.seeds):
+            raise PlanError(f"seeds: must list each seed once, got {experiment.seeds}")
+        return experiment
+
+
+@contextmanager
+def _named(path: Path, name: str) -> Iterator[None]:
+    """Puts the plan and the experiment before every line of what is wrong with it."""
+    try:
+        yield
+    except HallmarkError as error:
+        raise PlanError("\n".join(f"{path}: {name}: {line}" for line in str(error).splitlines())) from None

@@ -1,0 +1,186 @@
+"""The queue: works off a plan's runs in their order, in the time that there is, from where earlier calls stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundle.digests import canonical_json, write_whole
+from bundle.errors import HallmarkError
+from pipeline import train
+from pipeline.environment import source_digest
+from pipeline.evaluation.suite import speaker
+from pipeline.experiments.budget import Budget, duration
+from pipeline.experiments.evaluation import Evaluation, Trained
+from pipeline.experiments.images import prepared
+from pipeline.experiments.pace import Pace, time_epoch
+from pipeline.experiments.result import load_result, save_result
+from pipeline.experiments.run import Places, Run, locked
+from pipeline.stage import set_threads
+from pipeline.training.devices import choose_device
+
+if TYPE_CHECKING:
+    from pipeline.experiments.interruption import Interruption
+
+#: In a run's folder: whose settings it is of, that training has ended, why the run failed.
+IDENTITY, TRAINED, FAILURE = "run.json", "trained.json", "failure.json"
+#: Begins the line that says which run a process takes.
+BEGINS = "takes "
+
+
+@dataclass
+class Report:
+    """What a call did, by the runs' keys; `notes` says of runs that are not done why, in a sentence."""
+
+    worked: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+class Queue:
+    """One process's work on a plan; several may share it, each takes the next run that no other has.
+
+    `command` names the command that a run's result is made with.
+    """
+
+    def __init__(
+        self, runs: list[Run], places: Places, budget: Budget, *, command: Callable[[Run], str], stop: Interruption
+    ) -> None:
+        self.runs, self.places, self.budget, self.command, self.stop = runs, places, budget, command, stop
+        self.report = Report()
+
+    def work(self) -> Report:
+        """Every run's first stage, in the order of the plan; then the whole test splits of those that have it."""
+        for run in self.runs:
+            self._take(run, whole=False)
+        for run in self.runs:
+            if run.whole and has_result(run, self.places):
+                self._take(run, whole=True)
+        return self.report
+
+    def _take(self, run: Run, *, whole: bool) -> None:
+        if self.budget.left() <= 0 or has_result(run, self.places, whole):
+            return
+        folder = self.places.folder(run)
+        with locked(folder.with_name(f".{folder.name}.lock")) as mine:
+            if not mine:
+                self._note(run, "another process works on it")
+            elif (failure := folder / FAILURE).exists():
+                self._fail(run, json.loads(failure.read_text(encoding="utf-8")))
+            elif not has_result(run, self.places, whole):  # another process may have ended it a moment ago
+                try:
+                    self._go_on(run, whole)
+                except HallmarkError as error:
+                    if self.stop.asked:  # training says in a sentence how to go on
+                        raise KeyboardInterrupt from None
+                    write_whole(failure, canonical_json(str(error)))
+                    self._fail(run, str(error))
+
+    def _go_on(self, run: Run, whole: bool) -> None:
+        """One run, as far as the time allows: training to a checkpoint, evaluation to a shard."""
+        print(f"{BEGINS}{run.key}", flush=True)
+        data, folder = prepared(run, self.places), self.places.folder(run)
+        _forget_others(run, folder)
+        set_threads(run.params.threads)
+        trained = self._trained(run, data, folder)
+        if trained is not None:
+            self._evaluate(run, Evaluation(run, self.places, data, trained), whole)
+
+    def _trained(self, run: Run, data: Path, folder: Path) -> Trained | None:
+        """The training's record; None where the time ends first."""
+        if (record := folder / TRAINED).exists():
+            return Trained(**json.loads(record.read_text(encoding="utf-8")))
+        epochs = run.params.train.epochs or 0
+        pace = Pace.load(folder, choose_device(run.params.device).type)
+        if pace.seconds_per_epoch is None and self.budget.deadline is not None:
+            pace = pace.model_copy(update={"seconds_per_epoch": time_epoch(run.params, data)})
+        seconds = pace.seconds_per_epoch or 0.0
+        left = seconds * (epochs - pace.epochs_done)
+        if not self.budget.fits(seconds):
+            pace.model_copy(update={"seconds_left": left}).save(folder)
+            self._note(run, f"an epoch takes about {duration(seconds)}, longer than there is time", say=True)
+            return None
+        print(f"{run.key}: trains {epochs} epochs{f', about {duration(left)} left' if left else ''}", flush=True)
+        self.report.worked.add(run.key)
+        ended = train.main(run.params, data, folder, deadline=self.budget.deadline)
+        speed = ended.seconds / max(1, ended.epochs_done)
+        Pace(
+            device=pace.device,
+            epochs_done=ended.epochs_done,
+            seconds_per_epoch=speed,
+            seconds_left=speed * (epochs - ended.epochs_done),
+        ).save(folder)
+        if not ended.finished:
+            self._note(run, f"trained {ended.epochs_done} of {epochs} epochs", say=True)
+            return None
+        trained = Trained(ended.seconds, source_digest())
+        write_whole(record, canonical_json(vars(trained)))
+        return trained
+
+    def _evaluate(self, run: Run, evaluation: Evaluation, whole: bool) -> None:
+        """Shards while they fit; the result once the stage is complete."""
+        parts, shards = evaluation.parts(whole), evaluation.found(whole)
+        seconds = max((shard.seconds / len(shard.rows) for shard in shards), default=0.0)
+        if not shards and self.budget.deadline is not None:
+            seconds = evaluation.expected_seconds()
+        if missing := sum(map(len, parts[len(shards) :])):
+            about = f", about {duration(seconds * missing)}" if seconds else ""
+            print(f"{run.key}: attacks {missing} of {sum(map(len, parts))} images{about}", flush=True)
+        making = evaluation.attack(whole, speaker())
+        while len(shards) < len(parts):
+            if not self.budget.fits(seconds * len(parts[len(shards)])):
+                self._leave_evaluation(run, len(shards), parts, seconds)
+                return
+            self.report.worked.add(run.key)
+            shards.append(next(making))
+            seconds = max(shard.seconds / len(shard.rows) for shard in shards)
+        save_result(self.places.result(run), evaluation.conclude(shards, self.command(run)))
+        self.report.worked.add(run.key)
+        self.report.done.add(run.key)
+        self.report.notes.pop(run.key, None)
+        print(f"{run.key}: done, {self.places.result(run)}", flush=True)
+
+    def _leave_evaluation(self, run: Run, done: int, parts: list, seconds: float) -> None:
+        folder, missing = self.places.folder(run), sum(map(len, parts[done:]))
+        pace = Pace.load(folder, choose_device(run.params.device).type)
+        pace.model_copy(update={"seconds_left": seconds * missing}).save(folder)
+        self._note(run, f"trained, {sum(map(len, parts[:done]))} of {sum(map(len, parts))} images attacked", say=True)
+
+    def _fail(self, run: Run, sentence: str) -> None:
+        # Many runs may lack the same data: said once.
+        self._note(run, sentence, say=sentence not in self.report.notes.values())
+        self.report.failed.add(run.key)
+
+    def _note(self, run: Run, sentence: str, *, say: bool = False) -> None:
+        self.report.notes[run.key] = sentence
+        if say:
+            print(f"{run.key}: {sentence}", flush=True)
+
+
+def has_result(run: Run, places: Places, whole: bool = False) -> bool:
+    """Whether a run's published result is of its settings and of enough images; raises ResultError for a damaged one."""
+    path = places.result(run)
+    if not path.exists():
+        return False
+    result = load_result(path)
+    enough = result.sample.of if whole and run.split == "test" else min(run.images, result.sample.of)
+    return result.settings_sha256 == run.digest and result.sample.size >= enough
+
+
+def forget_failures(runs: list[Run], places: Places) -> None:
+    """Takes away what an earlier call noted of runs that failed, so that they are tried again."""
+    for run in runs:
+        (places.folder(run) / FAILURE).unlink(missing_ok=True)
+
+
+def _forget_others(run: Run, folder: Path) -> None:
+    """Weights and shards of other settings under the same name go: they are another run's."""
+    record = folder / IDENTITY
+    if record.exists() and json.loads(record.read_text(encoding="utf-8")) != run.digest:
+        shutil.rmtree(folder)
+    write_whole(record, canonical_json(run.digest))

@@ -1,0 +1,182 @@
+"""A result: what one run measured, as data that is published and that anyone can recompute the numbers from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from bundle.claims import ALL_ATTACKS
+from bundle.digests import canonical_json, write_whole
+from bundle.errors import HallmarkError
+from bundle.threats import Threat
+from pipeline.experiments.accuracy import Right, Share, both
+from pipeline.experiments.run import settings_digest
+from pipeline.params import Section
+
+SCHEMA = 1
+
+
+class ResultError(HallmarkError):
+    """A result's file that is missing, damaged, or contradicts itself."""
+
+
+def _sha256(text: str) -> str:
+    if len(text) != 64 or set(text) - set("0123456789abcdef"):
+        raise ValueError("must be a SHA-256 in 64 hexadecimal digits")
+    return text
+
+
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+
+
+class MethodRecord(Section):
+    name: str
+    title: str
+    paper: str
+    reconstructed: bool
+    passes: list[int] = Field(min_length=2, max_length=2, description="forward and backward passes of a step")
+
+
+class DataRecord(Section):
+    name: str
+    classes: int = Field(ge=2)
+    splits: dict[Literal["train", "validation", "test"], Sha256] = Field(description="digests of images and labels")
+    counts: dict[Literal["train", "validation", "test"], int]
+
+
+class SampleRecord(Section):
+    """Which images were attacked."""
+
+    split: Literal["test", "validation"]
+    size: int = Field(ge=1)
+    of: int = Field(ge=1)
+    order: str
+    seed: int = Field(ge=0)
+    shard: int = Field(ge=1, description="images attacked at once and saved")
+    index_sha256: Sha256 = Field(description="of the rows, little-endian int64, in their order")
+
+
+class Accuracy(Section):
+    """`threats` by name: each attack, and `all`, right when clean and under every attack of the threat."""
+
+    clean: Share
+    threats: dict[str, dict[str, Share]] = Field(min_length=1)
+    union: Share | None = Field(description="right under every attack of the first radius of every norm, if several")
+
+    @classmethod
+    def of(cls, clean: Right, attacked: dict[str, dict[str, Right]]) -> Accuracy:
+        """From outcomes (N,): without attack, and by threat (in their order) and attack."""
+        threats = {
+            name: {**attacks, ALL_ATTACKS: both([clean, *attacks.values()])} for name, attacks in attacked.items()
+        }
+        union = _union({name: outcomes[ALL_ATTACKS] for name, outcomes in threats.items()})
+        return cls(
+            clean=Share.of(clean),
+            threats={name: {key: Share.of(right) for key, right in item.items()} for name, item in threats.items()},
+            union=None if union is None else Share.of(union),
+        )
+
+
+class Seconds(Section):
+    """The only numbers in which two runs of the same thing may differ."""
+
+    training: float = Field(ge=0)
+    attack: float = Field(ge=0)
+
+
+class Digests(Section):
+    weights: Sha256 = Field(description="weights.safetensors")
+    lock: Sha256 | None = Field(description="requirements.lock, which the packages were installed from")
+    training_source: Sha256 = Field(description="pipeline/ and bundle/ when training ended")
+    attack_source: list[Sha256] = Field(min_length=1, description="the same for the evaluation; several, if it changed")
+
+
+class Result(Section):
+    """One run. Every number is of the `reference` setting: torch, float32, float adversarial images."""
+
+    schema_version: Literal[1] = SCHEMA
+    name: str
+    seed: int = Field(ge=0)
+    setting: Literal["reference"] = "reference"
+    settings: dict[str, Any]
+    settings_sha256: Sha256
+    method: MethodRecord
+    network: dict[str, Any]
+    parameters: int = Field(ge=1)
+    selection: dict[str, Any]
+    data: DataRecord
+    sample: SampleRecord
+    threats: list[dict[str, Any]] = Field(min_length=1, description="in the order in which they were attacked")
+    attacks: list[dict[str, Any]]
+    accuracy: Accuracy
+    flags: list[str]
+    device: str
+    environment: dict[str, Any]
+    command: str
+    seconds: Seconds
+    digests: Digests
+
+    def first_threat(self) -> Threat:
+        """The ball that training defends against in the first place."""
+        return Threat.of(self.threats[0])
+
+    def under(self, threat: str, attack: str = ALL_ATTACKS) -> Share | None:
+        """The share under one attack, or under all of them; None where it was not run."""
+        return self.accuracy.threats.get(threat, {}).get(attack)
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Result:
+        if settings_digest(self.settings, self.sample.split, self.sample.shard) != self.settings_sha256:
+            raise ValueError("settings_sha256 is not the digest of settings, split and shard")
+        names = [Threat.of(threat).name for threat in self.threats]
+        if sorted(names) != sorted(self.accuracy.threats):
+            raise ValueError(f"accuracy.threats must hold {', '.join(names)}")
+        clean = self.accuracy.clean.outcomes()
+        shares = [share for item in self.accuracy.threats.values() for share in item.values()]
+        if any(share.n != self.sample.size for share in [self.accuracy.clean, *shares]):
+            raise ValueError(f"every share must be of the sample's {self.sample.size} images")
+        attacked = {
+            name: {key: share.outcomes() for key, share in self.accuracy.threats[name].items() if key != ALL_ATTACKS}
+            for name in names
+        }
+        if Accuracy.of(clean, attacked) != self.accuracy:
+            raise ValueError("all or union are not what the attacks' outcomes say")
+        return self
+
+
+def save_result(path: Path, result: Result) -> None:
+    """Writes sorted, indented JSON, the same bytes for the same result."""
+    write_whole(path, canonical_json(result.model_dump()))
+
+
+def load_result(path: Path) -> Result:
+    """Reads and checks what save_result wrote; raises ResultError."""
+    try:
+        return Result.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ResultError(f"{path}: there is no such result") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ResultError(
+            f"{path}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultError(f"{path}: is no result ({type(error).__name__}: {error})") from None
+
+
+def load_results(folder: Path) -> list[Result]:
+    """The results that lie in a folder itself, by name and seed."""
+    results = [load_result(path) for path in sorted(folder.glob("*.json"))]
+    return sorted(results, key=lambda result: (result.name, result.seed))
+
+
+def _union(outcomes: dict[str, Right]) -> Right | None:
+    first: dict[str, Right] = {}
+    for name, right in outcomes.items():
+        first.setdefault(name.partition("-")[0], right)
+    return np.logical_and.reduce(list(first.values())) if len(first) > 1 else None

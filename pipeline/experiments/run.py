@@ -1,0 +1,100 @@
+"""A run: one experiment with one seed, what decides its numbers, and where its files lie."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from bundle.digests import canonical_json, sha256_bytes, sha256_file, sha256_tree
+from pipeline.environment import ROOT
+from pipeline.params import Params
+
+
+@dataclass(frozen=True)
+class Run:
+    """`params` are resolved; `images` is the size of the evaluation's first stage, `shard` that of its parts."""
+
+    name: str
+    seed: int
+    params: Params
+    images: int
+    shard: int
+    split: Literal["test", "validation"]
+    whole: bool
+
+    @property
+    def key(self) -> str:
+        """Names the run's files and its lines of progress."""
+        return f"{self.name}-{self.seed}"
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the numbers, without folders and without what says only where to compute."""
+        settings = self.params.model_dump(exclude={"device", "export", "certify"}, by_alias=True)
+        del settings["data"]["path"], settings["attack"]["images"]
+        if guide := settings["method"].get("guide_weights"):
+            settings["method"]["guide_weights"] = sha256_file(guide) if Path(guide).is_file() else None
+        return settings
+
+    @cached_property
+    def digest(self) -> str:
+        """Two runs with the same digest measure the same thing, whatever the code's version."""
+        return settings_digest(self.settings, self.split, self.shard)
+
+
+def settings_digest(settings: dict[str, Any], split: str, shard: int) -> str:
+    """The SHA-256 of what decides a result's numbers; settings that are null do not count.
+
+    So a result stays what it is when the project gains a setting that is off by default.
+    """
+    return sha256_bytes(canonical_json({"settings": _without_nulls(settings), "split": split, "shard": shard}))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where results are kept (in git) and where runs are worked on (not in git).
+
+    `flat`: results lie in `results` itself, otherwise in a folder for each data set.
+    """
+
+    results: Path
+    work: Path
+    flat: bool = False
+
+    def result(self, run: Run) -> Path:
+        """The run's published result."""
+        return (self.results if self.flat else self.results / run.params.data.name) / f"{run.key}.json"
+
+    def folder(self, run: Run) -> Path:
+        """The run's weights and shards."""
+        return self.work / run.key
+
+    def data(self, run: Run) -> Path:
+        """The prepared splits, shared by the runs that have the same data settings."""
+        code = sha256_tree(ROOT, sorted((ROOT / "pipeline" / "data").glob("*.py")))
+        identity = canonical_json({"settings": run.params.data.model_dump(), "code": code})
+        return self.work / "data" / f"{run.params.data.name}-{sha256_bytes(identity)[:12]}"
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Holds a file's lock, which ends with the process however that ends; False where another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,94 @@
+"""Clean against robust accuracy, a marker a method: the comparison's one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bundle.svg import REFERENCE, Scale, drawing, line, marker, round_step, text
+from pipeline.experiments.comparison import BASELINE, Row, Spread
+
+LEFT, RIGHT, TOP, BOTTOM, NAMES = 52.0, 300.0, 16.0, 300.0, 324.0
+#: Between the lines of names.
+LINE = 15.0
+#: A picture that stands alone brings its own style; it follows light and dark as the report does.
+STYLE = """<style>
+svg { --ground: #ffffff; --ink: #1b2026; --muted: #56606b; --grid: #e2e7eb; --mark: #d55e00; background: var(--ground);
+  font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
+@media (prefers-color-scheme: dark) {
+  svg { --ground: #14181c; --ink: #e7eaed; --muted: #a6b0ba; --grid: #2a3138; --mark: #f0883e; } }
+text { fill: var(--ink); } .tick, .axis { fill: var(--muted); font-size: 11px; }
+.grid { stroke: var(--grid); } .whisker { stroke: var(--mark); stroke-width: 1.5; opacity: 0.45; }
+.leader { stroke: var(--muted); stroke-width: 0.6; opacity: 0.7; } .fill { fill: var(--mark); stroke: var(--ground); }
+</style>"""
+
+
+def scatter(rows: Sequence[Row], caption: str) -> str:
+    """An SVG file. No defence is named below, not drawn: the axes would have to reach down to it.
+
+    Axes begin and end at round numbers around the whiskers, so that methods stand apart; their ticks say so.
+    """
+    drawn = [row for row in rows if row.method != BASELINE] or list(rows)
+    x = _axis([row.clean for row in drawn], LEFT, RIGHT)
+    y = _axis([row.robust for row in drawn], BOTTOM, TOP)
+    parts = [STYLE, *_grid(x, y)]
+    drawn = sorted(drawn, key=lambda row: -row.robust.mean)
+    for row, place in zip(drawn, _apart([y(row.robust.mean) for row in drawn]), strict=True):
+        parts += _point(row, x, y, place)
+    parts.append(text((LEFT + RIGHT) / 2, BOTTOM + 34, "clean accuracy (%)", anchor="middle", kind="axis"))
+    parts.append(text(14, (TOP + BOTTOM) / 2, "robust accuracy (%)", anchor="middle", kind="axis", turn=True))
+    floor = [row for row in rows if row not in drawn]
+    parts += [text(LEFT, BOTTOM + 54, f"{_words(row)}, not drawn", kind="axis") for row in floor]
+    words = "; ".join(_words(row) for row in rows)
+    return drawing("comparison", f"Clean and robust accuracy: {caption}", words, BOTTOM + 62, parts)
+
+
+def _axis(spreads: Sequence[Spread], start: float, end: float) -> Scale:
+    """Round numbers around the whiskers; a single value gets a step of room on either side."""
+    low, high = min(item.low for item in spreads), max(item.high for item in spreads)
+    step = round_step(max(high - low, 0.01), 5)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    if first == last:
+        first, last = first - 1, last + 1
+    return Scale(max(0.0, first * step), min(1.0, last * step), start, end)
+
+
+def _grid(x: Scale, y: Scale) -> list[str]:
+    parts: list[str] = []
+    for tick in _ticks(x):
+        parts.append(line(x(tick), TOP, x(tick), BOTTOM, "grid"))
+        parts.append(text(x(tick), BOTTOM + 16, f"{100 * tick:g}", anchor="middle", kind="tick"))
+    for tick in _ticks(y):
+        parts.append(line(LEFT, y(tick), RIGHT, y(tick), "grid"))
+        parts.append(text(LEFT - 7, y(tick) + 4, f"{100 * tick:g}", anchor="end", kind="tick"))
+    return parts
+
+
+def _ticks(scale: Scale) -> list[float]:
+    step = round_step(scale.high - scale.low, 6)
+    first, last = math.ceil(scale.low / step - 1e-9), math.floor(scale.high / step + 1e-9)
+    return [round(number * step, 6) for number in range(first, last + 1)]
+
+
+def _point(row: Row, x: Scale, y: Scale, place: float) -> list[str]:
+    across, up = x(row.clean.mean), y(row.robust.mean)
+    return [
+        line(across, up, NAMES - 4, place, "leader"),
+        line(x(row.clean.low), up, x(row.clean.high), up, "whisker"),
+        line(across, y(row.robust.low), across, y(row.robust.high), "whisker"),
+        marker(across, up, REFERENCE, _words(row)),
+        text(NAMES, place + 4, row.method),
+    ]
+
+
+def _apart(wanted: Sequence[float]) -> list[float]:
+    """Places for names, near the wanted heights (ascending) and a line apart."""
+    places: list[float] = []
+    for number, height in enumerate(wanted):
+        highest = BOTTOM - LINE * (len(wanted) - 1 - number)
+        places.append(max(min(height, highest), places[-1] + LINE if places else TOP))
+    return places
+
+
+def _words(row: Row) -> str:
+    return f"{row.title}: clean {row.clean.say()} %, robust {row.robust.say()} %"

@@ -1,0 +1,83 @@
+"""The comparison: means over seeds, intervals with one seed, paired gains, the table and the picture."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+
+import pytest
+
+from bundle.comparisons import paired_difference
+from bundle.threats import Threat
+from pipeline.experiments.comparison import Comparison
+from pipeline.experiments.scatter import BOTTOM, LINE, TOP, _apart, scatter
+from tests.pipeline.experiments.samples import make_result, rights
+
+
+def test_several_seeds_give_mean_and_standard_deviation():
+    results = [make_result(seed=seed, counts=(18, 12, margin)) for seed, margin in enumerate((10, 11, 12))]
+    (row,) = Comparison(results).rows()
+    assert row.robust.say() == "55.0 ± 5.0" and row.margin.say() == "55.0 ± 5.0"
+    assert row.clean.say() == "90.0 ± 0.0" and row.seeds == (0, 1, 2)
+
+
+def test_one_seed_gives_the_interval_over_images():
+    (row,) = Comparison([make_result()]).rows()
+    assert row.robust.say() == "55.0 [31.5, 76.9]" and row.robust.deviation is None
+
+
+def test_the_most_robust_method_comes_first():
+    results = [make_result("standard", counts=(20, 2, 1)), make_result("trades", counts=(17, 14, 13))]
+    assert [row.method for row in Comparison(results).rows()] == ["trades", "standard"]
+
+
+def test_gains_pair_the_same_seed_image_by_image():
+    results = [
+        make_result("standard", 0, counts=(20, 2, 1)),
+        make_result("trades", 0, counts=(17, 14, 13)),
+        make_result("trades", 1),
+    ]
+    (line,) = Comparison(results).gains()
+    floor, ours = rights(1, 13)
+    gain = paired_difference(floor, ours)
+    assert line.startswith("trades (seed 0) minus no defence, all attacks: +60.0%")
+    assert f"[{gain.interval[0]:+.1%}, {gain.interval[1]:+.1%}], 12 images won, 0 lost of 20" in line
+
+
+def test_the_table_says_what_is_reconstructed_and_what_was_not_run():
+    several = (Threat("linf", 8), Threat("l2", 0.5))
+    comparison = Comparison([make_result("regmix", threats=several), make_result("pgd_at")])
+    table = comparison.markdown()
+    assert table.splitlines()[0].startswith("| method | clean | PGD-50 | margin | all attacks | union |")
+    assert "| RegMix-AGR, reconstructed | 90.0 [68.3, 98.8] |" in table
+    assert (
+        "| PGD-AT | 90.0 [68.3, 98.8] | 60.0 [36.1, 80.9] | 55.0 [31.5, 76.9] | 55.0 [31.5, 76.9] | not run |" in table
+    )
+    assert "cifar10, l∞ 8/255, 20 of 40 test images" in comparison.conditions()
+    assert "AutoAttack was not run" in comparison.caveat()
+
+
+def test_a_comparison_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="needs results"):
+        Comparison([])
+
+
+def test_the_picture_is_whole_and_holds_every_number():
+    results = [make_result("standard", counts=(20, 2, 1)), make_result("trades", counts=(17, 14, 13)), make_result()]
+    picture = scatter(Comparison(results).rows(), "cifar10")
+    tree = ElementTree.fromstring(picture)
+    assert tree.tag.endswith("svg") and len(tree.findall(".//{*}circle")) == 2
+    assert "No defence: clean 100.0" in picture and "TRADES: clean 85.0" in picture
+
+
+def test_names_stand_apart_and_inside():
+    places = _apart([290.0] * 13)
+    assert all(b - a >= LINE - 1e-9 for a, b in pairwise(places))
+    assert places[0] >= TOP and places[-1] <= BOTTOM + 1e-9
+
+
+@pytest.mark.parametrize("right", [0, 10, 20])
+def test_methods_that_agree_exactly_can_be_drawn(right: int):
+    """Over several seeds the spread may be nothing, at the ends of the axis too."""
+    results = [make_result(method, seed, counts=(right,) * 3) for method in ("trades", "pgd_at") for seed in (0, 1)]
+    assert "nan" not in scatter(Comparison(results).rows(), "cifar10")

@@ -1,0 +1,108 @@
+"""Plans: what is read, what is refused and in which words, and what makes two runs the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiments import run as run_module
+from pipeline.experiments.plan import PlanError, load_plan, nested, read_value
+from tests.pipeline.experiments.samples import small, write_plan
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def refusal(tmp_path: Path, *entries: str) -> str:
+    with pytest.raises(PlanError) as refused:
+        load_plan(write_plan(tmp_path / "plan.yaml", *entries))
+    return str(refused.value).replace(str(tmp_path / "plan.yaml"), "PLAN")
+
+
+def test_the_projects_plan_can_be_read_and_is_in_order_of_worth():
+    runs = load_plan(ROOT / "results" / "plan.yaml")
+    assert [run.name for run in runs[:3]] == ["resnet18-regmix", "resnet18-fgsm_pgk", "resnet18-d2r_cag"]
+    assert runs[0].params.attack.eps_255 == [8.0, 16.0] and runs[0].params.attack.tier == "standard"
+    assert runs[0].images == 1000 and runs[0].params.train.epochs == 95
+    assert all(run.split == "validation" for run in runs if run.name.startswith("ablation-regmix"))
+
+
+def test_the_first_seed_of_every_experiment_comes_before_the_second_of_any(tmp_path: Path):
+    plan = write_plan(tmp_path / "plan.yaml", small("one", seeds=[0, 4]), small("two"))
+    assert [run.key for run in load_plan(plan)] == ["one-0", "two-0", "one-4"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("{settings: {}}", "PLAN: experiment 1: name: is missing"),
+        ("{name: a, settings: {}, sedes: [1]}", "PLAN: a: sedes: is not a key here; did you mean seeds?"),
+        (small("a", seeds=[0, -1]), "PLAN: a: seeds.1: must be ≥ 0, got -1"),
+        (small("a", seeds=[1, 1]), "PLAN: a: seeds: must list each seed once, got [1, 1]"),
+        (
+            small("a", images=30, shard=20),
+            "PLAN: a: images: must be a multiple of shard, got 30 and 20; or whole: false",
+        ),
+        (small("a", split="train"), "PLAN: a: split: must be one of 'test' or 'validation', got 'train'"),
+        (small("a", settings={"method.name": "regmiks"}), "PLAN: a: method.name: must be one of"),
+        (small("a", settings={"method.weight": -1}), "PLAN: a: method.weight: must be ≥ 0, got -1"),
+        (small("a", settings={"seed": 1}), "PLAN: a: settings.seed: is said by seeds; take it out here"),
+        (small("a", settings={"data.path": "x"}), "PLAN: a: settings.data.path: is said by --data; take it out here"),
+        (
+            small("a", settings={"train": "{epochs: 1}"}),
+            "PLAN: a: settings.train: write its keys with dots, train.epochs",
+        ),
+    ],
+)
+def test_a_wrong_entry_is_named_in_a_sentence(tmp_path: Path, entry: str, sentence: str):
+    assert refusal(tmp_path, entry).startswith(sentence)
+
+
+def test_two_experiments_of_one_name_are_refused(tmp_path: Path):
+    assert (
+        refusal(tmp_path, small("a"), small("a")) == "PLAN: a: there are two experiments of this name; give one another"
+    )
+
+
+def test_a_plan_that_is_absent_or_no_list_is_refused(tmp_path: Path):
+    with pytest.raises(PlanError, match="there is no such plan"):
+        load_plan(tmp_path / "plan.yaml")
+    (tmp_path / "plan.yaml").write_text("name: a")
+    with pytest.raises(PlanError, match="must be a list of experiments"):
+        load_plan(tmp_path / "plan.yaml")
+
+
+def test_dotted_keys_nest_and_contradictions_are_refused():
+    assert nested({"a.b": 1, "a.c": 2, "d": 3}) == {"a": {"b": 1, "c": 2}, "d": 3}
+    for keys in ({"a": 1, "a.b": 2}, {"a.b": 2, "a": 1}):
+        with pytest.raises(PlanError, match="write only one of both"):
+            nested(keys)
+    assert read_value("1e-3") == 0.001 and read_value("true") is True
+
+
+def test_the_digest_is_of_what_decides_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not of the code, the folders, the first stage's size or the device; of the method, the seed and the shards."""
+
+    def digest(data: str = "datasets", **more: object) -> str:
+        return load_plan(write_plan(tmp_path / "plan.yaml", small("a", **more)), data)[0].digest
+
+    first = digest()
+    monkeypatch.setattr(run_module, "ROOT", tmp_path)
+    assert digest() == first
+    assert digest("elsewhere") == first and digest(images=500) == first
+    assert digest(settings={"device": "auto"}) == first
+    others = [
+        digest(seeds=[1]),
+        digest(shard=125),
+        digest(split="validation"),
+        digest(settings={"method.weight": 1.0}),
+        digest(settings={"threads": 2}),
+    ]
+    assert len({first, *others}) == 6
+
+
+def test_settings_that_are_null_do_not_change_the_digest():
+    settings = {"train": {"epochs": 3}}
+    assert run_module.settings_digest({"train": {"epochs": 3, "new": None}}, "test", 250) == run_module.settings_digest(
+        settings, "test", 250
+    )
