@@ -1,6 +1,7 @@
 """`make compare`: the methods side by side, same data, network, loop and selection; one table and one picture.
 
-The runs are a plan made on the fly, which several processes of `python -m pipeline.experiments` work off. Each run leaves
+The runs are a plan made on the fly, or a plan that is named, which several processes of `python -m pipeline.experiments`
+work off. Each run leaves
 a result under results/, so that a stopped comparison goes on where it was.
 """
 
@@ -30,6 +31,12 @@ def main(
     setting: Annotated[list[str], typer.Option("--set", help="KEY=VALUE of params.yaml, e.g. train.epochs=20")] = [],  # noqa: B006
     images: Annotated[int, typer.Option(help="test images, in a seeded order; all, where there are fewer")] = 1000,
     name: Annotated[str | None, typer.Option(help="of the comparison's results; by default the data's")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="a plan whose experiments are compared, instead of methods; needs --name")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="experiment whose paired differences to all others the page shows")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; by default the number of CPU cores")] = None,
 ) -> None:
     """Trains and attacks every method with every seed, then writes and prints the table."""
@@ -39,18 +46,28 @@ def main(
     from pipeline.experiments.run import Places
     from pipeline.experiments.workers import work_off
 
-    name = name or data
     try:
-        plan = WORK / name / "plan.yaml"
-        entries = _entries((methods or _all_methods()).split(), _seeds(seeds), tier, data, setting, images)
-        write_whole(plan, yaml.safe_dump(entries, sort_keys=False).encode())
+        if plan is None:
+            name = name or data
+            command = _command(name, data, tier, seeds, setting, images)
+            entries = _entries((methods or _all_methods()).split(), _seeds(seeds), tier, data, setting, images)
+            plan = WORK / name / "plan.yaml"
+            write_whole(plan, yaml.safe_dump(entries, sort_keys=False).encode())
+        elif name is None:
+            raise HallmarkError("--plan: give the comparison a --name as well")
+        else:
+            command = f"python -m pipeline.compare --plan {plan} --name {name}"
+        command += f" --against {against}" if against else ""
         runs = load_plan(plan, data_path)
+        if against and against not in {run.name for run in runs}:
+            raise HallmarkError(
+                f"--against: must be one of {', '.join({run.name: 0 for run in runs})}, got {against!r}"
+            )
         places = Places(RESULTS / f"compare-{name}", WORK / name, flat=True)
-        command = _command(name, data, tier, seeds, setting, images)
         failed = work_off(plan, runs, places, data_path, command, workers or len(os.sched_getaffinity(0)))
         results = [load_result(path) for run in runs if run.key not in failed and (path := places.result(run)).exists()]
         if results:
-            _show(Comparison(results), RESULTS / f"compare-{name}", command)
+            _show(Comparison(results), RESULTS / f"compare-{name}", command, against)
     except HallmarkError as error:
         print(f"compare: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -108,19 +125,20 @@ def _command(name: str, data: str, tier: str, seeds: str, setting: list[str], im
     return f'python -m pipeline.compare --data {data} --tier {tier} --seeds "{seeds}" --images {images}{named}{given}'
 
 
-def _show(comparison: Any, path: Path, command: str) -> None:
+def _show(comparison: Any, path: Path, command: str, against: str | None) -> None:
     from pipeline.experiments.scatter import scatter
 
     table, conditions, caveat = comparison.markdown(), comparison.conditions(), comparison.caveat()
+    differences = comparison.differences(against) if against else []
+    listed = "\n".join(f"* {line}" for line in differences)
     picture = f"![Clean against robust accuracy]({path.name}.svg)"
-    title = f"# The methods on {comparison.results[0].data.name}"
-    page = "\n\n".join([title, table, conditions, caveat, f"`{command}`", picture]) + "\n"
-    write_whole(path.with_name(f"{path.name}.md"), page.encode())
-    write_whole(
-        path.with_name(f"{path.name}.svg"), (scatter(comparison.rows(), conditions.split(",")[0]) + "\n").encode()
-    )
+    title = f"# The {'experiments' if against else 'methods'} on {comparison.results[0].data.name}"
+    parts = [title, table, conditions, listed, caveat, f"`{command}`", picture]
+    drawn = scatter(comparison.rows(), conditions.split(",")[0])
+    write_whole(path.with_name(f"{path.name}.md"), ("\n\n".join(part for part in parts if part) + "\n").encode())
+    write_whole(path.with_name(f"{path.name}.svg"), (drawn + "\n").encode())
     print(f"{table}\n\n{conditions}\n\n{caveat}\n")
-    for line in comparison.gains():
+    for line in differences or comparison.gains():
         print(line)
     print(f"\nWritten: {path}.md, {path}.svg and the results in {path}/")
 

@@ -212,7 +212,7 @@ DATA_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 #: The radii of the other norms, where l∞'s is DATA_DEFAULTS': l2 and l1 for images in [0, 1].
 RADII: dict[str, dict[str, float]] = {
-    "digits": {"l2": 0.5, "l1": 2.0},
+    "digits": {"l2": 0.5, "l1": 1.0},
     "cifar10": {"l2": 0.5, "l1": 12.0},
     "cifar100": {"l2": 0.5, "l1": 12.0},
     "tiny_imagenet": {"l2": 0.5, "l1": 12.0},

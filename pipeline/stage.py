@@ -20,7 +20,7 @@ OUT = Path("out")
 TIMINGS = OUT / "timings.json"
 
 
-def stage(name: str, main: Callable[[Params], None]) -> None:
+def stage(name: str, main: Callable[[Params], object]) -> None:
     """Runs one stage; a HallmarkError is one sentence on stderr and exit 1, Ctrl-C is exit 130."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()

@@ -57,9 +57,5 @@ def _inputs(params: Params, data: Path) -> dict[str, Any]:
     }
 
 
-def _stage(params: Params) -> None:
-    main(params)
-
-
 if __name__ == "__main__":
-    stage("train", _stage)
+    stage("train", main)

@@ -1,15 +1,18 @@
-"""A comparison's numbers: a row a method over its seeds, and paired gains over no defence. Results in, text out."""
+"""A comparison's numbers: a row an experiment over its seeds, and paired differences. Results in, text out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
 from bundle.claims import ALL_ATTACKS
-from bundle.comparisons import paired_difference
+from bundle.comparisons import PairedDifference, paired_difference
 from bundle.intervals import clopper_pearson
+from bundle.threats import Threat
 from bundle.wording import attack_title, threat_title
 from pipeline.experiments.accuracy import Share
 from pipeline.experiments.result import Result
@@ -49,27 +52,35 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One method over its seeds; `union` where its results have one."""
+    """One experiment over its seeds.
 
-    method: str
+    `robust` is under all attacks of the first threat. `others` are the same under the other threats, and then under all
+    threats together, where every experiment of the comparison was attacked in several norms.
+    """
+
+    name: str
     title: str
     clean: Spread
     pgd: Spread
     margin: Spread
     robust: Spread
-    union: Spread | None
+    others: tuple[Spread, ...]
     seconds: float
     passes: tuple[int, int]
     seeds: tuple[int, ...]
     flagged: bool
 
     def shares(self) -> tuple[Spread, ...]:
-        """Clean, PGD-50, margin, all attacks."""
-        return self.clean, self.pgd, self.margin, self.robust
+        """Clean, PGD-50, margin, all attacks, and `others`."""
+        return self.clean, self.pgd, self.margin, self.robust, *self.others
+
+    def judged(self) -> Spread:
+        """What the experiments are ranked by: under all threats where there are several, else under the one."""
+        return self.others[-1] if self.others else self.robust
 
 
 class Comparison:
-    """Results of several methods under the same threat, on the same images; raises ValueError where there are none."""
+    """Results of several experiments under the same threat, on the same images; raises ValueError where there are none."""
 
     def __init__(self, results: Sequence[Result]) -> None:
         if not results:
@@ -77,71 +88,93 @@ class Comparison:
         self.results = list(results)
         self.threat = results[0].first_threat()
         self.tier = results[0].settings["attack"]["tier"]
+        everywhere = [name for name in results[0].accuracy.threats if all(run.under(name) for run in results)]
+        in_union = all(run.accuracy.union for run in results)
+        self.others = [name for name in everywhere if name != self.threat.name] if in_union else []
 
     def rows(self) -> list[Row]:
-        """The methods, most robust first."""
-        names = dict.fromkeys(result.method.name for result in self.results)
-        rows = [self._row([result for result in self.results if result.method.name == name]) for name in names]
-        return sorted(rows, key=lambda row: (-row.robust.mean, -row.clean.mean, row.method))
+        """The experiments, most robust first."""
+        names = dict.fromkeys(result.name for result in self.results)
+        rows = [self._row([result for result in self.results if result.name == name]) for name in names]
+        return sorted(rows, key=lambda row: (-row.judged().mean, -row.clean.mean, row.name))
 
     def _row(self, runs: list[Result]) -> Row:
-        def spread(share: Callable[[Result], Share | None]) -> Spread | None:
-            found = [value for run in runs if (value := share(run)) is not None]
-            return Spread.of(found) if found else None
+        def under(threat: str, attack: str) -> Spread:
+            return Spread.of([share for run in runs if (share := run.under(threat, attack)) is not None])
 
-        def under(attack: str) -> Spread:
-            found = spread(lambda run: run.under(self.threat.name, attack))
-            assert found is not None  # every tier runs these attacks
-            return found
-
-        clean = spread(lambda run: run.accuracy.clean)
-        assert clean is not None
+        first, method = runs[0], runs[0].method
+        others = [under(name, ALL_ATTACKS) for name in self.others]
+        if others:
+            others.append(Spread.of([run.accuracy.union for run in runs if run.accuracy.union is not None]))
         return Row(
-            method=runs[0].method.name,
-            title=runs[0].method.title,
-            clean=clean,
-            pgd=under(PGD),
-            margin=under(MARGIN),
-            robust=under(ALL_ATTACKS),
-            union=spread(lambda run: run.accuracy.union),
+            name=first.name,
+            title=method.title if first.name == method.name else f"{first.name}: {method.title}",
+            clean=Spread.of([run.accuracy.clean for run in runs]),
+            pgd=under(self.threat.name, PGD),
+            margin=under(self.threat.name, MARGIN),
+            robust=under(self.threat.name, ALL_ATTACKS),
+            others=tuple(others),
             seconds=float(np.mean([run.seconds.training for run in runs])),
-            passes=(runs[0].method.passes[0], runs[0].method.passes[1]),
+            passes=(method.passes[0], method.passes[1]),
             seeds=tuple(sorted(run.seed for run in runs)),
             flagged=any(run.flags for run in runs),
         )
 
-    def gains(self, attack: str = ALL_ATTACKS) -> list[str]:
+    def judged(self, run: Result) -> NDArray[np.bool_]:
+        """Which images (N,) a run has right under what the experiments are ranked by."""
+        share = run.accuracy.union if self.others else run.under(self.threat.name)
+        assert share is not None  # every result has its first threat, and a union where __init__ found one
+        return share.outcomes()
+
+    def differences(self, name: str) -> list[str]:
+        """One experiment minus each other one: image by image for each seed, and over the seeds, a sentence each.
+
+        The interval of a seed is about the images, for these two models. The one over seeds is Student's, about the
+        recipes on these images; it needs two seeds at least.
+        """
+        ours = {run.seed: self.judged(run) for run in self.results if run.name == name}
+        lines = []
+        for other in [row.name for row in self.rows() if row.name != name]:
+            theirs = {run.seed: self.judged(run) for run in self.results if run.name == other}
+            pairs = {seed: paired_difference(theirs[seed], ours[seed]) for seed in sorted(ours.keys() & theirs.keys())}
+            for seed, pair in pairs.items():
+                lines.append(f"{name} minus {other}, seed {seed}: {_say(pair)}")
+            if len(pairs) > 1:
+                values = [pair.difference for pair in pairs.values()]
+                half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+                mean = float(np.mean(values))
+                lines.append(
+                    f"{name} minus {other}, {len(values)} seeds: {mean:+.1%} [{mean - half:+.1%}, {mean + half:+.1%}]"
+                )
+        return lines
+
+    def gains(self) -> list[str]:
         """For each run, the paired difference to the undefended network of the same seed, in a sentence."""
         floors = {run.seed: run for run in self.results if run.method.name == BASELINE}
-        lines: list[str] = []
-        for run in self.results:
-            floor = floors.get(run.seed)
-            ours, theirs = run.under(self.threat.name, attack), floor and floor.under(self.threat.name, attack)
-            if run is floor or ours is None or theirs is None:
-                continue
-            gain = paired_difference(theirs.outcomes(), ours.outcomes())
-            low, high = gain.interval
-            lines.append(
-                f"{run.method.name} (seed {run.seed}) minus no defence, {attack_title(attack)}: {gain.difference:+.1%} "
-                f"[{low:+.1%}, {high:+.1%}], {gain.only_b} images won, {gain.only_a} lost of {gain.images}"
-            )
-        return lines
+        return [
+            f"{run.name} (seed {run.seed}) minus no defence, all attacks: "
+            f"{_say(paired_difference(self.judged(floors[run.seed]), self.judged(run)))}"
+            for run in self.results
+            if run.seed in floors and run is not floors[run.seed]
+        ]
 
     def markdown(self) -> str:
         """The table as GitHub shows it; shares in per cent."""
-        with_union = any(row.union for row in self.rows())
-        heads = ["method", "clean", "PGD-50", "margin", "all attacks", *(["union"] if with_union else [])]
-        lines = [
-            f"| {' | '.join([*heads, 'training', 'passes a step'])} |",
-            f"|---|{'---:|' * (len(heads) - 1)}---:|---|",
-        ]
+        heads = [*self.heads(), "training", "passes a step"]
+        lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 2)}---|"]
         for row in self.rows():
-            cells = [spread.say() for spread in row.shares()]
-            cells += [row.union.say() if row.union else "not run"] if with_union else []
             title = f"{row.title}{' ⚑' if row.flagged else ''}"
             passes = f"{row.passes[0]} forward, {row.passes[1]} backward"
-            lines.append(f"| {' | '.join([title, *cells, f'{row.seconds:.0f} s', passes])} |")
+            lines.append(
+                f"| {' | '.join([title, *(spread.say() for spread in row.shares()), f'{row.seconds:.0f} s', passes])} |"
+            )
         return "\n".join(lines)
+
+    def heads(self) -> list[str]:
+        """The names of the table's first columns: the experiment, and what Row.shares holds."""
+        threats = {Threat.of(record).name: threat_title(record) for record in self.results[0].threats}
+        others = [*(f"all, {threats[name]}" for name in self.others), "union"] if self.others else []
+        return ["method", "clean", "PGD-50", "margin", "all attacks", *others]
 
     def conditions(self) -> str:
         """What the table's numbers are of, in sentences."""
@@ -155,12 +188,13 @@ class Comparison:
             else f"Seed {seeds[0]}, with 95 % Clopper-Pearson intervals over the images"
         )
         width = first.network.get("width")
+        union = " Union: right under every attack of every norm." if self.others else ""
         return (
             f"{first.data.name}, {threat}, {first.sample.size} of {first.sample.of} {first.sample.split} images, "
             f"{first.data.counts['train']} training images, {first.network['name']}"
             f"{f' of width {width}' if width else ''}, setting `reference`, in per cent. {spread}. All attacks: right under "
-            f"{attacks}. Training took the stated seconds on one {first.device} process of {first.settings['threads']} "
-            f"thread{'s' if first.settings['threads'] > 1 else ''}."
+            f"{attacks}.{union} Training took the stated seconds on one {first.device} process of "
+            f"{first.settings['threads']} thread{'s' if first.settings['threads'] > 1 else ''}."
         )
 
     def caveat(self) -> str:
@@ -177,3 +211,11 @@ class Comparison:
             f"further apart than their spread, and a small network on {self.results[0].data.name} at this schedule does not "
             "rank the methods elsewhere."
         )
+
+
+def _say(pair: PairedDifference) -> str:
+    low, high = pair.interval
+    return (
+        f"{pair.difference:+.1%} [{low:+.1%}, {high:+.1%}], "
+        f"{pair.only_b} images won, {pair.only_a} lost of {pair.images}"
+    )

@@ -28,12 +28,12 @@ def scatter(rows: Sequence[Row], caption: str) -> str:
 
     Axes begin and end at round numbers around the whiskers, so that methods stand apart; their ticks say so.
     """
-    drawn = [row for row in rows if row.method != BASELINE] or list(rows)
+    drawn = [row for row in rows if row.name != BASELINE] or list(rows)
     x = _axis([row.clean for row in drawn], LEFT, RIGHT)
-    y = _axis([row.robust for row in drawn], BOTTOM, TOP)
+    y = _axis([row.judged() for row in drawn], BOTTOM, TOP)
     parts = [STYLE, *_grid(x, y)]
-    drawn = sorted(drawn, key=lambda row: -row.robust.mean)
-    for row, place in zip(drawn, _apart([y(row.robust.mean) for row in drawn]), strict=True):
+    drawn = sorted(drawn, key=lambda row: -row.judged().mean)
+    for row, place in zip(drawn, _apart([y(row.judged().mean) for row in drawn]), strict=True):
         parts += _point(row, x, y, place)
     parts.append(text((LEFT + RIGHT) / 2, BOTTOM + 34, "clean accuracy (%)", anchor="middle", kind="axis"))
     parts.append(text(14, (TOP + BOTTOM) / 2, "robust accuracy (%)", anchor="middle", kind="axis", turn=True))
@@ -71,13 +71,13 @@ def _ticks(scale: Scale) -> list[float]:
 
 
 def _point(row: Row, x: Scale, y: Scale, place: float) -> list[str]:
-    across, up = x(row.clean.mean), y(row.robust.mean)
+    across, up = x(row.clean.mean), y(row.judged().mean)
     return [
         line(across, up, NAMES - 4, place, "leader"),
         line(x(row.clean.low), up, x(row.clean.high), up, "whisker"),
-        line(across, y(row.robust.low), across, y(row.robust.high), "whisker"),
+        line(across, y(row.judged().low), across, y(row.judged().high), "whisker"),
         marker(across, up, REFERENCE, _words(row)),
-        text(NAMES, place + 4, row.method),
+        text(NAMES, place + 4, row.name),
     ]
 
 
@@ -91,4 +91,4 @@ def _apart(wanted: Sequence[float]) -> list[float]:
 
 
 def _words(row: Row) -> str:
-    return f"{row.title}: clean {row.clean.say()} %, robust {row.robust.say()} %"
+    return f"{row.title}: clean {row.clean.say()} %, robust {row.judged().say()} %"

@@ -94,7 +94,8 @@ def _datasets(folder: Path) -> list[Path]:
 
 def _comparison(folder: Path) -> str:
     comparison = Comparison(load_results(folder))
-    lines = ["| method | clean | PGD-50 | margin | all attacks |", "|---|---:|---:|---:|---:|"]
+    heads = comparison.heads()
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for row in comparison.rows():
         lines.append(f"| {' | '.join([row.title, *(item.say() for item in row.shares())])} |")
     name = comparison.results[0].data.name

@@ -69,17 +69,18 @@ class FGSMPGK(Method):
         super().__init__(settings, task, build)
         self.register_buffer("prior", torch.zeros(task.images, *task.shape))
         self.register_buffer("velocity", torch.zeros(task.images, *task.shape))
+        self.register_buffer("round", torch.full((task.images,), -1))
         self.register_buffer("right_initially", torch.zeros(()))
         self.register_buffer("right_finally", torch.zeros(()))
         self.prior: Tensor
         self.velocity: Tensor
+        self.round: Tensor
         self.right_initially: Tensor
         self.right_finally: Tensor
 
     def perturb(self, batch: Batch) -> Priors:
         eps = self.threat.eps
-        if batch.epoch % self.settings.reset_epochs == 0:
-            self._reset(batch.index)
+        self._reset(batch)
         # The prior belongs to the image, not to its crop; the initial image may leave [0, 1], as in the official code.
         prior = self.prior[batch.index].requires_grad_()
         with torch.enable_grad():
@@ -132,8 +133,14 @@ class FGSMPGK(Method):
             torch.ones_like(self.right_finally),
         )
 
-    def _reset(self, index: Tensor) -> None:
-        """Corners ±eps for these images, and no momentum; each image is seen once an epoch."""
-        corners = torch.rand(len(index), *self.task.shape, device=self.prior.device) - 0.5
-        self.prior[index] = self.threat.eps * corners.sign()
-        self.velocity[index] = 0.0
+    def _reset(self, batch: Batch) -> None:
+        """Corners ±eps and no momentum for the images that this round of `reset_epochs` epochs shows for the first time."""
+        round_, epoch = divmod(batch.epoch, self.settings.reset_epochs)
+        if epoch and not self.task.extra:
+            return
+        index, shape = batch.index, self.task.shape
+        first = (self.round[index] != round_).view(-1, 1, 1, 1)
+        corners = self.threat.eps * (torch.rand(len(index), *shape, device=self.prior.device) - 0.5).sign()
+        self.prior[index] = torch.where(first, corners, self.prior[index])
+        self.velocity[index] = self.velocity[index] * ~first
+        self.round[index] = round_

@@ -31,12 +31,16 @@ class Batch(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a method is built for: the ball, the number of classes and training images, and their shape (C, H, W)."""
+    """What a method is built for: the ball, the number of classes and training images, and their shape (C, H, W).
+
+    `extra` of the images are additional ones, which not every epoch shows; the others are seen once an epoch.
+    """
 
     threat: Threat
     classes: int
     images: int
     shape: tuple[int, int, int]
+    extra: int = 0
 
 
 class Method(nn.Module, ABC):

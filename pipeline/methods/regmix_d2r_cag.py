@@ -31,7 +31,7 @@ class RegMixD2RCAG(D2RCAG):
 
     The initial image is x + prior, projected onto the ball and [0, 1], and the generation starts there. The prior is
     kept by image: the perturbation that the generation ended with when the image was last seen, and a uniform draw
-    from the ball in every epoch that is a multiple of `reset_epochs`.
+    from the ball when a round of `reset_epochs` epochs shows it for the first time.
     Why: from D²R's own start, x + 0.001 · randn, AMR would compare the adversarial output with the clean one, which
     D²R's terms do already, while a prior makes it compare two attacks, as in RegMix. The end of ten steps replaces
     FGSM-PGK's momentum, whose work is to gather in a prior what single steps find one by one.
@@ -57,7 +57,9 @@ class RegMixD2RCAG(D2RCAG):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.register_buffer("prior", torch.zeros(self.task.images, *self.task.shape))
+        self.register_buffer("round", torch.full((self.task.images,), -1))
         self.prior: Tensor
+        self.round: Tensor
 
     def perturb(self, batch: Batch) -> Generated:
         initial = self._initial(batch)
@@ -81,12 +83,16 @@ class RegMixD2RCAG(D2RCAG):
     def after_step(self, batch: Batch, perturbed: Generated) -> None:
         """prior ← x'_final − x, in the frame of the image as it was augmented this time."""
         self.prior[batch.index] = perturbed.final - batch.images
+        self.round[batch.index] = batch.epoch // self.settings.reset_epochs
 
     def _initial(self, batch: Batch) -> Tensor:
-        if batch.epoch % self.settings.reset_epochs == 0:
-            return uniform_start(batch.images, self.threat)
         # The prior was made for another crop, so it can lead out of [0, 1].
-        return project(batch.images + self.prior[batch.index], batch.images, self.threat)
+        kept = project(batch.images + self.prior[batch.index], batch.images, self.threat)
+        round_, epoch = divmod(batch.epoch, self.settings.reset_epochs)
+        if epoch and not self.task.extra:
+            return kept
+        first = (self.round[batch.index] != round_).view(-1, 1, 1, 1)
+        return torch.where(first, uniform_start(batch.images, self.threat), kept)
 
     def _amr_kl(self, a: Tensor, b: Tensor) -> Tensor:
         """KL(a‖b) as RegMix's paper writes it, in the order that `kl_order` reads it."""

@@ -29,13 +29,14 @@ def build_training(params: Params, data: Path) -> Training:
     manifest = read_manifest(data / "manifest.json")
     device = choose_device(params.device)
     assert params.train.batch_size  # resolved settings
+    sampling = Sampling.of(manifest, len(train), batch_size=params.train.batch_size, seed=params.seed)
     torch.manual_seed(params.seed)
     return Training(
-        build_method(params, train, len(manifest["classes"])),
+        build_method(params, train, len(manifest["classes"]), own=sampling.own),
         train,
         validation,
         params.train,
-        sampling=Sampling.of(manifest, len(train), batch_size=params.train.batch_size, seed=params.seed),
+        sampling=sampling,
         seed=params.seed,
         fabric=make_fabric(device, params.train),
         layout=memory_format(device, params.train),
@@ -54,8 +55,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def build_method(params: Params, train: Split, classes: int) -> Method:
-    """The method named by the settings, with fresh networks (torch's global generator draws their weights)."""
+def build_method(params: Params, train: Split, classes: int, own: int) -> Method:
+    """The method named by the settings, with fresh networks (torch's global generator draws their weights).
+
+    `own` images of `train` are the data set's, the others additional ones.
+    """
     height, width, channels = train.images.shape[1:]
     network = params.network
     names = {"target": (network.name, network.width), "guide": (network.guide, network.guide_width)}
@@ -68,4 +72,5 @@ def build_method(params: Params, train: Split, classes: int) -> Method:
     method = method_class(params.method["name"])
     settings = method.Settings.model_validate({key: value for key, value in params.method.items() if key != "name"})
     threat = Threat.of(params.threat.model_dump())
-    return method(settings, Task(threat, classes, len(train), (channels, height, width)), build)
+    task = Task(threat, classes, len(train), (channels, height, width), extra=len(train) - own)
+    return method(settings, task, build)

@@ -52,14 +52,14 @@ def bundle(master: Path) -> Bundle:
         (Threat("linf", 32.0), 32, "linf-32", "l∞ 32/255"),
         (Threat("linf", 7.9), 7, "linf-7.9", "l∞ 7.9/255"),
         (L2, 16256, "l2-0.5", "l2 0.5"),
-        (Threat("l2", 13 / 255), 169, "l2-0.0509804", "l2 0.0509804"),
+        (Threat("l2", 3**0.5 / 255), 3, "l2-0.00679236", "l2 0.00679236"),
         (L1, 510, "l1-2", "l1 2"),
         (Threat("l1", 0.1), 25, "l1-0.1", "l1 0.1"),
         (Threat("l1", 0.003), 0, "l1-0.003", "l1 0.003"),
     ],
 )
 def test_budgets_names_and_records(threat: Threat, levels: int, name: str, title: str) -> None:
-    """l2: (0.5 · 255)² = 16256.25; l1: 2 · 255 = 510; a radius of 13 levels holds 13² although its float may not."""
+    """l2: (0.5 · 255)² = 16256.25; l1: 2 · 255 = 510; √3 levels hold 3 although their float squared is less."""
     record = threat.describe()
     assert (threat.levels, threat.name, threat_title(record)) == (levels, name, title)
     assert ("eps_255" in record) == (threat.norm == "linf") != ("eps" in record)

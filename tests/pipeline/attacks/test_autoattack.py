@@ -279,10 +279,10 @@ def test_what_square_alone_broke_is_counted_and_is_no_flag_yet():
     reference = pyautoattack.AutoAttack(model, norm="Linf", eps=threat.eps, seed=0, version="standard", device="cpu")
     reference.attacks_to_run = ["apgd-ce", "apgd-t", "fab-t"]
     reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = 4
-    _, before = reference.run_standard_evaluation(clean, labels, batch_size=5)
-    found = autoattack(model, clean, labels, threat=threat, seed=0, classes=5, batch_size=5)
+    _, before = reference.run_standard_evaluation(clean, labels, batch_size=1)
+    found = autoattack(model, clean, labels, threat=threat, seed=0, classes=5, batch_size=1)
     broken = int((model(found.images).argmax(1) != labels).sum())
-    assert found.square_broken == broken - int((before != labels).sum()) > 0
+    assert found.square_broken == broken - int((before != labels).sum()) > 1
     assert not any("Square" in flag for flag in found.flags)
     assert any("zero gradient" in flag for flag in found.flags)
 

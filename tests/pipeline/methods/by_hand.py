@@ -29,11 +29,11 @@ class TinyNetwork(nn.Module):
         return self.linear(torch.tanh(self.normalisation(self.convolution(images))).flatten(1))
 
 
-def build(name: str, images: int = 12, **settings: Any) -> Method:
+def build(name: str, images: int = 12, extra: int = 0, **settings: Any) -> Method:
     """A method on tiny networks whose BatchNorm statistics are not the initial ones, in train mode."""
     kind = method_class(name)
     method = kind(
-        kind.Settings.model_validate(settings), Task(THREAT, CLASSES, images, SHAPE), lambda role: TinyNetwork()
+        kind.Settings.model_validate(settings), Task(THREAT, CLASSES, images, SHAPE, extra), lambda role: TinyNetwork()
     )
     with torch.no_grad():
         for network in networks_of(method):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import pipeline.methods as methods
 from pipeline.methods import method_class, method_names
@@ -17,7 +18,9 @@ from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import assert_same_loss, build, cross_entropy, mean_square
 
 PAGE = (Path(__file__).parents[3] / "docs" / "methods.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.splitlines() if line.startswith("| `")]
+TABLES = [[cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.splitlines() if line.startswith("| `")]
+ROWS = [row for row in TABLES if len(row) == 6]
+FEATURES = [row for row in TABLES if len(row) == 3]
 
 
 @pytest.fixture
@@ -100,3 +103,14 @@ def test_every_method_has_a_section_with_one_formula():
     for name in method_names():
         (section,) = re.findall(rf"^### {name}\n(.*?)(?=^##)", PAGE, flags=re.MULTILINE | re.DOTALL)
         assert len(re.findall(r"^    \S", section, flags=re.MULTILINE)) == 1, name
+
+
+def test_every_feature_is_a_key_that_params_yaml_takes():
+    assert len(FEATURES) == 10
+    for keys, *_ in FEATURES:
+        for section, key, value in re.findall(r"`(\w+)\.(\w+)(?:: ([\w.]+))?`", keys):
+            chosen: dict = {"norm": "l2"} if key == "eps" else {}
+            given = {section: {key: yaml.safe_load(value or "0.5"), **chosen}}
+            data = {"name": "digits", **given.pop("data", {})}
+            resolved = complete({"data": data, "method": {"name": "trades"}, **given})
+            assert getattr(getattr(resolved, section), key) == yaml.safe_load(value or "0.5"), key

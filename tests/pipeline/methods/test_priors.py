@@ -188,3 +188,21 @@ def test_crafting_touches_no_parameter_gradient(name: str):
 @pytest.mark.parametrize("name", ["fgsm_pgk", "regmix", "regmix_amr"])
 def test_what_is_kept_between_steps_is_in_the_state(name: str):
     assert {"prior", "velocity", "right_initially", "right_finally"} <= set(build(name).state_dict())
+
+
+@pytest.mark.parametrize("name", ["fgsm_pgk", "regmix_d2r_cag"])
+def test_additional_images_start_again_when_a_round_first_shows_them(name: str):
+    """Not every epoch shows them: one that the round's first epoch left out starts anew when it comes, and only then."""
+    method = build(name, extra=6, reset_epochs=4)
+    before = by_hand.batch(epoch=8)
+    method.after_step(before, method.perturb(before))
+    late = by_hand.batch(epoch=9)._replace(index=torch.arange(12)[~torch.isin(torch.arange(12), before.index)])
+    known = by_hand.batch(epoch=9)
+    started = {}
+    for batch in (known, late):
+        method.prior[batch.index] = 0.01
+        made = method.perturb(batch)
+        initial = getattr(made, "initial", None)
+        moves = method.prior[batch.index] if initial is None else initial - batch.images
+        started[batch is late] = bool((moves - 0.01).abs().amin() > 1e-3 and moves.std() > 0.2 * THREAT.eps)
+    assert started == {False: False, True: True}

@@ -59,7 +59,7 @@ def make_training(digits: tuple[Split, Split]) -> Callable[..., Training]:
     ) -> Training:
         params = small_params(method, seed, **train)
         torch.manual_seed(seed)
-        built = build_method(params, digits[0], 10)
+        built = build_method(params, digits[0], 10, own=len(digits[0]))
         if kind is not None:
             built = kind(built.settings, Task(Threat("linf", 16), 10, 60, (1, 8, 8)), lambda role: built.target)
         assert params.train.batch_size
