@@ -16,6 +16,7 @@ from bundle.attestation import model_digest, model_version
 from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.outcomes import SETTINGS
 from bundle.versions import headline
+from bundle.wording import additional_images
 
 ABSENT = "–"
 PIPE_WIDTH = 240
@@ -131,7 +132,8 @@ def _identity(version: Version, predicate: Mapping[str, Any], digest: str) -> di
         "method": f"{method['title']} ({method['paper']}{reconstructed})",
         "network": json.dumps(predicate["network"], sort_keys=True),
         "parameters": f"{predicate['model']['parameters']:,}; {predicate['model']['format']}",
-        "data": f"{data['name']}, {len(data['classes'])} classes; {data['source']}; {data['licence']}",
+        "data": f"{data['name']}, {len(data['classes'])} classes; {data['source']}; {data['licence']}"
+        + (f"; {additional_images(data)}" if "extra" in data else ""),
     }
 
 

@@ -78,6 +78,15 @@ def settings(section: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in leaves(section))
 
 
+def additional_images(data: Mapping[str, Any]) -> str:
+    """The predicate's `data.extra` in words: how many, which share of a batch, which file."""
+    extra = data["extra"]
+    return (
+        f"{extra['images']:,} additional training images, {extra['share']:.0%} of every batch "
+        f"(SHA-256 {extra['file_sha256'][:12]})"
+    )
+
+
 #: The filters of the templates.
 FILTERS: dict[str, Callable[..., Any]] = {
     "attack_title": attack_title,
@@ -88,4 +97,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "comparator": comparator,
     "settings": settings,
+    "additional": additional_images,
 }

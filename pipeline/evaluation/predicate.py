@@ -125,6 +125,7 @@ def _data(manifest: dict[str, Any]) -> dict[str, Any]:
         **{key: manifest[key] for key in kept},
         "shape": manifest["image_shape"],
         "splits": manifest["splits"],
+        **({"extra": manifest["extra"]} if "extra" in manifest else {}),
     }
 
 

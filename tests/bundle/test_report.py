@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bundle.bundle import Bundle, open_bundle
+from bundle.card import render_card
 from bundle.gallery import choose, closest_attacks
 from bundle.outcomes import Outcomes
 from bundle.report import STYLE, render_report, render_sections
@@ -160,6 +161,15 @@ def test_reconstruction_is_said(bundle: Bundle) -> None:
     method = {**bundle.predicate["method"], "reconstructed": True}
     assert "Reconstructed method" in report(bundle, method=method)
     assert "Reconstructed method" not in report(bundle)
+
+
+def test_additional_training_images_are_said(bundle: Bundle) -> None:
+    extra = {"file_sha256": "ab" * 32, "images": 1200, "per_class": [120] * 10, "share": 0.25}
+    data = {**bundle.predicate["data"], "extra": extra}
+    said = "1,200 additional training images, 25% of every batch (SHA-256 abababababab)"
+    assert said in words(report(bundle, data=data)) and "additional training images" not in report(bundle)
+    card = render_card({**bundle.predicate, "data": data}, bundle.digest)
+    assert said in card
 
 
 def test_words_are_explained_and_bounds_are_kept_apart(bundle: Bundle) -> None:
