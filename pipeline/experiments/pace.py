@@ -60,7 +60,7 @@ def time_epoch(params: Params, data: Path) -> float:
     device, rows = training.fabric.device, training.batches.order(0)[0]
     training.method.train()
     # The loop's own step: augmentation, crafting, loss and update, all that a step costs.
-    seconds = _time(lambda count: training._step(rows[:count], 1, 1e-6), len(rows), device)
+    seconds = _time(lambda count: training.step(rows[:count], 1, 1e-6), len(rows), device)
     images = to_unit(training.validation[0][: len(rows)])
     forward, both = time_passes(training.method.served(), images, device)
     validation = len(training.validation[0]) * (VALIDATION_PASSES * both + VALIDATION_LOOKS * forward)

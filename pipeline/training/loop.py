@@ -131,7 +131,7 @@ class Training:
         for number, rows in enumerate(self.batches.order(self.epoch)):
             step = self.epoch * self.steps + number
             rate = learning_rate(step, self.epochs * self.steps, self.settings)
-            for name, value in self._step(rows, step, rate).items():
+            for name, value in self.step(rows, step, rate).items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value
             progress.step()
         if self.average:
@@ -153,7 +153,8 @@ class Training:
             "validation_fgsm": accuracy.fgsm,
         }
 
-    def _step(self, rows: Tensor, step: int, rate: float) -> dict[str, Tensor]:
+    def step(self, rows: Tensor, step: int, rate: float) -> dict[str, Tensor]:
+        """Optimiser step number `step` on these rows of the split, with learning rate `rate`; what is logged of it."""
         self.method.radius_share = radius_share(step, self.epochs * self.steps, self.settings)
         batch = self.batches.batch(rows, self.epoch, self.epochs, step)
         weights = self.weight_perturbation if self.epoch / self.epochs >= self.settings.awp_start else None

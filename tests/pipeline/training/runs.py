@@ -32,14 +32,14 @@ def assert_equal_runs(one: Training, other: Training) -> None:
 
 def stop_at(training: Training, step: int, checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs until Ctrl-C in a step (from 0), and gives back what was said."""
-    original = training._step
+    original = training.step
 
     def step_or_stop(rows: Tensor, number: int, rate: float) -> dict[str, Tensor]:
         if number == step:
             raise KeyboardInterrupt
         return original(rows, number, rate)
 
-    monkeypatch.setattr(training, "_step", step_or_stop)
+    monkeypatch.setattr(training, "step", step_or_stop)
     with pytest.raises(HallmarkError) as caught:
         training.run(checkpoints)
     return str(caught.value)

@@ -192,7 +192,7 @@ def test_a_run_killed_after_its_roll_back_keeps_the_other_random_numbers(
     kind = cursed_kind(make_training, tmp_path)
     whole = collapsing(make_training, "roll_back", kind)
     whole.run(tmp_path / "whole")
-    stopped, original = collapsing(make_training, "roll_back", kind), Training._step
+    stopped, original = collapsing(make_training, "roll_back", kind), Training.step
 
     def stop(self: Training, index: Tensor, number: int, rate: float) -> dict[str, Tensor]:
         if self.alarm.roll_backs == 1 and number == 33:
@@ -200,7 +200,7 @@ def test_a_run_killed_after_its_roll_back_keeps_the_other_random_numbers(
         return original(self, index, number, rate)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "_step", stop)
+        patched.setattr(Training, "step", stop)
         with pytest.raises(Exception, match="stopped in epoch 4 of 6"):
             stopped.run(tmp_path / "parts")
     resumed = spoiled(collapsing(make_training, "roll_back", kind))

@@ -73,17 +73,17 @@ def test_training_twice_gives_the_same_bytes():
 
 def test_stopping_and_starting_again_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
     """And another seed neither goes on from this run's checkpoint nor removes it."""
-    original = Training._step
+    original = Training.step
 
     def stop(self: Training, index: torch.Tensor, step: int, rate: float) -> dict[str, torch.Tensor]:
         if self.epoch == 1:
             raise KeyboardInterrupt
         return original(self, index, step, rate)
 
-    monkeypatch.setattr(Training, "_step", stop)
+    monkeypatch.setattr(Training, "step", stop)
     with pytest.raises(HallmarkError, match="stopped in epoch 2 of 2"):
         run("parts", "regmix")
-    monkeypatch.setattr(Training, "_step", original)
+    monkeypatch.setattr(Training, "step", original)
     (kept,) = Path("checkpoints").iterdir()
     run("other", "regmix", seed=1)
     assert [kept] == list(Path("checkpoints").iterdir())
@@ -123,9 +123,9 @@ def test_additional_rows_are_drawn_as_the_manifest_says(monkeypatch: pytest.Monk
     manifest["splits"]["train"]["own"], manifest["settings"]["extra_share"] = images - 20, 0.5
     Path("out/data/manifest.json").write_text(json.dumps(manifest))
     seen = []
-    original = Training._step
+    original = Training.step
     monkeypatch.setattr(
-        Training, "_step", lambda self, rows, *rest: (seen.append(rows), original(self, rows, *rest))[1]
+        Training, "step", lambda self, rows, *rest: (seen.append(rows), original(self, rows, *rest))[1]
     )
     run("out/train", "standard")
     assert seen and all(int((rows >= images - 20).sum()) == 10 for rows in seen)
