@@ -74,18 +74,19 @@ def fill(page: str, content: str, where: str) -> str:
 
 
 def tables(folder: Path) -> str:
-    """Every table: the comparisons, then ours beside the published numbers, a table a data set."""
+    """Every table: the comparisons, then, folded up, ours beside the published numbers, a table a data set."""
     published = load_published(folder / "published.json")
     sets = dict.fromkeys([*(row.dataset for row in published), *(path.name for path in _datasets(folder))])
     parts = [
         _comparison(path) for path in sorted(folder.glob("compare-*")) if path.is_dir() and any(path.glob("*.json"))
     ]
+    parts.append("<details><summary>Ours beside the papers' numbers</summary>")
     for name in sets:
         ours = load_results(folder / name) if (folder / name).is_dir() else []
         parts.append(_beside(name, ours, [row for row in published if row.dataset == name]))
         if choices := [run for run in ours if run.sample.split == "validation"]:
             parts.append(_choices(name, choices))
-    return "\n\n".join([*parts, NOTE])
+    return "\n\n".join([*parts, NOTE, "</details>"])
 
 
 def _datasets(folder: Path) -> list[Path]:

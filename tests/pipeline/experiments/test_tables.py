@@ -75,7 +75,7 @@ def test_the_page_is_filled_between_its_markers_and_checked(folder: Path, tmp_pa
     assert stopped.value.code == 1 and "old" in readme.read_text()
     page.main(readme, folder, check=False)
     text = readme.read_text()
-    assert text.startswith(f"before\n{page.BEGIN}\n**CIFAR-10**") and text.endswith(f"{page.END}\nafter\n")
+    assert text.startswith(f"before\n{page.BEGIN}\n<details>") and text.endswith(f"{page.END}\nafter\n")
     page.main(readme, folder, check=True)
     save_result(folder / "cifar10" / "pgd_at-1.json", make_result(seed=1))
     with pytest.raises(SystemExit):
@@ -108,3 +108,9 @@ def test_a_wrong_published_row_is_named(tmp_path: Path, rows: list[dict[str, obj
     with pytest.raises(PublishedError, match=r"published\.json: ") as refused:
         load_published(tmp_path / "published.json")
     assert sentence in str(refused.value)
+
+
+def test_the_readme_says_what_the_results_say():
+    """Write it again with `python -m pipeline.experiments.tables`."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page.fill(readme, page.tables(ROOT / "results"), "README.md") == readme
