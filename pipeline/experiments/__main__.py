@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from pipeline.experiments.run import Run
 
 STARTED = time.monotonic()
+PLAN = Path("results/plan.yaml")
 
 
 def main(
     budget: Annotated[
         str | None, typer.Option(help="time for this call: 25m, 90s, 1h30m; without it, no limit")
     ] = None,
-    plan: Annotated[Path, typer.Option(help="the experiments, in order of worth")] = Path("results/plan.yaml"),
+    plan: Annotated[Path, typer.Option(help="the experiments, in order of worth")] = PLAN,
     data: Annotated[str, typer.Option(help="folder of the data sets")] = "datasets",
     only: Annotated[str | None, typer.Option(help="names of experiments, * for any letters")] = None,
     results: Annotated[Path, typer.Option(help="where results are kept")] = Path("results"),
@@ -54,7 +55,7 @@ def main(
             runs,
             places,
             time_left,
-            command=lambda run: command or f"make results ONLY={run.name}",
+            command=lambda run: command or _command(plan, run),
             stop=stop,
         )
         waiting = [run for run in runs if not has_result(run, places)]
@@ -80,6 +81,11 @@ def _chosen(runs: list[Run], only: str | None) -> list[Run]:
         names = ", ".join(dict.fromkeys(run.name for run in runs))
         raise HallmarkError(f"only: {only} is no experiment of the plan; it has {names}")
     return chosen
+
+
+def _command(plan: Path, run: Run) -> str:
+    named = "" if plan == PLAN else f" PLAN={plan}"
+    return f"make results{named} ONLY={run.name}"
 
 
 def _say_what_is_left(queue: Queue) -> None:

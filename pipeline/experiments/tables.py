@@ -100,7 +100,9 @@ def _comparison(folder: Path) -> str:
     for row in comparison.rows():
         lines.append(f"| {' | '.join([row.title, *(item.say() for item in row.shares())])} |")
     name = comparison.results[0].data.name
-    title = f"**{TITLES.get(name, name)}, the methods side by side** ([all columns](results/{folder.name}.md))"
+    about = folder.name.removeprefix("compare-")
+    what = "the methods side by side" if about == name else about
+    title = f"**{TITLES.get(name, name)}, {what}** ([all columns](results/{folder.name}.md))"
     return f"{title}\n\n{chr(10).join(lines)}\n\n{comparison.conditions()} {comparison.caveat()}"
 
 

@@ -106,3 +106,27 @@ def test_stopped_by_hand_it_leaves_no_process_and_goes_on(folder: Path):
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert list((folder / "checkpoints").glob("*/checkpoint.pt")), "the epochs before are kept"
+
+
+def test_a_plans_experiments_are_compared_with_one_of_them(folder: Path, capfd: pytest.CaptureFixture[str]):
+    settings = "".join(f"    {item.replace('=', ': ')}\n" for item in SMALL)
+    entry = (
+        "- name: {0}\n  settings:\n    data.name: digits\n    method.name: standard\n    attack.tier: quick\n"
+        + settings
+    )
+    plan = folder / "plan.yaml"
+    plan.write_text(
+        "".join(
+            f"{entry.format(name)}    train.lr: {lr}\n  images: 20\n  shard: 20\n  whole: false\n"
+            for name, lr in (("slow", 0.01), ("quick", 0.1))
+        )
+    )
+    run(plan=plan, name="rates", against="quick")
+    assert "quick minus slow, seed 0: " in capfd.readouterr().out
+    page = (folder / "results" / "compare-rates.md").read_text()
+    assert "* quick minus slow, seed 0: " in page and "| slow: No defence |" in page
+    assert f"`python -m pipeline.compare --plan {plan} --name rates --against quick`" in page
+    run(code=1, plan=plan, name="rates", against="slw")
+    assert "--against: must be one of slow, quick, got 'slw'" in capfd.readouterr().err
+    run(code=1, plan=plan)
+    assert "--plan: give the comparison a --name as well" in capfd.readouterr().err

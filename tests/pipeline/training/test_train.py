@@ -124,9 +124,7 @@ def test_additional_rows_are_drawn_as_the_manifest_says(monkeypatch: pytest.Monk
     Path("out/data/manifest.json").write_text(json.dumps(manifest))
     seen = []
     original = Training.step
-    monkeypatch.setattr(
-        Training, "step", lambda self, rows, *rest: (seen.append(rows), original(self, rows, *rest))[1]
-    )
+    monkeypatch.setattr(Training, "step", lambda self, rows, *rest: (seen.append(rows), original(self, rows, *rest))[1])
     run("out/train", "standard")
     assert seen and all(int((rows >= images - 20).sum()) == 10 for rows in seen)
 
