@@ -1,8 +1,7 @@
 """`make compare`: the methods side by side, same data, network, loop and selection; one table and one picture.
 
 The runs are a plan made on the fly, or a plan that is named, which several processes of `python -m pipeline.experiments`
-work off. Each run leaves
-a result under results/, so that a stopped comparison goes on where it was.
+work off. Each run leaves a result under results/, so that a stopped comparison goes on where it was.
 """
 
 from __future__ import annotations
@@ -37,7 +36,9 @@ def main(
     against: Annotated[
         str | None, typer.Option(help="experiment whose paired differences to all others the page shows")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; by default the number of CPU cores")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes; by default a CPU core each, one on CUDA")
+    ] = None,
 ) -> None:
     """Trains and attacks every method with every seed, then writes and prints the table."""
     from pipeline.experiments.comparison import Comparison
@@ -45,11 +46,12 @@ def main(
     from pipeline.experiments.result import load_result
     from pipeline.experiments.run import Places
     from pipeline.experiments.workers import work_off
+    from pipeline.training.devices import choose_device
 
     try:
         if plan is None:
             name = name or data
-            command = _command(name, data, tier, seeds, setting, images)
+            command = _command(name, data, methods, tier, seeds, setting, images)
             entries = _entries((methods or _all_methods()).split(), _seeds(seeds), tier, data, setting, images)
             plan = WORK / name / "plan.yaml"
             write_whole(plan, yaml.safe_dump(entries, sort_keys=False).encode())
@@ -64,7 +66,8 @@ def main(
                 f"--against: must be one of {', '.join({run.name: 0 for run in runs})}, got {against!r}"
             )
         places = Places(RESULTS / f"compare-{name}", WORK / name, flat=True)
-        failed = work_off(plan, runs, places, data_path, command, workers or len(os.sched_getaffinity(0)))
+        device = choose_device(runs[0].params.device).type
+        failed = work_off(plan, runs, places, data_path, command, workers or _processes(device))
         results = [load_result(path) for run in runs if run.key not in failed and (path := places.result(run)).exists()]
         if results:
             _show(Comparison(results), RESULTS / f"compare-{name}", command, against)
@@ -106,6 +109,13 @@ def _entries(
     ]
 
 
+def _processes(device: str) -> int:
+    """As many as there are cores for this process; one on a GPU, which several would only share."""
+    if device == "cuda":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _all_methods() -> str:
     from pipeline.methods import method_names
 
@@ -118,11 +128,12 @@ def _seeds(text: str) -> list[int]:
     return [int(part) for part in text.split()]
 
 
-def _command(name: str, data: str, tier: str, seeds: str, setting: list[str], images: int) -> str:
+def _command(name: str, data: str, methods: str | None, tier: str, seeds: str, setting: list[str], images: int) -> str:
     """The command that makes the comparison, without folders and without what changes no number."""
     given = "".join(f" --set {shlex.quote(item)}" for item in setting)
     named = f" --name {name}" if name != data else ""
-    return f'python -m pipeline.compare --data {data} --tier {tier} --seeds "{seeds}" --images {images}{named}{given}'
+    chosen = f' --methods "{methods}"' if methods else ""
+    return f'python -m pipeline.compare --data {data}{chosen} --tier {tier} --seeds "{seeds}" --images {images}{named}{given}'
 
 
 def _show(comparison: Any, path: Path, command: str, against: str | None) -> None:

@@ -65,7 +65,7 @@ class DataSettings(Section):
 
 
 class ThreatSettings(Section):
-    """What training defends against, and the first radius that is attacked."""
+    """What training defends against; what is attacked follows from it, unless `attack` names radii."""
 
     norm: Literal["linf", "l2", "l1"] = Field("linf", description="norm of the ball")
     eps_255: Eps255 | None = Field(None, description="linf: radius in 255ths of the pixel range, > 0 to 255")
@@ -273,6 +273,7 @@ def complete(document: dict[str, Any]) -> Params:
             f"train.awp_gamma: {method.name}'s loss goes through the graph of its own attack, so that weights cannot be "
             "moved in between; leave it null"
         )
+    _require_beginnings(sections["train"])
     if sections["train"].get("label_smoothing") and method.smooths_labels:
         raise ParamsError(
             f"train.label_smoothing: {method.name} smooths labels itself (method.true_class); leave it null"
@@ -281,6 +282,17 @@ def complete(document: dict[str, Any]) -> Params:
     document = {**params.model_dump(), **sections}
     document["method"] = {"name": params.method["name"], **settings.model_dump(by_alias=True)}
     return validated(Params, document)
+
+
+def _require_beginnings(train: dict[str, Any]) -> None:
+    """A feature that begins after the last epoch would be off without a word."""
+    begins = {"swa_start": train.get("averaging") == "swa", "awp_start": bool(train.get("awp_gamma"))}
+    for field, wanted in begins.items():
+        start = train.get(field, TrainSettings.model_fields[field].default)
+        if wanted and start > (train["epochs"] - 1) / train["epochs"]:
+            raise ParamsError(
+                f"train.{field}: {start:g} begins in no epoch of {train['epochs']}; lower it, or train longer"
+            )
 
 
 def _threat_section(params: Params) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """The label's logit minus the largest other one, (N,): negative where the answer is wrong."""
     label = functional.one_hot(labels, logits.shape[1]).bool()
-    return logits[label] - logits.masked_fill(label, -torch.inf).amax(dim=1)
+    return logits.gather(1, labels[:, None]).squeeze(1) - logits.masked_fill(label, -torch.inf).amax(dim=1)
 
 
 def pgd(

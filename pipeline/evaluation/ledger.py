@@ -7,6 +7,7 @@ not.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 from pathlib import Path
@@ -22,11 +23,14 @@ RULE = "models measured on this test split, in the order known to this working c
 
 def record_test_read(model: str, test: str, ledger: Path = LEDGER) -> None:
     """Notes that the model with this SHA-256 of weights.safetensors is measured on the test split with this SHA-256."""
-    known = _known(ledger)
-    if (model, test) not in known:
-        known.append((model, test))
-        lines = [json.dumps({"model": one, "test": other}) + "\n" for one, other in known]
-        write_whole(ledger, "".join(lines).encode())
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    with open(ledger.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes may measure at once
+        known = _known(ledger)
+        if (model, test) not in known:
+            known.append((model, test))
+            lines = [json.dumps({"model": one, "test": other}) + "\n" for one, other in known]
+            write_whole(ledger, "".join(lines).encode())
 
 
 def count_test_reads(model: str, test: str, ledger: Path = LEDGER) -> int:

@@ -70,7 +70,7 @@ def main(
         raise SystemExit(130) from None
     if not worker:
         _say_what_is_left(queue)
-    raise SystemExit(0 if report.worked or not report.notes else 1)
+    raise SystemExit(1 if report.failed or (report.notes and not report.worked) else 0)
 
 
 def _chosen(runs: list[Run], only: str | None) -> list[Run]:

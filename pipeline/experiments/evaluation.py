@@ -25,7 +25,7 @@ from pipeline.evaluation.ledger import record_test_read
 from pipeline.experiments.order import RULE, order_digest, seeded_order
 from pipeline.experiments.pace import expected_attack_seconds, time_passes
 from pipeline.experiments.result import Accuracy, DataRecord, Digests, MethodRecord, Result, SampleRecord, Seconds
-from pipeline.experiments.run import Places, Run, locked
+from pipeline.experiments.run import Places, Run
 from pipeline.experiments.shard import CLEAN, Shard, attack_shard, load_shard, save_shard
 from pipeline.methods import method_class
 from pipeline.serialisation import load_network
@@ -49,9 +49,7 @@ class Evaluation:
         self.manifest = load_manifest(data / "manifest.json")
         self.weights = sha256_file(self.folder / WEIGHTS)
         if run.split == "test":
-            # The ledger is read and written as one file, which several processes share.
-            with locked(places.work / ".ledger.lock", wait=True):
-                record_test_read(self.weights, self.manifest["splits"]["test"]["sha256"])
+            record_test_read(self.weights, self.manifest["splits"]["test"]["sha256"])
         self.split: Split = load_split(data / f"{run.split}.npz")
         self.order = seeded_order(len(self.split), run.params.attack.seed)
 
@@ -80,10 +78,11 @@ class Evaluation:
             shards.append(shard)
         return shards
 
-    def attack(self, whole: bool, say: Callable[[str], None]) -> Iterator[Shard]:
-        """Makes the shards that are missing, one at a time, each saved before the next begins."""
-        for number, rows in enumerate(self.parts(whole)):
-            if load_shard(self._path(number), self.identity) is None:
+    def attack(self, first: int, whole: bool, say: Callable[[str], None]) -> Iterator[Shard]:
+        """The shards from number `first` on, one at a time: those that are missing are made and saved."""
+        for number, rows in enumerate(self.parts(whole)[first:], first):
+            shard = load_shard(self._path(number), self.identity)
+            if shard is None:
                 shard = attack_shard(
                     self.network,
                     self.split,
@@ -95,7 +94,7 @@ class Evaluation:
                     say=say,
                 )
                 save_shard(self._path(number), shard)
-                yield shard
+            yield shard
 
     def expected_seconds(self) -> float:
         """Seconds an image, from a few passes of the network."""

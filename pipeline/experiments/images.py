@@ -15,8 +15,8 @@ def prepared(run: Run, places: Places) -> Path:
     """The folder with the run's splits and manifest, made now if need be; raises DataError where no images are."""
     folder, settings = places.data(run), run.params.data
     with locked(folder / ".lock", wait=True):
-        # The manifest is written last. Image folders are read anew: their files may have changed.
-        if settings.name == "folder" or not (folder / "manifest.json").exists():
+        # The manifest is written last. A person's own files are read anew: they may have changed.
+        if settings.name == "folder" or settings.extra or not (folder / "manifest.json").exists():
             _refuse_absent(settings)
             prepare_data(settings, folder)
     load_manifest(folder / "manifest.json")

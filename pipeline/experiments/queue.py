@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError
 from pipeline import train
+from pipeline.data.manifest import load_manifest
 from pipeline.environment import source_digest
 from pipeline.evaluation.suite import speaker
 from pipeline.experiments.budget import Budget, duration
@@ -80,12 +83,18 @@ class Queue:
                         raise KeyboardInterrupt from None
                     write_whole(failure, canonical_json(str(error)))
                     self._fail(run, str(error))
+                except Exception as error:  # out of memory, a missing package: the other runs need not wait for it
+                    traceback.print_exc()
+                    sentence = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    write_whole(failure, canonical_json(sentence))
+                    self._fail(run, sentence)
 
     def _go_on(self, run: Run, whole: bool) -> None:
         """One run, as far as the time allows: training to a checkpoint, evaluation to a shard."""
         print(f"{BEGINS}{run.key}", flush=True)
         data, folder = prepared(run, self.places), self.places.folder(run)
-        _forget_others(run, folder)
+        _require_attacks(run)
+        _forget_others(run, folder, load_manifest(data / "manifest.json"))
         set_threads(run.params.threads)
         trained = self._trained(run, data, folder)
         if trained is not None:
@@ -131,7 +140,7 @@ class Queue:
         if missing := sum(map(len, parts[len(shards) :])):
             about = f", about {duration(seconds * missing)}" if seconds else ""
             print(f"{run.key}: attacks {missing} of {sum(map(len, parts))} images{about}", flush=True)
-        making = evaluation.attack(whole, speaker())
+        making = evaluation.attack(len(shards), whole, speaker())
         while len(shards) < len(parts):
             if not self.budget.fits(seconds * len(parts[len(shards)])):
                 self._leave_evaluation(run, len(shards), parts, seconds)
@@ -178,9 +187,16 @@ def forget_failures(runs: list[Run], places: Places) -> None:
         (places.folder(run) / FAILURE).unlink(missing_ok=True)
 
 
-def _forget_others(run: Run, folder: Path) -> None:
-    """Weights and shards of other settings under the same name go: they are another run's."""
-    record = folder / IDENTITY
-    if record.exists() and json.loads(record.read_text(encoding="utf-8")) != run.digest:
+def _require_attacks(run: Run) -> None:
+    """Said before hours of training, not after them."""
+    if run.params.attack.tier == "standard" and find_spec("pyautoattack") is None:
+        raise HallmarkError("attack.tier: standard needs the package pyautoattack, which is not installed here")
+
+
+def _forget_others(run: Run, folder: Path, manifest: dict[str, Any]) -> None:
+    """Weights and shards of other settings or other images under the same name go: they are another run's."""
+    images = {name: split["sha256"] for name, split in manifest["splits"].items()}
+    record, identity = folder / IDENTITY, {"run": run.digest, "images": images}
+    if record.exists() and json.loads(record.read_text(encoding="utf-8")) != identity:
         shutil.rmtree(folder)
-    write_whole(record, canonical_json(run.digest))
+    write_whole(record, canonical_json(identity))

@@ -121,7 +121,7 @@ class Result(Section):
     digests: Digests
 
     def first_threat(self) -> Threat:
-        """The ball that training defends against in the first place."""
+        """The first ball that was attacked: l∞ with its smallest radius, where l∞ was attacked."""
         return Threat.of(self.threats[0])
 
     def under(self, threat: str, attack: str = ALL_ATTACKS) -> Share | None:

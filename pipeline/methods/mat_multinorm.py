@@ -95,11 +95,11 @@ class MATMultinorm(Method):
     def attacked(self, perturbed: PeerImages) -> Tensor:
         return perturbed.sets[0]
 
-    @torch.no_grad()
     def _lesson(self, specialist: nn.Module, images: Tensor) -> Tensor:
-        """The specialist's logits, in eval mode: its BatchNorm statistics are of the images that it learns from."""
+        """The specialist's logits, constant, in eval mode: its BatchNorm statistics are of the images that it learns from."""
         with crafting(specialist):
-            return at_least_float32(specialist(images))
+            # Not under no_grad: autocast would keep the weights that it casts there, without their gradient.
+            return at_least_float32(specialist(images)).detach()
 
     def _attack(self, network: nn.Module, batch: Batch, threat: Threat) -> Tensor:
         return cross_entropy_ascent(

@@ -138,9 +138,9 @@ class Training:
             self.average.after_epoch(self.method, self.epoch / self.epochs)
         self.epoch += 1
         means = {name: float(total) / self.steps for name, total in totals.items()}
-        if not all(math.isfinite(value) for value in means.values()):
+        if wrong := [name for name, value in means.items() if not math.isfinite(value)]:
             raise HallmarkError(
-                f"the loss is no finite number in epoch {self.epoch} ({means}); a lower train.lr may help"
+                f"no finite number in epoch {self.epoch}: {', '.join(wrong)}; a lower train.lr may help"
             )
         accuracy = validate(self.network(), *self.validation, threats=self.method.threats)
         return {

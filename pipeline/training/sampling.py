@@ -38,7 +38,12 @@ class Sampling:
                 "make both again with the stage prepare (`dvc repro prepare`)"
             )
         share = manifest["settings"]["extra_share"] if own < images else 0.0
-        return cls(own, images - own, share, batch_size, seed)
+        sampling = cls(own, images - own, share, batch_size, seed)
+        if sampling.extra and not sampling.extra_a_step:
+            raise HallmarkError(
+                f"data.extra_share: {share:g} of a batch of {batch_size} is no whole image; raise it, or train.batch_size"
+            )
+        return sampling
 
     @property
     def extra_a_step(self) -> int:

@@ -122,6 +122,12 @@ def test_a_method_of_several_norms_is_attacked_in_all_of_them():
     assert params.attack.eps_l2 == [params.method["eps_l2"]]
 
 
+@pytest.mark.parametrize("given", [{"averaging": "swa"}, {"awp_gamma": 0.01, "awp_start": 0.8}])
+def test_a_feature_that_would_never_begin_is_refused(given: dict[str, Any]):
+    assert "begins in no epoch of 3" in complaint(document(train={**given, "epochs": 3}))
+    assert complete(document(train={**given, "epochs": 12})).train.epochs == 12
+
+
 def test_features_that_a_method_cannot_have_are_refused():
     shared, smoothed = ({"name": "fgsm_pgk"} for _ in range(2))
     assert complaint(document(method=shared, train={"awp_gamma": 0.01})).startswith("train.awp_gamma: fgsm_pgk's loss")

@@ -11,6 +11,7 @@ import pytest
 
 from bundle.errors import HallmarkError
 from pipeline.experiments import pace, queue
+from pipeline.experiments.__main__ import main
 from pipeline.experiments.budget import Budget, duration, read_duration
 from pipeline.experiments.interruption import Interruption
 from pipeline.experiments.plan import load_plan
@@ -168,10 +169,11 @@ def test_being_stopped_is_no_failure(monkeypatch: pytest.MonkeyPatch):
     assert not (PLACES.folder(runs[0]) / FAILURE).exists() and not PLACES.folder(runs[1]).exists()
 
 
-def test_a_shard_of_other_weights_or_a_damaged_one_is_made_again():
+@pytest.mark.parametrize("number", ["0000", "0001"])
+def test_a_shard_of_other_weights_or_a_damaged_one_is_made_again(number: str):
     (run,) = plan(small("one", images=20, shard=10, whole="false"))
     work([run])
-    before, shard = PLACES.result(run).read_bytes(), PLACES.folder(run) / "shards" / "0001.json"
+    before, shard = PLACES.result(run).read_bytes(), PLACES.folder(run) / "shards" / f"{number}.json"
     document = json.loads(shard.read_text())
     for content in (json.dumps({**document, "identity": "another"}), json.dumps(document)[:50]):
         shard.write_text(content)
@@ -221,3 +223,58 @@ def test_a_budget_that_is_no_time_is_refused(text: str):
 def test_no_budget_is_no_limit():
     assert Budget.of(None, 0.0).left() == math.inf and Budget().fits(1e12) and not NOTHING_LEFT.fits(0.0)
     assert [duration(seconds) for seconds in (42.3, 720, 12600)] == ["42.3 s", "12 min", "3.5 h"]
+
+
+def test_an_error_that_nobody_foresaw_leaves_the_other_runs_alone(monkeypatch: pytest.MonkeyPatch):
+    runs, original = plan(small("one"), small("two")), queue.train.main
+
+    def failing(params, data, out, **options):
+        if out.name == "one-0":
+            raise MemoryError("out of\nmemory")
+        return original(params, data, out, **options)
+
+    monkeypatch.setattr(queue.train, "main", failing)
+    report = work(runs)
+    assert report.failed == {"one-0"} and report.notes["one-0"] == "MemoryError: out of memory"
+    assert "two-0" in report.done
+
+
+def test_a_run_that_fails_is_a_failure_of_the_command(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Interruption, "listen", lambda self: None)
+    plan(small("one", settings={"train.lr": 1e30}))
+    with pytest.raises(SystemExit) as ended:
+        main(plan=Path("plan.yaml"))
+    assert ended.value.code == 1
+
+
+def test_a_result_names_the_plan_that_it_is_of(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Interruption, "listen", lambda self: None)
+    plan(small("one"))
+    with pytest.raises(SystemExit) as ended:
+        main(plan=Path("plan.yaml"))
+    assert ended.value.code == 0
+    assert load_result(Path("results/digits/one-0.json")).command == "make results PLAN=plan.yaml ONLY=one"
+
+
+def test_autoattack_that_is_missing_is_said_before_training(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(queue, "find_spec", lambda name: None)
+    monkeypatch.setattr(queue.train, "main", lambda *arguments, **options: pytest.fail("trained"))
+    report = work(plan(small("one", settings={"attack.tier": "standard"})))
+    assert report.notes["one-0"].startswith("attack.tier: standard needs the package pyautoattack")
+
+
+def test_weights_of_other_images_are_not_taken(monkeypatch: pytest.MonkeyPatch):
+    """The images of a folder may change while the settings stay: training begins anew."""
+    (run,) = plan(small("one"))
+    work([run])
+    before = load_result(PLACES.result(run))
+    PLACES.result(run).unlink()
+    manifest = PLACES.data(run) / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["splits"]["train"]["sha256"] = "c" * 64
+    manifest.write_text(json.dumps(document))
+    trained = []
+    original = queue.train.main
+    monkeypatch.setattr(queue.train, "main", lambda *a, **o: (trained.append(1), original(*a, **o))[1])
+    work([run])
+    assert trained and load_result(PLACES.result(run)).data.splits["train"] != before.data.splits["train"]

@@ -71,3 +71,10 @@ def test_the_manifest_says_which_rows_are_own():
     assert Sampling.of(without, 95, batch_size=20, seed=7).extra_a_step == 0
     with pytest.raises(HallmarkError, match=r"splits\.train\.own must be 1 to 95, .*got 96"):
         Sampling.of(manifest(own=96), 95, batch_size=20, seed=7)
+
+
+def test_a_share_that_is_no_whole_image_is_refused():
+    manifest = {"splits": {"train": {"own": 90}}, "settings": {"extra_share": 0.01}}
+    with pytest.raises(HallmarkError, match=r"data\.extra_share: 0\.01 of a batch of 20 is no whole image"):
+        Sampling.of(manifest, 95, batch_size=20, seed=0)
+    assert Sampling.of(manifest, 95, batch_size=64, seed=0).extra_a_step == 1
