@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
 import torch
 
+from pipeline.methods import method_names
 from pipeline.methods.divergence import kl_divergence, log_softmax, smoothed_cross_entropy
+from tests.pipeline.methods import by_hand
 from tests.pipeline.methods.by_hand import kl_terms, smoothed
 
 P, Q = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]]), torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
@@ -77,3 +80,29 @@ def test_label_smoothing_weights_are_read_off_the_gradient():
     smoothed_cross_entropy(logits, torch.tensor([2]), 0.6).backward()
     expected = torch.tensor([[0.1, 0.1, -0.4, 0.1, 0.1]], dtype=torch.float64)
     torch.testing.assert_close(logits.grad, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_smoothed_cross_entropy_takes_distributions_as_the_mean_over_their_classes():
+    """Smoothing is linear in the label: a mixed label costs the mixture of what its classes cost."""
+    logits, first, second = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0]), torch.tensor([3, 1, 0, 2, 1])
+    one_hot = torch.eye(4)
+    mixed = 0.7 * one_hot[first] + 0.3 * one_hot[second]
+    expected = 0.7 * smoothed_cross_entropy(logits, first, 0.5) + 0.3 * smoothed_cross_entropy(logits, second, 0.5)
+    torch.testing.assert_close(smoothed_cross_entropy(logits, mixed, 0.5), expected)
+    torch.testing.assert_close(
+        smoothed_cross_entropy(logits, one_hot[first], 0.5), smoothed_cross_entropy(logits, first, 0.5)
+    )
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_takes_one_hot_distributions_as_it_takes_classes(name: str):
+    """What CutMix and label smoothing hand over: with certain labels images and losses are the same."""
+    method, batch = by_hand.build(name), by_hand.batch()
+    certain = batch._replace(labels=torch.eye(by_hand.CLASSES)[batch.labels])
+    found = []
+    for given in (batch, certain):
+        torch.manual_seed(3)
+        copied = copy.deepcopy(method)
+        terms = copied.losses(given, copied.perturb(given))
+        found.append({key: float(value.detach()) for key, value in terms.items()})
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
