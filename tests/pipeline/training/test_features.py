@@ -83,7 +83,7 @@ def test_equal_averaging_is_the_mean_of_the_epochs_from_its_start(
 
 
 def test_equal_averaging_leaves_the_trained_weights_alone(make_training: Make, tmp_path: Path):
-    runs = [make_training("standard", averaging=kind) for kind in ("none", "swa")]
+    runs = [make_training("standard", averaging=kind, swa_start=0.5) for kind in ("none", "swa")]
     for number, run in enumerate(runs):
         run.run(tmp_path / str(number))
     assert_equal_states(runs[0].method.state_dict(), runs[1].method.state_dict())
