@@ -53,7 +53,10 @@ def test_methods_and_seeds_end_in_one_table(folder: Path, capfd: pytest.CaptureF
     results = load_results(folder / "results" / "compare-digits")
     assert [f"{item.name}-{item.seed}" for item in results] == ["fgsm_pgk-0", "fgsm_pgk-1", "standard-0", "standard-1"]
     assert {item.settings["threads"] for item in results} == {1}
-    assert all(item.command.startswith("python -m pipeline.compare --data digits --tier quick") for item in results)
+    assert all(
+        item.command.startswith('python -m pipeline.compare --data digits --methods "standard fgsm_pgk" --tier quick')
+        for item in results
+    )
     page = (folder / "results" / "compare-digits.md").read_text()
     assert "| No defence |" in page and "| FGSM-PGK |" in page and "± " in page and "(compare-digits.svg)" in page
     assert (folder / "results" / "compare-digits.svg").read_text().startswith("<svg")

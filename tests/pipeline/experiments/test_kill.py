@@ -81,4 +81,4 @@ def test_killed_in_training_and_in_evaluation_it_ends_the_same(tmp_path: Path, u
 def test_dvc_and_bentoml_are_not_needed(undisturbed: dict[str, Any]):
     """The runs of this file have them made unimportable."""
     assert undisturbed["sample"]["size"] == 40 and undisturbed["selection"]["epoch"] >= 1
-    assert undisturbed["command"] == "make results ONLY=small"
+    assert undisturbed["command"] == "make results PLAN=plan.yaml ONLY=small"
