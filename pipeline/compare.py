@@ -27,7 +27,9 @@ def main(
     tier: Annotated[str, typer.Option(help="quick, or standard (with AutoAttack)")] = "quick",
     data: Annotated[str, typer.Option(help="data.name of params.yaml")] = "digits",
     data_path: Annotated[str, typer.Option(help="folder of the data sets")] = "datasets",
-    setting: Annotated[list[str], typer.Option("--set", help="KEY=VALUE of params.yaml, e.g. train.epochs=20")] = [],  # noqa: B006
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of params.yaml, e.g. train.epochs=20")
+    ] = None,
     images: Annotated[int, typer.Option(help="test images, in a seeded order; all, where there are fewer")] = 1000,
     name: Annotated[str | None, typer.Option(help="of the comparison's results; by default the data's")] = None,
     plan: Annotated[
@@ -48,6 +50,7 @@ def main(
     from pipeline.experiments.workers import work_off
     from pipeline.training.devices import choose_device
 
+    setting = setting or []
     try:
         if plan is None:
             name = name or data

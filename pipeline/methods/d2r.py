@@ -19,6 +19,7 @@ from pipeline.methods.ascent import TRADES_STEP, gaussian_start, steepest_ascent
 from pipeline.methods.divergence import Reduction, at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
+from pipeline.training.schedules import COMMON_SCHEDULE
 
 
 class D2R(Method):
@@ -30,17 +31,11 @@ class D2R(Method):
     passes = (14, 13)
     needs_guide = True
     paper_schedule: ClassVar[dict[str, Any]] = {
+        **COMMON_SCHEDULE,
         "epochs": 100,
-        "batch_size": 128,
-        "lr": 0.1,
-        "lr_shape": "piecewise",
         "milestones": [0.75, 0.9],
         "first_epoch_lr": 0.02,
-        "warmup": 0.0,
-        "momentum": 0.9,
         "weight_decay": 2e-4,
-        "averaging": "none",
-        "ema_decay": 0.999,
     }
 
     class Settings(Section):

@@ -12,6 +12,7 @@ from pipeline.methods.ascent import TRADES_STEP, gaussian_start, steepest_ascent
 from pipeline.methods.divergence import at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
+from pipeline.training.schedules import COMMON_SCHEDULE
 
 
 class TRADES(Method):
@@ -27,16 +28,10 @@ class TRADES(Method):
     passes = (13, 12)
     #: The official code divides from epoch 75 on, counted from 1, so 74 of 76 epochs have the full rate.
     paper_schedule: ClassVar[dict[str, Any]] = {
+        **COMMON_SCHEDULE,
         "epochs": 76,
-        "batch_size": 128,
-        "lr": 0.1,
-        "lr_shape": "piecewise",
         "milestones": [74 / 76],
-        "warmup": 0.0,
-        "momentum": 0.9,
         "weight_decay": 2e-4,
-        "averaging": "none",
-        "ema_decay": 0.999,
     }
 
     class Settings(Section):

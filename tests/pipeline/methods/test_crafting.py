@@ -15,7 +15,7 @@ from bundle.errors import HallmarkError
 from pipeline.methods import Batch, Method
 from pipeline.methods.ascent import gaussian_start, uniform_start
 from pipeline.methods.method import crafting
-from tests.pipeline.methods import by_hand
+from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import THREAT, TinyNetwork, build, clip, cross_entropy, kl_terms
 
 MULTI_STEP = ["pgd_at", "d2r", "d2r_cag"]
@@ -116,20 +116,7 @@ def test_crafting_leaves_modes_statistics_gradients_and_inputs_alone(name: str):
 
 @pytest.mark.parametrize("name", MULTI_STEP)
 def test_modes_come_back_after_an_exception(name: str, monkeypatch: pytest.MonkeyPatch):
-    method, batch, calls = build(name), by_hand.batch(), []
-    forward = TinyNetwork.forward
-
-    def failing(self: TinyNetwork, images: Tensor) -> Tensor:
-        calls.append(self.training)
-        if len(calls) == 4:
-            raise RuntimeError("out of memory")
-        return forward(self, images)
-
-    monkeypatch.setattr(TinyNetwork, "forward", failing)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        method.perturb(batch)
-    assert calls == [False] * 4
-    assert all(module.training for module in method.modules())
+    checks.assert_modes_come_back_after_an_exception(build(name), by_hand.batch(), monkeypatch)
 
 
 def test_crafting_context_gives_each_network_its_own_mode_back():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.methods import Batch, Method
-from tests.pipeline.methods import by_hand
+from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import (
     assert_same_loss,
     build,
@@ -226,21 +226,5 @@ def test_regmix_refuses_a_mixture_without_the_initial_output():
 
 @pytest.mark.parametrize("name", ["standard", "pgd_at", "d2r", "d2r_cag", "fgsm_pgk", "regmix_amr", "regmix"])
 def test_passes_are_those_that_a_step_really_makes(name: str):
-    """Forward calls of all networks, and times that a gradient runs back from a network's logits."""
-    forwards = backwards = 0
-    method, batch = build(name), by_hand.batch()
-
-    def count(module: object, inputs: object, logits: Tensor) -> None:
-        nonlocal forwards
-        forwards += 1
-        if logits.requires_grad:
-            logits.register_hook(count_back)
-
-    def count_back(gradient: Tensor) -> None:
-        nonlocal backwards
-        backwards += 1
-
-    for network in by_hand.networks_of(method):
-        network.register_forward_hook(count)
-    torch.stack(list(method.losses(batch, method.perturb(batch)).values())).sum().backward()
-    assert (forwards, backwards) == method.passes
+    method = build(name)
+    assert checks.passes_of(method, by_hand.batch()) == method.passes
