@@ -16,7 +16,7 @@ from pydantic import Field
 
 from bundle.errors import HallmarkError
 from pipeline.experiments.run import Run
-from pipeline.params import Section, Yaml12Loader, complete, validated
+from pipeline.params import Section, complete, parse_yaml, read_yaml, validated
 
 #: Settings that an entry must not give, and who gives them.
 OWNERS = {"seed": "seeds", "data.path": "--data", "attack.images": "images"}
@@ -30,9 +30,7 @@ class Experiment(Section):
     """One entry of the plan."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="names the result's file")
-    settings: dict[str, Any] = Field(
-        description="params.yaml's keys, dotted; what is left out has params.py's defaults"
-    )
+    settings: dict[str, Any] = Field(description="params.yaml's keys, dotted; what is left out has its defaults")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="one run each")
     images: int = Field(1000, ge=1, description="images of the evaluation's first stage, in the seeded order")
     shard: int = Field(250, ge=1, description="images attacked and saved at once; AutoAttack's examples depend on it")
@@ -95,18 +93,13 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 def read_value(text: str) -> Any:
     """A value as YAML 1.2 reads it, so that `1e-3` is a number; raises PlanError."""
     try:
-        return yaml.load(text, Loader=Yaml12Loader)
+        return parse_yaml(text)
     except yaml.YAMLError as error:
         raise PlanError(f"{text!r}: is no YAML value ({' '.join(str(error).split())})") from None
 
 
 def _entries(path: Path) -> list[Any]:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
-    except FileNotFoundError:
-        raise PlanError(f"{path}: there is no such plan") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    document = read_yaml(path, "there is no such plan")
     if not isinstance(document, list):
         raise PlanError(f"{path}: must be a list of experiments, each with a name and settings")
     return document

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bundle.errors import HallmarkError
 from pipeline.experiments import run as run_module
 from pipeline.experiments.plan import PlanError, load_plan, nested, read_value
 from tests.pipeline.experiments.samples import small, write_plan
@@ -65,7 +66,7 @@ def test_two_experiments_of_one_name_are_refused(tmp_path: Path):
 
 
 def test_a_plan_that_is_absent_or_no_list_is_refused(tmp_path: Path):
-    with pytest.raises(PlanError, match="there is no such plan"):
+    with pytest.raises(HallmarkError, match="there is no such plan"):
         load_plan(tmp_path / "plan.yaml")
     (tmp_path / "plan.yaml").write_text("name: a")
     with pytest.raises(PlanError, match="must be a list of experiments"):

@@ -1,0 +1,75 @@
+"""What is wrong with a document, one sentence a field: where, what would be right, what there was."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bundle.errors import HallmarkError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ParamsError(HallmarkError):
+    """params.yaml says something that cannot be run; the message names every wrong field."""
+
+
+def validated(model: type[Model], document: Any, prefix: str = "") -> Model:
+    """A document as a model; raises ParamsError with one line a wrong field, `prefix` before each."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_sentence(model, prefix, item) for item in error.errors())) from None
+
+
+def _sentence(model: type[BaseModel], prefix: str, error: Any) -> str:
+    """One validation error as `where: what would be right, what there was`."""
+    parts = [prefix, *(str(part) for part in error["loc"])]
+    where = ".".join(part for part in parts if part)
+    limits, got = error.get("ctx", {}), error["input"]
+    match error["type"]:
+        case "greater_than_equal":
+            return f"{where}: must be ≥ {limits['ge']:g}, got {got}"
+        case "greater_than":
+            return f"{where}: must be > {limits['gt']:g}, got {got}"
+        case "less_than_equal":
+            return f"{where}: must be ≤ {limits['le']:g}, got {got}"
+        case "less_than":
+            return f"{where}: must be < {limits['lt']:g}, got {got}"
+        case "multiple_of":
+            return f"{where}: must be a multiple of {limits['multiple_of']}, got {got}"
+        case "literal_error":
+            return f"{where}: must be one of {limits['expected']}, got {got!r}"
+        case "missing":
+            return f"{where}: is missing"
+        case "extra_forbidden":
+            return f"{where}: is not a key here; {_nearest(model, error['loc'])}"
+        case "value_error":
+            return f"{where}: {limits['error']}, got {got}"
+        case "int_type" | "int_from_float":
+            return f"{where}: must be a whole number, got {got!r}"
+        case "float_type":
+            return f"{where}: must be a number, got {got!r}"
+        case "bool_type":
+            return f"{where}: must be true or false, got {got!r}"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return f"{where}: must be a section with keys of its own, got {got!r}"
+        case _:
+            return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {got!r}"
+
+
+def _nearest(model: type[BaseModel], location: tuple[Any, ...]) -> str:
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation  # type: ignore[assignment]  # sections are models
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"did you mean {close[0]}?" if close else f"the keys are {', '.join(known) or 'none'}"
+
+
+def one_of(names: list[str], got: object) -> str:
+    """The sentence about a name that is none of `names`."""
+    close = difflib.get_close_matches(str(got), names, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"must be one of {', '.join(names)}, got {got!r}{hint}"

@@ -1,0 +1,174 @@
+"""The schema of params.yaml: one frozen model a section, every field with its unit and range."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Eps255 = Annotated[float, Field(gt=0, le=255)]
+Radius = Annotated[float, Field(gt=0, le=1000)]
+
+
+def _each_once(values: list[float]) -> list[float]:
+    if len(set(values)) != len(values):
+        raise ValueError("must list each eps once")
+    return sorted(values)
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys are refused, values keep their YAML type, nothing changes after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+    )
+
+
+class DataSettings(Section):
+    """Which images, and how they are split."""
+
+    name: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "folder"] = Field(description="the data set")
+    path: str = Field("datasets", min_length=1, description="folder that holds the files; digits needs none")
+    image_size: int | None = Field(None, ge=4, le=1024, description="side in pixels that folder images are resized to")
+    channels: Literal[1, 3] | None = Field(None, description="1: greyscale, 3: RGB (folder only)")
+    train_images: int | None = Field(None, ge=1, description="keep this many training images, stratified; null: all")
+    test_images: int | None = Field(None, ge=1, description="keep this many test images, stratified; null: all")
+    validation_share: float = Field(0.1, gt=0, lt=0.9, description="share of the training split held out for choices")
+    test_share: float = Field(0.2, gt=0, lt=0.9, description="share held out for testing where there is no test split")
+    extra: str | None = Field(
+        None,
+        min_length=1,
+        description="npz of additional or generated training images, below `path`: images uint8 (N, H, W, C), labels (N,)",
+    )
+    extra_share: float = Field(0.5, gt=0, lt=1, description="share of every batch that is drawn from `extra`")
+    seed: int = Field(
+        0, ge=0, description="draws the splits; apart from `seed`, so that retrained models share a test split"
+    )
+
+
+class ThreatSettings(Section):
+    """What training defends against; what is attacked follows from it, unless `attack` names radii."""
+
+    norm: Literal["linf", "l2", "l1"] = Field("linf", description="norm of the ball")
+    eps_255: Eps255 | None = Field(None, description="linf: radius in 255ths of the pixel range, > 0 to 255")
+    eps: Radius | None = Field(None, description="l2, l1: radius for images in [0, 1], > 0")
+
+
+class NetworkSettings(Section):
+    """The target network, and the guide of co-training methods.
+
+    Widths are multiples of 8: with others oneDNN's CPU kernels gave another result on every run, or crashed.
+    """
+
+    name: str | None = Field(None, description="a name of `python -m pipeline.networks`")
+    width: int | None = Field(None, ge=8, multiple_of=8, description="channels of the first stage; null: as published")
+    guide: str | None = Field(None, description="the guide's name (co-training methods)")
+    guide_width: int | None = Field(None, ge=8, multiple_of=8, description="channels of the guide's first stage")
+
+
+class TrainSettings(Section):
+    """The optimisation; whatever is null comes from the schedule."""
+
+    schedule: Literal["digits", "paper", "common"] | None = Field(None, description="owner of the defaults below")
+    epochs: int | None = Field(None, ge=1, description="passes over the training split")
+    batch_size: int | None = Field(None, ge=2, description="images a step")
+    lr: float | None = Field(None, gt=0, description="peak learning rate")
+    lr_shape: Literal["piecewise", "cosine", "one_cycle"] | None = Field(None, description="learning rate over time")
+    milestones: list[float] | None = Field(
+        None, description="piecewise: shares of all steps at which lr is divided by 10"
+    )
+    first_epoch_lr: float | None = Field(None, gt=0, description="learning rate of the first epoch, where it differs")
+    warmup: float | None = Field(None, ge=0, lt=1, description="share of all steps in which lr rises linearly from 0")
+    momentum: float | None = Field(None, ge=0, lt=1, description="of SGD (Nesterov off)")
+    weight_decay: float | None = Field(None, ge=0, description="of SGD")
+    averaging: Literal["none", "ema", "swa"] | None = Field(
+        None, description="which weights are validated and served: the last, an exponential or an equal average"
+    )
+    ema_decay: float | None = Field(None, ge=0, lt=1, description="share of the old average kept a step")
+    swa_start: float = Field(0.75, ge=0, lt=1, description="swa: share of the epochs before the average begins")
+    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; null: no clipping")
+    label_smoothing: float | None = Field(
+        None, gt=0, lt=1, description="share of every label that is spread over all classes equally; null: none"
+    )
+    augment: Literal["none", "shift", "crop_flip", "trivial"] | None = Field(
+        None, description="shift: 1 px; crop_flip: crop with pad, flip; trivial: crop_flip, then TrivialAugment"
+    )
+    cutmix: float | None = Field(None, gt=0, le=1, description="share of the steps whose batch is mixed; null: none")
+    awp_gamma: float | None = Field(
+        None, gt=0, le=0.1, description="adversarial weight perturbation, as a share of each weight's norm; null: none"
+    )
+    awp_start: float = Field(0.0, ge=0, lt=1, description="share of the epochs before weight perturbation begins")
+    eps_warmup: float | None = Field(
+        None, gt=0, le=1, description="share of all steps in which eps rises linearly to its full size; null: none"
+    )
+    catastrophic_overfitting: Literal["log", "stop", "roll_back"] = Field(
+        "log", description="what happens when single-step accuracy rises while PGD accuracy collapses"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, fp32 on CPU")
+    compile: bool = Field(False, description="torch.compile the networks")
+    channels_last: bool | None = Field(None, description="memory layout; null: on CUDA only")
+
+
+class ExportSettings(Section):
+    """The ONNX file."""
+
+    opset: int = Field(20, ge=18, le=23, description="ONNX operator set")
+    tolerance: float = Field(
+        1e-3,
+        gt=0,
+        description="largest difference of logits between torch and ONNX Runtime, as a share of the largest logit",
+    )
+
+
+class AttackSettings(Section):
+    """The evaluation on the test split."""
+
+    tier: Literal["quick", "standard"] = Field(
+        "standard", description="quick: PGD and margin; standard: and AutoAttack"
+    )
+    eps_255: Annotated[list[Eps255], AfterValidator(_each_once)] | None = Field(
+        None, description="linf radii attacked, in 255ths of the pixel range"
+    )
+    eps_l2: Annotated[list[Radius], AfterValidator(_each_once)] | None = Field(
+        None, description="l2 radii attacked, for images in [0, 1]"
+    )
+    eps_l1: Annotated[list[Radius], AfterValidator(_each_once)] | None = Field(
+        None, description="l1 radii attacked, for images in [0, 1]"
+    )
+    images: int | None = Field(
+        None, ge=1, description="test images drawn by `seed`, stratified; null: the data's default"
+    )
+    restarts: int = Field(1, ge=1, le=100, description="random starts of PGD and margin")
+    batch_size: int = Field(256, ge=1, description="images attacked at once; AutoAttack's examples depend on it")
+    seed: int = Field(0, ge=0, description="draws the sample and the random starts")
+
+
+class CertifySettings(Section):
+    """Randomized smoothing (Cohen et al. 2019)."""
+
+    sigma: float = Field(0.25, gt=0, le=4, description="standard deviation of the noise, in units of the pixel range")
+    selection: int = Field(100, ge=1, description="noisy copies that choose the class")
+    estimation: int = Field(1000, ge=10, description="other noisy copies that bound its probability")
+    alpha: float = Field(0.001, gt=0, lt=0.5, description="chance, an image, that its radius is too large")
+    seed: int = Field(0, ge=0, description="draws the noise, image by image")
+
+
+class Params(Section):
+    """params.yaml as a whole."""
+
+    seed: int = Field(0, ge=0, description="of the weights, the order of images and the training noise")
+    threads: int = Field(2, ge=1, le=256, description="CPU threads; another number gives other weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
+    data: DataSettings
+    threat: ThreatSettings = ThreatSettings()
+    network: NetworkSettings = NetworkSettings()
+    method: dict[str, Any] = Field(
+        description="name: of `python -m pipeline.methods`; the other keys are that method's"
+    )
+    train: TrainSettings = TrainSettings()
+    export: ExportSettings = ExportSettings()
+    attack: AttackSettings = AttackSettings()
+    certify: CertifySettings = CertifySettings()
