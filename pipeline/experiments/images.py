@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.data.manifest import load_manifest
 from pipeline.data.preparation import prepare_data
 from pipeline.data.split import DataError
-from pipeline.experiments.run import Places, Run, locked
+from pipeline.experiments.run import Places, Run
+from pipeline.locks import locked
 from pipeline.params import DataSettings
 
 

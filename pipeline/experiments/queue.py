@@ -22,7 +22,8 @@ from pipeline.experiments.evaluation import Evaluation, Trained
 from pipeline.experiments.images import prepared
 from pipeline.experiments.pace import Pace, time_epoch
 from pipeline.experiments.result import load_result, save_result
-from pipeline.experiments.run import Places, Run, locked
+from pipeline.experiments.run import Places, Run
+from pipeline.locks import locked
 from pipeline.stage import set_threads
 from pipeline.training.devices import choose_device
 

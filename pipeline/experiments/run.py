@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +10,9 @@ from typing import Any, Literal
 from bundle.digests import canonical_json, sha256_bytes, sha256_file, sha256_tree
 from pipeline.environment import ROOT
 from pipeline.params import Params
+
+#: Settings of the attack stage that experiments have no use for; `images` is said by the run.
+NOT_RUN = ("images", "sweep", "seeds", "plugins")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The settings that decide the numbers, without folders and without what says only where to compute."""
         settings = self.params.model_dump(exclude={"device", "export", "certify"}, by_alias=True)
-        del settings["data"]["path"], settings["attack"]["images"]
+        del settings["data"]["path"]
+        for field in NOT_RUN:
+            del settings["attack"][field]
         if guide := settings["method"].get("guide_weights"):
             settings["method"]["guide_weights"] = sha256_file(guide) if Path(guide).is_file() else None
         return settings
@@ -85,16 +87,3 @@ class Places:
         code = sha256_tree(ROOT, sorted((ROOT / "pipeline" / "data").glob("*.py")))
         identity = canonical_json({"settings": run.params.data.model_dump(), "code": code})
         return self.work / "data" / f"{run.params.data.name}-{sha256_bytes(identity)[:12]}"
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Holds a file's lock, which ends with the process however that ends; False where another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True

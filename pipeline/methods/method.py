@@ -124,6 +124,10 @@ class Method(nn.Module, ABC):
         """The network that is validated, exported and served."""
         return self.target
 
+    def companions(self) -> dict[str, nn.Module]:
+        """The other networks, by name: what an attacker who knows the method has beside the served one."""
+        return {name: network for name, network in self.named_children() if network is not self.served()}
+
     def trained(self) -> list[nn.Parameter]:
         """What the optimiser changes."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Eps255 = Annotated[float, Field(gt=0, le=255)]
+Multiple = Annotated[float, Field(gt=0, le=10)]
 Radius = Annotated[float, Field(gt=0, le=1000)]
 
 
@@ -126,8 +127,10 @@ class ExportSettings(Section):
 class AttackSettings(Section):
     """The evaluation on the test split."""
 
-    tier: Literal["quick", "standard"] = Field(
-        "standard", description="quick: PGD and margin; standard: and AutoAttack"
+    tier: Literal["quick", "standard", "thorough"] = Field(
+        "standard",
+        description="quick: PGD and margin; standard: and AutoAttack, transfer, queries, corruptions; thorough: and more "
+        "of each, AutoAttack plus, further seeds, C&W",
     )
     eps_255: Annotated[list[Eps255], AfterValidator(_each_once)] | None = Field(
         None, description="linf radii attacked, in 255ths of the pixel range"
@@ -138,11 +141,20 @@ class AttackSettings(Section):
     eps_l1: Annotated[list[Radius], AfterValidator(_each_once)] | None = Field(
         None, description="l1 radii attacked, for images in [0, 1]"
     )
+    sweep: Annotated[list[Multiple], AfterValidator(_each_once)] = Field(
+        [0.25, 0.5, 0.75, 1.5, 2.0],
+        description="radii, as multiples of the first one above, that the margin attack alone searches, for the curve of "
+        "accuracy against eps; not in the quick tier",
+    )
+    seeds: int = Field(3, ge=1, le=20, description="thorough: seeds that AutoAttack is run with")
+    plugins: list[str] = Field([], description="further attacks: entry points of the group hallmark.attacks, by name")
     images: int | None = Field(
         None, ge=1, description="test images drawn by `seed`, stratified; null: the data's default"
     )
     restarts: int = Field(1, ge=1, le=100, description="random starts of PGD and margin")
-    batch_size: int = Field(256, ge=1, description="images attacked at once; AutoAttack's examples depend on it")
+    batch_size: int = Field(
+        256, ge=1, description="images attacked and kept at once; AutoAttack's examples depend on it"
+    )
     seed: int = Field(0, ge=0, description="draws the sample and the random starts")
 
 
@@ -160,7 +172,9 @@ class Params(Section):
     """params.yaml as a whole."""
 
     seed: int = Field(0, ge=0, description="of the weights, the order of images and the training noise")
-    threads: int = Field(2, ge=1, le=256, description="CPU threads; another number gives other weights")
+    threads: int | None = Field(
+        None, ge=1, le=256, description="CPU threads; another number gives other weights; null: 1 for digits, 2 otherwise"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
     data: DataSettings
     threat: ThreatSettings = ThreatSettings()

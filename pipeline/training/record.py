@@ -9,6 +9,7 @@ from safetensors.torch import save
 
 from bundle.digests import canonical_json, write_whole
 from bundle.layout import NETWORK, WEIGHTS
+from pipeline.companions import save_companions
 from pipeline.networks import describe
 from pipeline.training.loop import Training
 from pipeline.training.progress import save_history
@@ -20,7 +21,7 @@ SELECTION_RULES = {
 
 
 def save_training(out: Path, training: Training, settings: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Writes weights.safetensors, network.json, training.json, metrics.json and history.csv into `out`."""
+    """Writes weights.safetensors, network.json, companions.safetensors, training.json, metrics.json and history.csv."""
     method, selected = training.method, training.selected
     weights = {name: value.contiguous() for name, value in selected.weights.items()}
     selection = {
@@ -42,6 +43,8 @@ def save_training(out: Path, training: Training, settings: dict[str, Any], envir
     metrics = {"epoch": selected.epoch, "validation_clean": selected.clean, "validation_pgd_10": selected.robust}
     write_whole(out / WEIGHTS, save(weights))
     write_whole(out / NETWORK, canonical_json(describe(method.served())))
+    companions = {name: describe(network) for name, network in method.companions().items()}
+    save_companions(out, companions, selected.companions)
     write_whole(out / "training.json", canonical_json(record))
     write_whole(out / "metrics.json", canonical_json(metrics))
     save_history(out / "history.csv", training.history)

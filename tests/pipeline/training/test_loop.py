@@ -74,7 +74,7 @@ def test_a_network_without_defence_is_selected_by_clean_accuracy():
     """Chosen by PGD it would be an early, bad epoch, and every defence would look better beside it."""
     network, selected = nn.Linear(1, 1), Selected(by="clean")
     offers = [(0.3, 0.6), (0.0, 0.9), (0.1, 0.9), (0.1, 0.9), (0.5, 0.8)]
-    taken = [n for n, (robust, clean) in enumerate(offers, 1) if selected.offer(row(n, robust, clean), network)]
+    taken = [n for n, (robust, clean) in enumerate(offers, 1) if selected.offer(row(n, robust, clean), network, {})]
     assert taken == [1, 2, 3] and selected.epoch == 3
     assert method_class("standard").selected_by == "clean"
     assert {method_class(name).selected_by for name in method_names() if name != "standard"} == {"pgd_10"}
@@ -87,7 +87,7 @@ def test_selection_takes_the_highest_pgd_then_clean_then_the_earlier():
         [(0.4, 0.9), (0.5, 0.6), (0.5, 0.7), (0.5, 0.7), (0.4, 1.0), (0.6, 0.1)], 1
     ):
         nn.init.constant_(network.weight, number)
-        if selected.offer(row(number, robust, clean), network):
+        if selected.offer(row(number, robust, clean), network, {}):
             taken.append(number)
     assert taken == [1, 2, 3, 6]
     assert (selected.epoch, selected.robust, selected.clean) == (6, 0.6, 0.1)
@@ -96,12 +96,12 @@ def test_selection_takes_the_highest_pgd_then_clean_then_the_earlier():
 
 def test_a_network_that_never_answers_right_is_still_selected():
     selected = Selected(by="pgd_10")
-    assert selected.offer(row(1, 0.0, 0.0), nn.Linear(1, 1)) and selected.epoch == 1
+    assert selected.offer(row(1, 0.0, 0.0), nn.Linear(1, 1), {}) and selected.epoch == 1
 
 
 def test_selected_weights_do_not_follow_the_network():
     network, selected = nn.Linear(1, 1), Selected(by="pgd_10")
-    selected.offer(row(1, 0.5, 0.5), network)
+    selected.offer(row(1, 0.5, 0.5), network, {})
     nn.init.constant_(network.weight, 77.0)
     assert selected.weights["weight"].item() != 77
 

@@ -22,7 +22,14 @@ from pipeline.training.deadline import Deadline
 from pipeline.training.loop import Training
 from tests.pipeline.training.conftest import small_params
 
-OUTPUTS = {"weights.safetensors", "network.json", "training.json", "metrics.json", "history.csv"}
+OUTPUTS = {
+    "weights.safetensors",
+    "companions.safetensors",
+    "network.json",
+    "training.json",
+    "metrics.json",
+    "history.csv",
+}
 
 
 @pytest.fixture(autouse=True)

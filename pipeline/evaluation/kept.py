@@ -1,0 +1,80 @@
+"""Finished parts of an evaluation, each a file of its own, so that a killed one goes on after the last of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bundle.digests import write_whole
+from pipeline.attacks.saved import Keep, Part
+
+NOTES = "notes"
+
+
+class Kept:
+    """The parts below a folder; without a folder everything is computed anew and nothing is kept.
+
+    The folder's name must say what decides the parts (settings, weights, images, code): what lies there is believed.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def parts(self, key: str, compute: Callable[[], dict[str, Part]]) -> dict[str, Part]:
+        """The parts that one computation gives, by name, on the CPU; `key` is a path below the folder.
+
+        They come back from the file even where they were computed just now, so that a resumed evaluation and an
+        undisturbed one go on with the same values.
+        """
+        if self.folder is None:
+            return compute()
+        path = self.folder / f"{key}.npz"
+        found = _read(path)
+        if found is None:
+            write_whole(path, _npz(compute()))
+            found = _read(path)
+            assert found is not None  # written just now
+        return found
+
+    def keeper(self, key: str) -> Keep:
+        """Keeps single parts below `key`, for attacks that work in parts themselves."""
+
+        def keep(name: str, compute: Callable[[], Part], /) -> Part:
+            return self.parts(f"{key}/{name}", lambda: {name: compute()})[name]
+
+        return keep
+
+    def notes(self, key: str, compute: Callable[[], Any]) -> Any:
+        """A value that JSON can hold, computed once."""
+        return self.parts(key, lambda: {NOTES: Part(torch.zeros(0), {"value": compute()})})[NOTES].notes["value"]
+
+    def remove(self) -> None:
+        """Takes the parts of a finished evaluation away."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _npz(parts: dict[str, Part]) -> bytes:
+    buffer = io.BytesIO()
+    notes = json.dumps({name: part.notes for name, part in parts.items()}).encode()
+    images = {f"images/{name}": part.images.cpu().numpy() for name, part in parts.items()}
+    np.savez(buffer, notes=np.frombuffer(notes, dtype=np.uint8), **images)  # type: ignore[arg-type]  # numpy's stub takes the names for options
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> dict[str, Part] | None:
+    """The parts of a file; None where there is none, or it cannot be read and is to be made again."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            notes = json.loads(archive["notes"].tobytes())
+            return {name: Part(torch.from_numpy(archive[f"images/{name}"]), notes[name]) for name in notes}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
