@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test lint serve compare results lock
+.PHONY: help repro test lint serve compare evaluate results lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -41,6 +41,13 @@ serve: .venv/.installed  ## the service on 127.0.0.1:PORT, from out/bundle
 
 compare: .venv/.installed  ## the methods side by side on the digits, SEEDS="0 1 2"; goes on where it stopped
 	@$(RUN) -m pipeline.compare --seeds "$(SEEDS)"
+
+evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=file DATA=cifar10; the README says more
+	@test -n "$(MODEL)" || { echo "make evaluate: MODEL= is missing: module:function, or torchvision:NAME" >&2; exit 2; }
+	@$(RUN) -m pipeline.evaluate --model "$(MODEL)" $(if $(filter file,$(origin DATA)),,--data "$(DATA)") \
+	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NAME),--name "$(NAME)") $(if $(DIR),--path "$(DIR)") \
+	  $(if $(MEAN),--mean "$(MEAN)") $(if $(STD),--std "$(STD)") $(if $(SIZE),--image-size $(SIZE)) \
+	  $(if $(TIER),--tier $(TIER)) $(OPTIONS)
 
 results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder ONLY=name; goes on where it stopped
 	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from audit.merging import merge_bundles
 from audit.signing import sign_bundle
 from audit.tables import plain, print_version, print_versions
 from audit.verification import UnsignedError, verify
@@ -32,7 +33,7 @@ class OneSentence(TyperGroup):
 
 app = typer.Typer(
     cls=OneSentence,
-    help="Lists, shows, signs and verifies the measured robustness of models.",
+    help="Lists, shows, signs, verifies and merges the measured robustness of models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -142,6 +143,23 @@ def verify_command(
     if found.data is not None:
         labels = "index, image and label" if found.data.labels else "index and image (no labels are there)"
         typer.echo(f"data: {found.data.rows} rows agree with {data} ({', '.join(found.data.files)}): {labels}")
+
+
+@app.command("merge")
+def merge_command(
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="A B…", help="Folders of bundles of one model, two or more.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A new folder for the merged bundle.")],
+    as_json: AsJson = False,
+) -> None:
+    """Join evaluations of one model image by image: what any of them broke is broken, so a claim can only go down."""
+    found = merge_bundles(bundles, out)
+    if as_json:
+        print_json(found.describe())
+        return
+    for sentence in found.sentences():
+        typer.echo(plain(sentence))
 
 
 def print_json(document: Any) -> None:

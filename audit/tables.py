@@ -14,9 +14,10 @@ from rich.table import Table
 from audit.versions import Version
 from bundle.attestation import model_digest, model_version
 from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.headline import calibration, corruption_mean, headline_threat, worst_class
 from bundle.outcomes import SETTINGS
 from bundle.versions import headline
-from bundle.wording import additional_images
+from bundle.wording import additional_images, chosen_by, listing, number, percent, sample_scope
 
 ABSENT = "–"
 PIPE_WIDTH = 240
@@ -103,9 +104,16 @@ def print_version(version: Version) -> None:
     assert version.statement is not None and version.attestation is not None
     predicate, digest, out = version.statement["predicate"], model_digest(version.statement), console()
     out.print(f"Version {model_version(digest)}")
+    if not predicate["reliable"]:
+        failed = ", ".join(item["check"] for item in predicate["sanity"] if item["outcome"] == "fail")
+        out.print(f"UNRELIABLE: better attacks may find much more, since these checks failed: {plain(failed)}")
     out.print(_facts(_identity(version, predicate, digest)))
     out.print("\nMeasured: an upper bound of the true robust accuracy; the 95 % interval is for the drawing of images")
+    if scope := sample_scope(predicate["sample"]):
+        out.print(scope)
     out.print(_measured(predicate))
+    out.print("\nBeyond the headline, served")
+    out.print(_facts(_second_rank(predicate)))
     for smoothing in predicate["smoothing"]:
         out.print(f"\nProved, about {plain(smoothing['name'])} alone: {plain(smoothing['statement'])}")
         out.print(_proved(predicate, smoothing["name"]))
@@ -161,7 +169,27 @@ def _measured(predicate: Mapping[str, Any]) -> Table:
                 keys = {"threat": threat["name"], "attack": attack["name"]}
                 row(named, attack["name"], "; ".join(attack["flags"]), "robust_accuracy", **keys)
         row(named, "every attack", "", "robust_accuracy", threat=threat["name"], attack=ALL_ATTACKS)
+    for union in predicate["unions"]:
+        named = f"{union['name']} of {listing(union['threats'])}"
+        row(named, "every attack", "", "robust_accuracy", threat=union["name"], attack=ALL_ATTACKS)
     return table
+
+
+def _second_rank(predicate: Mapping[str, Any]) -> dict[str, object]:
+    """The worst class and the calibration error at the headline's threat, corruptions, smallest changes."""
+    threat = headline_threat(predicate)["name"]
+    worst, mean = worst_class(predicate, "served", threat), corruption_mean(predicate)
+    clean, attacked = (percent(calibration(predicate, "served", name)["value"]) for name in (None, threat))
+    facts: dict[str, object] = {
+        "worst class": f"{worst['class']} at {threat}: {share_with_interval(worst)}, for every class at once",
+        "calibration error": f"{clean} clean, {attacked} under attack at {threat}",
+        "corruptions": f"{percent(mean['value'])} right on average" if mean else "not tried",
+    }
+    for item in predicate["minimumDistances"]:
+        median = "not found" if item["quantiles"]["50"] is None else number(item["quantiles"]["50"])
+        found = f"{item['found']} of {item['sampleSize']}"
+        facts[f"{item['name']} distance"] = f"median {item['norm']} {median}, found for {found} (reference)"
+    return facts
 
 
 def _radius(threat: Mapping[str, Any]) -> str:
@@ -181,10 +209,12 @@ def _proved(predicate: Mapping[str, Any], classifier: str) -> Table:
 
 
 def _sanity(predicate: Mapping[str, Any]) -> Table:
-    table = Table("check", "passed", "statistic", "meaning")
+    table = Table("check", "outcome", "statistic", "meaning")
     for item in predicate["sanity"]:
         statistic = f"{item['statistic']:g} {item['comparator']} {item['threshold']:g}"
-        table.add_row(plain(item["check"]), "yes" if item["passed"] else "NO", statistic, plain(item["meaning"]))
+        check = f"{item['check']} at {item['threat']}" if "threat" in item else item["check"]
+        outcome = item["outcome"] if item["outcome"] == "pass" else item["outcome"].upper()
+        table.add_row(plain(check), outcome, statistic, plain(item["meaning"]))
     return table
 
 
@@ -192,7 +222,9 @@ def _origin(predicate: Mapping[str, Any]) -> dict[str, object]:
     selection, reads, sample, parity = (predicate[key] for key in ("selection", "testReads", "sample", "parity"))
     check = predicate["selfCheck"]
     return {
-        "selection": f"{selection['rule']}; epoch {selection['epoch']}",
+        "tier": predicate["tier"],
+        **({"joined from": _joined(predicate["merged"])} if predicate["merged"] else {}),
+        "selection": chosen_by(selection),
         "test reads": f"{reads['models']}: {reads['rule']}",
         "sample": f"{sample['size']} of {sample['of']} test images, seed {sample['seed']}: {sample['rule']}",
         "parity": f"{parity['disagreements']} disagreements on {parity['images']} images; logits differ by at most "
@@ -203,6 +235,10 @@ def _origin(predicate: Mapping[str, Any]) -> dict[str, object]:
         "source": f"SHA-256 {predicate['source']['sha256']}",
         "assurance": predicate["assuranceLevel"],
     }
+
+
+def _joined(sources: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"SHA-256 {item['attestation']} ({item['tier']}, seed {item['seed']})" for item in sources)
 
 
 def _facts(facts: Mapping[str, object]) -> Table:

@@ -16,6 +16,7 @@ from bundle.claims import claims
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.layout import ATTESTATION, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
 from bundle.outcomes import Outcomes
+from bundle.plan import reliable
 from bundle.report import render_report
 
 
@@ -34,14 +35,14 @@ def assemble(
     ----------
     model, weights : the bytes of model.onnx and weights.safetensors.
     images : uint8 (N, H, W, C) arrays, `clean` and `THREAT/ATTACK` for every attack of the predicate.
-    predicate : everything that the schema asks for but `claims`, `bounds` and `files`, which are computed here, and
-        `model.version`, which is the digest's.
+    predicate : everything that the schema asks for but the lists of claims(), `reliable` and `files`, which are computed
+        here, and `model.version`, which is the digest's.
 
     The attestation is written last, so that a folder that was left half-way does not verify. Raises AttestationError
     where the predicate does not meet the schema.
     """
     digest = sha256_bytes(model)
-    complete = {**predicate, **claims(outcomes, predicate)}
+    complete = {**predicate, **claims(outcomes, predicate), "reliable": reliable(predicate["sanity"])}
     complete["model"] = {**predicate["model"], "version": model_version(digest)}
     contents = {
         MODEL: model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.attestation import model_digest, model_version, read_statement
-from bundle.claims import ALL_ATTACKS, claims
+from bundle.claims import KINDS, claims
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
-from bundle.layout import ATTESTATION, DESCRIBED, ENVELOPE, IMAGES, MODEL, NETWORK, OPTIONAL, OUTCOMES, REQUIRED
-from bundle.outcomes import Outcomes, image_digests, read_outcomes
-from bundle.smoothing import certified_radii
-from bundle.threats import RADIUS_FIELD, Threat
+from bundle.layout import (
+    ATTESTATION,
+    DESCRIBED,
+    ENVELOPE,
+    IMAGES,
+    MODEL,
+    NETWORK,
+    OPTIONAL,
+    OUTCOMES,
+    REQUIRED,
+    WEIGHTS,
+)
+from bundle.outcomes import OutcomeError, Outcomes, image_digests, read_outcomes
+from bundle.plan import PlanError, check_plan
+from bundle.rows import check_radii, check_rows
+from bundle.threats import Threat
+
+#: The most by which an attested float may differ from the recomputed one.
+ROUNDING = 1e-9
+#: The fields by which people find a number, and those that most often differ.
+DESCRIBING = (
+    *("metric", "setting", "threat", "attack", "class", "corruption", "severity", "name", "classifier", "radius"),
+    *("value", "correct", "cleanCorrect", "sampleSize", "onlyReferenceBroken", "onlyServedBroken", "found"),
+)
 
 
 class BundleError(HallmarkError):
@@ -36,6 +56,7 @@ class Bundle:
     statement: Mapping[str, Any]
     statement_bytes: bytes
     model: bytes
+    weights: bytes
     outcomes: Outcomes
     images: Mapping[str, NDArray[np.uint8]]
     envelope: bytes | None
@@ -66,9 +87,10 @@ class Bundle:
 def open_bundle(path: str | Path) -> Bundle:
     """Reads and verifies a bundle.
 
-    Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; that threats, attacks and
-    smoothed classifiers are each there once and are what their names say; every claim and bound, recomputed from the
-    outcome table; every image of the evidence against its digest and its ball.
+    Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; that threats, unions,
+    attacks and smoothed classifiers are each there once and are what their names say; that every sanity check's outcome
+    follows from its statistic; the exact columns of the outcome table and what they may hold; every number of claims(),
+    recomputed from the table; every image of the evidence against its digest and its ball.
     Signatures are bundle.signatures' business. Raises BundleError (or another HallmarkError) that names what is wrong.
     """
     path = Path(path)
@@ -84,7 +106,16 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{NETWORK}: says another network than the attestation")
     images = _read_images(contents[IMAGES])
     _check_evidence(outcomes, images, predicate)
-    return Bundle(path, statement, contents[ATTESTATION], contents[MODEL], outcomes, images, contents.get(ENVELOPE))
+    return Bundle(
+        path,
+        statement,
+        contents[ATTESTATION],
+        contents[MODEL],
+        contents[WEIGHTS],
+        outcomes,
+        images,
+        contents.get(ENVELOPE),
+    )
 
 
 def _read_files(path: Path) -> dict[str, bytes]:
@@ -126,78 +157,52 @@ def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) 
 
 
 def _check_plan(predicate: Mapping[str, Any]) -> None:
-    """What the claims are keyed by must be unambiguous, or a number could stand beside a name that is not its own."""
-    for item in predicate["threats"]:
-        if Threat.of(item).describe() != item:
-            wrong = f"threat {item['name']} is not what its norm and {RADIUS_FIELD[item['norm']]} say"
-            raise BundleError(f"{ATTESTATION}: {wrong}")
-    threats = [item["name"] for item in predicate["threats"]]
-    attacks = [f"{item['threat']}/{item['name']}" for item in predicate["attacks"]]
-    for kind, names in (
-        ("threat", threats),
-        ("attack", attacks),
-        ("smoothed classifier", [item["name"] for item in predicate["smoothing"]]),
-    ):
-        for name in names:
-            if names.count(name) > 1:
-                raise BundleError(f"{ATTESTATION}: {kind} {name} is there {names.count(name)} times")
-    for item in predicate["attacks"]:
-        if item["threat"] not in threats or item["name"] == ALL_ATTACKS:
-            raise BundleError(f"{ATTESTATION}: attack {item['threat']}/{item['name']}: unknown threat or reserved name")
+    try:
+        check_plan(predicate)
+    except (PlanError, OutcomeError) as error:
+        raise BundleError(f"{ATTESTATION}: {error}") from None
 
 
 def _check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
-    index, labels, classes = outcomes["index"], outcomes["label"], len(predicate["data"]["classes"])
-    if len(outcomes) != predicate["sample"]["size"]:
-        raise BundleError(f"{OUTCOMES}: has {len(outcomes)} rows, the sample should have {predicate['sample']['size']}")
-    if len(np.unique(index)) != len(index) or index.min() < 0:
-        raise BundleError(f"{OUTCOMES}: index must be 0 or more and name every image once")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise BundleError(f"{OUTCOMES}: label must be 0 to {classes - 1}, as there are {classes} classes")
-    for item in predicate["smoothing"]:
-        successes = outcomes[f"{item['name']}/successes"]
-        if successes.min() < 0 or successes.max() > item["estimation"]:
-            raise BundleError(f"{OUTCOMES}: {item['name']}/successes must be 0 to {item['estimation']}")
+    try:
+        check_rows(outcomes, predicate)
+    except OutcomeError as error:
+        raise BundleError(f"{OUTCOMES}: {str(error).removeprefix('outcome table: ')}") from None
 
 
 def _check_claims(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
-    for name in outcomes.contradictions():
-        raise BundleError(f"{OUTCOMES}: {name} contradicts its margins")
     recomputed = claims(outcomes, predicate)
-    for kind in ("claims", "bounds"):
+    for kind in KINDS:
         attested = predicate[kind]
         if len(attested) != len(recomputed[kind]):
             counts = f"has {len(attested)} {kind}, the outcome table gives {len(recomputed[kind])}"
             raise BundleError(f"{ATTESTATION}: {counts}")
         for said, found in zip(attested, recomputed[kind], strict=True):
             if not _same(said, found):
-                wrong = f"claim {_describe(said)} is not what the outcome table gives: {_describe(found)}"
+                title = "claim" if "metric" in found else kind
+                wrong = f"{title} {_describe(said)} is not what the outcome table gives: {_describe(found)}"
                 raise BundleError(f"{ATTESTATION}: {wrong}")
-    for item in predicate["smoothing"]:
-        successes, radii = outcomes[f"{item['name']}/successes"], outcomes[f"{item['name']}/radius"]
-        proved = certified_radii(successes, item["estimation"], item["sigma"], item["alpha"])
-        if not np.allclose(radii, proved, atol=1e-9):
-            raise BundleError(f"{OUTCOMES}: {item['name']}/radius is not what the counts prove")
+    try:
+        check_radii(outcomes, predicate)
+    except OutcomeError as error:
+        raise BundleError(f"{OUTCOMES}: {error}") from None
 
 
-def _same(said: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+def _same(said: Any, found: Any) -> bool:
     """Equal but for the last digits of floats, which another SciPy may round otherwise."""
-    if said.keys() != found.keys():
-        return False
-    for key, value in found.items():
-        pairs: Iterable[tuple[Any, Any]] = [(said[key], value)]
-        if isinstance(value, list):
-            pairs = zip(said[key], cast("list[Any]", value), strict=False)
-        for left, right in pairs:
-            close = isinstance(right, float) and isinstance(left, int | float) and abs(left - right) <= 1e-9
-            if left != right and not close:
-                return False
-    return not isinstance(found.get("interval"), list) or len(said["interval"]) == 2
+    if isinstance(found, Mapping):
+        keyed = cast("Mapping[str, Any]", found)
+        return said.keys() == keyed.keys() and all(_same(said[key], value) for key, value in keyed.items())
+    if isinstance(found, list):
+        listed = cast("list[Any]", found)
+        return len(said) == len(listed) and all(map(_same, said, listed))
+    if isinstance(found, float) and isinstance(said, int | float):
+        return abs(said - found) <= ROUNDING
+    return said == found
 
 
 def _describe(claim: Mapping[str, Any]) -> str:
-    keys = ("metric", "setting", "threat", "attack", "classifier", "radius", "value", "correct", "sampleSize")
-    return " ".join(str(claim[key]) for key in keys if key in claim)
+    return " ".join(str(claim[key]) for key in DESCRIBING if key in claim)
 
 
 def _read_images(content: bytes) -> dict[str, NDArray[np.uint8]]:

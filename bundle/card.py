@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bundle import headline
 from bundle.attestation import model_version
 from bundle.claims import ALL_ATTACKS
-from bundle.wording import FILTERS, threat_name_title, threat_title
+from bundle.wording import FILTERS, TIERS, ball_title, sample_scope, threat_title
 
 
 def render_card(predicate: Mapping[str, Any], digest: str) -> str:
@@ -24,6 +24,7 @@ def render_card(predicate: Mapping[str, Any], digest: str) -> str:
 
     Parameters: `predicate`, the attestation's, with claims and bounds; `digest`, the SHA-256 of model.onnx.
     """
+    threat = headline.headline_threat(predicate)
     body = (
         _environment(predicate)
         .get_template("card.md")
@@ -32,6 +33,12 @@ def render_card(predicate: Mapping[str, Any], digest: str) -> str:
             digest=digest,
             version=model_version(digest),
             warnings=headline.warnings(predicate),
+            tier=TIERS[predicate["tier"]],
+            scope=sample_scope(predicate["sample"]),
+            headline_title=threat_title(threat),
+            worst=headline.worst_class(predicate, "served", threat["name"]),
+            calibration=[headline.calibration(predicate, "served", name) for name in (None, threat["name"])],
+            corruptions=headline.corruption_mean(predicate),
             threats=[threat_title(threat) for threat in predicate["threats"]],
         )
     )
@@ -42,7 +49,7 @@ def _environment(predicate: Mapping[str, Any]) -> Environment:
     environment: Any = Environment(
         loader=PackageLoader("bundle"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=plain
     )
-    environment.filters.update(FILTERS, threat=partial(threat_name_title, predicate))
+    environment.filters.update(FILTERS, ball=partial(ball_title, predicate))
     return environment
 
 
@@ -99,8 +106,8 @@ def _metric(predicate: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str,
     if claim["metric"] == "clean_accuracy":
         kind, name = "accuracy", f"Clean accuracy ({claim['setting']})"
     else:
-        threat = threat_name_title(predicate, claim["threat"])
-        kind, name = "robust_accuracy", f"Robust accuracy, {threat}, all attacks ({claim['setting']}, upper bound)"
+        ball = ball_title(predicate, claim["threat"])
+        kind, name = "robust_accuracy", f"Robust accuracy, {ball}, all attacks ({claim['setting']}, upper bound)"
     interval = [round(end, 6) for end in claim["interval"]]
     arguments = {"correct": claim["correct"], "sample_size": claim["sampleSize"], "interval_95": interval}
     return {"type": kind, "name": name, "value": round(claim["value"], 6), "args": arguments, "verified": False}

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bundle.intervals import CONFIDENCE, clopper_pearson
-from bundle.outcomes import SETTINGS, OutcomeError, Outcomes
+from bundle.agreement import agreement
+from bundle.calibration import calibration
+from bundle.classes import per_class, worst_class
+from bundle.corrupted import corruption_accuracy
+from bundle.distances import minimum_distances
+from bundle.outcomes import SETTINGS, Outcomes
+from bundle.plan import ALL_ATTACKS as ALL_ATTACKS  # the name that readers of claims look for here
+from bundle.plan import UNION_NORM, attack_names
+from bundle.shares import share
 from bundle.smoothing import certified_radii
 
-ALL_ATTACKS = "all"
+#: The lists that claims() returns, in the order in which a verifier compares them.
+KINDS = (
+    "claims",
+    "bounds",
+    "perClass",
+    "worstClass",
+    "calibration",
+    "agreement",
+    "corruptionAccuracy",
+    "minimumDistances",
+)
 
 
 def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -21,44 +37,55 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
     Parameters
     ----------
     outcomes : one row an image (see bundle.outcomes).
-    settings : the predicate's `threats` (name, norm, eps_255 or eps), `attacks` (threat, name) and `smoothing` (name, sigma,
-        estimation, alpha, radii).
+    settings : the predicate's `threats` (name, norm, eps_255 or eps), `attacks` (threat, name), `unions` (name,
+        threats), `smoothing` (name, sigma, estimation, alpha, radii), `corruptions` (None, or names), `distances` (name,
+        norm) and `data.classes` (names).
 
     Returns
     -------
     `claims`: clean and robust accuracy by setting, threat and attack; `all` is the share of images that are right under
-    every attack that was run for the threat, and an upper bound of the true robust accuracy.
+    every attack that was run for the threat, and an upper bound of the true robust accuracy. A union's claim has the
+    union's name for its threat, the norm `union` and no radius: the share right under every attack of its threats.
     `bounds`: certified accuracy of each smoothed classifier at each l2 radius, a lower bound for that classifier alone.
-    Each has the share, the count, the sample size and the 95 % Clopper-Pearson interval, which covers the drawing of
-    images for this model and these attacks, not the attacks' weakness.
+    `perClass`, `worstClass`: see bundle.classes; `calibration`, `agreement`, `corruptionAccuracy` and
+    `minimumDistances`: see the modules bundle.calibration, agreement, corrupted and distances.
+    Each share has the count, the sample size and the Clopper-Pearson interval (95 %, for the worst class wider), which
+    covers the drawing of images for this model and these attacks, not the attacks' weakness.
 
     Raises OutcomeError where the table lacks a column, and where no attack was run for a threat: accuracy under no
     attack is not robust accuracy.
     """
-    measured: list[dict[str, Any]] = []
-    for setting in SETTINGS:
-        measured.append(_claim(outcomes.clean_right(setting), metric="clean_accuracy", setting=setting, bound="exact"))
-        for threat in settings["threats"]:
-            names = [attack["name"] for attack in settings["attacks"] if attack["threat"] == threat["name"]]
-            if not names:
-                raise OutcomeError(f"threat {threat['name']}: no attack was run for it, so it has no robust accuracy")
-            for label, attacks in [*((name, [name]) for name in names), (ALL_ATTACKS, names)]:
-                measured.append(
-                    _claim(
-                        outcomes.robust(setting, threat["name"], attacks),
-                        metric="robust_accuracy",
-                        setting=setting,
-                        threat=threat["name"],
-                        norm=threat["norm"],
-                        **{field: threat[field] for field in ("eps_255", "eps") if field in threat},
-                        attack=label,
-                        bound="upper",
-                    )
-                )
     return {
-        "claims": measured,
+        "claims": [claim for setting in SETTINGS for claim in _accuracies(outcomes, settings, setting)],
         "bounds": [bound for item in settings["smoothing"] for bound in smoothing_bounds(outcomes, item)],
+        "perClass": per_class(outcomes, settings),
+        "worstClass": worst_class(outcomes, settings),
+        "calibration": calibration(outcomes, settings),
+        "agreement": agreement(outcomes, settings),
+        "corruptionAccuracy": corruption_accuracy(outcomes, settings),
+        "minimumDistances": minimum_distances(outcomes, settings),
     }
+
+
+def _accuracies(outcomes: Outcomes, settings: Mapping[str, Any], setting: str) -> Iterator[dict[str, Any]]:
+    """Clean, then every threat's attacks and all of them, then the unions, in one setting."""
+    clean = outcomes.clean_right(setting)
+    yield {"metric": "clean_accuracy", "setting": setting, "bound": "exact", **share(clean)}
+    right = {}
+    for threat in settings["threats"]:
+        names = attack_names(settings, threat["name"])
+        ball = {field: threat[field] for field in ("norm", "eps_255", "eps") if field in threat}
+        for label, attacks in [*((name, [name]) for name in names), (ALL_ATTACKS, names)]:
+            right[threat["name"]] = outcomes.robust(setting, threat["name"], attacks)
+            yield _robust(setting, threat["name"], ball, label, right[threat["name"]])
+    for union in settings["unions"]:
+        everywhere = np.logical_and.reduce([right[name] for name in union["threats"]])
+        yield _robust(setting, union["name"], {"norm": UNION_NORM}, ALL_ATTACKS, everywhere)
+
+
+def _robust(setting: str, threat: str, ball: Mapping[str, Any], attack: str, right: Any) -> dict[str, Any]:
+    keys = {"metric": "robust_accuracy", "setting": setting, "threat": threat, **ball, "attack": attack}
+    return {**keys, "bound": "upper", **share(right)}
 
 
 def find_claim(document: Mapping[str, Any], metric: str, **keys: Any) -> dict[str, Any] | None:
@@ -84,7 +111,13 @@ def smoothing_bounds(outcomes: Outcomes, smoothing: Mapping[str, Any]) -> list[d
     average = float(np.mean(np.where(right, radii, 0.0)))
     return [
         *(
-            _claim(right & (radii >= radius), metric="certified_accuracy", radius=radius, bound="lower", **classifier)
+            {
+                "metric": "certified_accuracy",
+                "radius": radius,
+                "bound": "lower",
+                **classifier,
+                **share(right & (radii >= radius)),
+            }
             for radius in smoothing["radii"]
         ),
         {
@@ -95,10 +128,3 @@ def smoothing_bounds(outcomes: Outcomes, smoothing: Mapping[str, Any]) -> list[d
             **classifier,
         },
     ]
-
-
-def _claim(right: NDArray[np.bool_], **keys: Any) -> dict[str, Any]:
-    correct, size = int(right.sum()), len(right)
-    lower, upper = clopper_pearson(correct, size)
-    share = {"value": correct / size, "correct": correct, "sampleSize": size}
-    return {**keys, **share, "interval": [lower, upper], "confidence": CONFIDENCE}

@@ -21,11 +21,12 @@ BROKEN, HELD = 6, 4
 
 @dataclass(frozen=True)
 class Picture:
-    """One row of the gallery: the attack that came closest; images are data URIs, margins those of the served model."""
+    """One row of the gallery: the attack that came closest; images are data URIs, answer and margins the served model's."""
 
     row: int
     index: int
     label: str
+    answer: str
     attack: str
     clean: str
     adversarial: str
@@ -56,6 +57,7 @@ def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str
     threat = headline_threat(predicate)
     names = attack_names(predicate, threat["name"])
     closest, margins = closest_attacks(outcomes, threat["name"], names)
+    answers = np.stack([outcomes[f"served/{threat['name']}/{name}/prediction"] for name in names])
     held = outcomes.robust("served", threat["name"], names)
     broken = outcomes.clean_right("served") & ~held
     broken_rows, held_rows = _lowest(margins, broken, BROKEN), _lowest(margins, held, HELD)
@@ -71,6 +73,7 @@ def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str
             row=row,
             index=int(outcomes["index"][row]),
             label=predicate["data"]["classes"][int(outcomes["label"][row])],
+            answer=predicate["data"]["classes"][int(answers[closest[row], row])],
             attack=attack_title(names[closest[row]]),
             clean=data_uri(clean),
             adversarial=data_uri(adversarial),

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.threats import RADIUS_FIELD
 from bundle.wording import attack_title, comparator, number, threat_name_title, threat_title
 
-#: The attacks that decide; a method's own training attack tends to flatter it.
+#: The attacks that decide, in any version and with any seed; a method's own training attack tends to flatter it.
 JUDGES = ("autoattack", "margin")
+
+
+def is_judge(attack: str) -> bool:
+    """Whether an attack is one of those that decide: `margin`, `autoattack`, `autoattack-plus`, `autoattack-seed-1`."""
+    return any(attack == judge or attack.startswith(f"{judge}-") for judge in JUDGES)
+
+
+def by_autoattack(predicate: Mapping[str, Any], threat: str) -> bool:
+    """Whether AutoAttack, in any version, was run for a threat."""
+    return any(name.split("-")[0] == "autoattack" for name in attack_names(predicate, threat))
 
 
 def headline_threat(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -25,6 +35,39 @@ def headline_threat(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
 def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:
     """The attacks that were run for a threat (`linf-8`), in the order of the attestation."""
     return [attack["name"] for attack in predicate["attacks"] if attack["threat"] == threat]
+
+
+def sweep_threats(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The points of a sweep: threats with the margin attack alone, of a norm that has a threat with more attacks."""
+    alone = [item for item in predicate["threats"] if attack_names(predicate, item["name"]) == ["margin"]]
+    names = {item["name"] for item in alone}
+    full = {item["norm"] for item in predicate["threats"] if item["name"] not in names}
+    return [item for item in alone if item["norm"] in full]
+
+
+def main_threats(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The threats that are not the points of a sweep."""
+    sweep = sweep_threats(predicate)
+    return [item for item in predicate["threats"] if item not in sweep]
+
+
+def worst_class(predicate: Mapping[str, Any], setting: str, threat: str) -> Mapping[str, Any]:
+    """The class with the lowest share under all attacks of a threat."""
+    return _entry(predicate["worstClass"], setting, threat)
+
+
+def calibration(predicate: Mapping[str, Any], setting: str, threat: str | None = None) -> Mapping[str, Any]:
+    """The calibration error under a threat's attacks, or on clean images."""
+    return _entry(predicate["calibration"], setting, threat)
+
+
+def _entry(entries: Sequence[Mapping[str, Any]], setting: str, threat: str | None) -> Mapping[str, Any]:
+    return next(item for item in entries if (item["setting"], item.get("threat")) == (setting, threat))
+
+
+def corruption_mean(predicate: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The mean accuracy over all corruptions and severities; None where none was tried."""
+    return next((item for item in predicate["corruptionAccuracy"] if item["corruption"] == "all"), None)
 
 
 def clean_claim(predicate: Mapping[str, Any], setting: str) -> dict[str, Any]:
@@ -51,19 +94,27 @@ def headline_bound(predicate: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def warnings(predicate: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before a number is believed; empty where nothing is amiss."""
-    return [*_failed_checks(predicate), *_attack_warnings(predicate), *_parity_warnings(predicate["parity"])]
+    """What a reader must know before a number is believed, the worst first; empty where nothing is amiss."""
+    return [*_checks(predicate), *_attack_warnings(predicate), *_parity_warnings(predicate["parity"])]
 
 
-def _failed_checks(predicate: Mapping[str, Any]) -> list[str]:
+def _checks(predicate: Mapping[str, Any]) -> list[str]:
     if not predicate["sanity"]:
         return ["No sanity check was run, so nothing shows that the attacks worked."]
     return [
-        f"Sanity check {item['check']} failed: {item['meaning']}: measured {number(item['statistic'])}, "
-        f"must be {comparator(item['comparator'])} {number(item['threshold'])}."
+        _check(predicate, item, said)
+        for outcome, said in (("fail", "failed"), ("warn", "gives a warning"))
         for item in predicate["sanity"]
-        if not item["passed"]
+        if item["outcome"] == outcome
     ]
+
+
+def _check(predicate: Mapping[str, Any], item: Mapping[str, Any], said: str) -> str:
+    at = f" at {threat_name_title(predicate, item['threat'])}" if "threat" in item else ""
+    return (
+        f"Sanity check {item['check']}{at} {said}: {item['meaning']}: measured {number(item['statistic'])}, "
+        f"must be {comparator(item['comparator'])} {number(item['threshold'])}."
+    )
 
 
 def _attack_warnings(predicate: Mapping[str, Any]) -> list[str]:
@@ -73,7 +124,7 @@ def _attack_warnings(predicate: Mapping[str, Any]) -> list[str]:
         for flag in attack["flags"]
     ]
     for threat in predicate["threats"]:
-        if not set(JUDGES) & set(attack_names(predicate, threat["name"])):
+        if not any(map(is_judge, attack_names(predicate, threat["name"]))):
             found.append(f"Neither AutoAttack nor the margin attack was run at {threat_title(threat)}.")
     return found
 

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from scipy.stats import beta
 
 CONFIDENCE = 0.95
 
 
+@lru_cache(maxsize=4096)  # an attestation asks for hundreds, and few are different
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The two-sided Clopper-Pearson interval of a share.
 

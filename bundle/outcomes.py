@@ -1,11 +1,14 @@
 """The outcome table: one row an image, what each attack achieved on it, in two settings that are never mixed.
 
 Columns: `index` (row of the test split), `label`, `image_sha256` (of the uint8 pixels, (H, W, C) in C order);
-`SETTING/clean/prediction` and `SETTING/clean/margin`; for each attack `SETTING/THREAT/ATTACK/broken` and `…/margin`;
-for each smoothed classifier `NAME/selected` (class), `NAME/successes` (count) and `NAME/radius` (l2, in pixel range).
+`SETTING/clean/prediction`, `…/margin` and `…/confidence`; for each attack `SETTING/THREAT/ATTACK/broken` and the same
+three; `served/corruption/NAME-SEVERITY/prediction` (see bundle.corrupted); `reference/distance/NAME`, the l2 distance
+in pixel range at which a minimum-norm attack found an adversarial image, +inf where it found none; for each smoothed
+classifier `NAME/selected` (class), `NAME/successes` (count) and `NAME/radius` (l2, in pixel range).
 
 SETTING is `reference` (torch, float32, float adversarial images) or `served` (ONNX Runtime, 8-bit adversarial images).
-A margin is the logit of the label minus the largest other logit: negative where the answer is wrong.
+A margin is the logit of the label minus the largest other logit: negative where the answer is wrong. A confidence is
+the softmax probability of the class that was answered.
 """
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,6 +30,9 @@ from bundle.errors import HallmarkError
 
 SETTINGS = ("reference", "served")
 
+#: The columns of minimum-norm attacks begin so.
+DISTANCES = "reference/distance/"
+
 #: What a column holds, by the last part of its name.
 KINDS: dict[str, Callable[[pa.DataType], bool]] = {
     "index": pa.types.is_integer,
@@ -35,6 +41,7 @@ KINDS: dict[str, Callable[[pa.DataType], bool]] = {
     "prediction": pa.types.is_integer,
     "broken": pa.types.is_boolean,
     "margin": pa.types.is_floating,
+    "confidence": pa.types.is_floating,
     "selected": pa.types.is_integer,
     "successes": pa.types.is_integer,
     "radius": pa.types.is_floating,
@@ -51,6 +58,23 @@ def margins(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]])
     others = logits.astype(np.float32, copy=True)
     others[rows, labels] = -np.inf
     return (logits[rows, labels] - others.max(axis=1)).astype(np.float32)
+
+
+def confidences(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """The softmax probability of the answered class; logits (N, K), returns (N,) in [0, 1].
+
+    Computed in float64. An answer that is no number has no confidence: 0 where the largest logit is NaN or infinite.
+    """
+    exact = logits.astype(np.float64)
+    largest = exact.max(axis=1, keepdims=True)
+    finite = np.isfinite(largest)
+    shifted = np.where(finite, exact, 0.0) - np.where(finite, largest, 0.0)
+    return np.where(finite[:, 0], 1 / np.exp(shifted).sum(axis=1), 0.0).astype(np.float32)
+
+
+def distance_column(name: str) -> str:
+    """The column of a minimum-norm attack's distances."""
+    return f"{DISTANCES}{name}"
 
 
 def image_digests(images: NDArray[np.uint8]) -> list[str]:
@@ -93,17 +117,19 @@ class Outcomes:
         return right
 
     def contradictions(self) -> list[str]:
-        """Columns whose verdict and margin disagree in some row; an honest table has none."""
+        """What disagrees with itself, a sentence each: a verdict and its margin, or its prediction, in some row."""
         wrong: list[str] = []
         for name in self.columns:
             if name.endswith("/broken"):
-                margin = self[name.removesuffix("broken") + "margin"]
-                if _contradict(margin, ~self[name].astype(bool)):
-                    wrong.append(name)
+                right, prefix = ~self[name].astype(bool), name.removesuffix("broken")
+                if _contradict(self[f"{prefix}margin"], right):
+                    wrong.append(f"{name} contradicts its margins")
+                elif np.any(right != (self[f"{prefix}prediction"] == self["label"])):
+                    wrong.append(f"{name} contradicts its predictions")
         for setting in SETTINGS:
             name = f"{setting}/clean/margin"
             if name in self.columns and _contradict(self[name], self.clean_right(setting)):
-                wrong.append(f"{setting}/clean/prediction")
+                wrong.append(f"{setting}/clean/prediction contradicts its margins")
         return wrong
 
     def save(self, path: str | Path) -> None:
@@ -130,7 +156,7 @@ def read_outcomes(content: bytes, where: str) -> Outcomes:
         raise OutcomeError(f"{where}: not a readable outcome table ({reason})") from None
     columns: dict[str, NDArray[Any]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        expected = KINDS.get(name.rsplit("/", 1)[-1])
+        expected = KINDS["margin"] if name.startswith(DISTANCES) else KINDS.get(name.rsplit("/", 1)[-1])
         if name in columns or column.null_count or (expected and not expected(column.type)):
             raise OutcomeError(f"{where}: {name}: must be there once, without gaps, and of its kind; is {column.type}")
         columns[name] = column.to_numpy()

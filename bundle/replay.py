@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.outcomes import Outcomes, margins
+from bundle.outcomes import Outcomes, confidences, margins
 from bundle.runtime import OnnxClassifier
 
 SELF_CHECK_ROWS = 64
@@ -17,16 +17,21 @@ SELF_CHECK_ROWS = 64
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Answers of the served model: predictions (N,) and margins (N,)."""
+    """A model's answers: predictions (N,), margins (N,), and the probability of each answer (N,)."""
 
     predictions: NDArray[np.int64]
     margins: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> Verdicts:
+        """The verdicts of logits (N, K) on labels (N,)."""
+        return cls(logits.argmax(axis=1), margins(logits, labels), confidences(logits))
 
 
 def judge(classifier: OnnxClassifier, images: NDArray[np.uint8], labels: NDArray[np.integer[Any]]) -> Verdicts:
     """Runs images uint8 (N, H, W, C) through the model."""
-    logits = classifier.logits_in_batches(images)
-    return Verdicts(logits.argmax(axis=1), margins(logits, labels))
+    return Verdicts.of(classifier.logits_in_batches(images), labels)
 
 
 @dataclass(frozen=True)

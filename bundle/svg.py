@@ -58,20 +58,38 @@ def bar(x: float, y: float, width: float, height: float, kind: str, note: str = 
     )
 
 
+def cell(x: float, y: float, width: float, height: float, kind: str, strength: float, note: str = "") -> str:
+    """A rectangle of a heat map; `strength` in [0, 1] is how much of the colour covers the ground.
+
+    Text on a cell stays readable, since the colour covers 55 % at most; a `plain` cell carries none and goes to 95 %.
+    """
+    opacity = strength * (0.95 if "plain" in kind.split() else 0.55)
+    return (
+        f'<rect class="cell {kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
+        f'fill-opacity="{opacity:.2f}">{_note(note)}</rect>'
+    )
+
+
+def frame(x: float, y: float, width: float, height: float) -> str:
+    """An empty rectangle."""
+    return f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+
+
 def path(points: Sequence[tuple[float, float]], kind: str, *, closed: bool = False) -> str:
     """A line through points, or the area inside them."""
     steps = " ".join(f"{'L' if index else 'M'}{x:.1f} {y:.1f}" for index, (x, y) in enumerate(points))
     return f'<path class="{kind}" d="{steps}{" Z" if closed else ""}"/>'
 
 
-def marker(x: float, y: float, kind: str, note: str = "", *, size: float = 4.5) -> str:
+def marker(x: float, y: float, kind: str, note: str = "", *, size: float = 4.5, hollow: bool = False) -> str:
     """A circle for the reference setting, a diamond for the served one, a square for others: never colour alone."""
+    look = f"fill mark {kind}{' hollow' if hollow else ''}"
     if kind == REFERENCE:
-        return f'<circle class="fill mark {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{size:g}">{_note(note)}</circle>'
+        return f'<circle class="{look}" cx="{x:.1f}" cy="{y:.1f}" r="{size:.3g}">{_note(note)}</circle>'
     half = size * (1.25 if kind == SERVED else 0.9)
     corners = DIAMOND if kind == SERVED else SQUARE
     points = " ".join(f"{x + half * right:.1f},{y + half * down:.1f}" for right, down in corners)
-    return f'<polygon class="fill mark {kind}" points="{points}">{_note(note)}</polygon>'
+    return f'<polygon class="{look}" points="{points}">{_note(note)}</polygon>'
 
 
 def legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
@@ -95,12 +113,24 @@ def share_grid(x: Scale, top: float, bottom: float) -> str:
 
 def share_levels(y: Scale, left: float, right: float) -> str:
     """A vertical axis of shares, 0 to 100 %, with grid lines."""
+    return "".join(level_grid(y, [(tick / 100, str(tick)) for tick in range(0, 101, 20)], left, right))
+
+
+def level_grid(y: Scale, levels: Iterable[tuple[float, str]], left: float, right: float) -> list[str]:
+    """Grid lines of a vertical axis with their labels; a level is (value, label)."""
     parts: list[str] = []
-    for tick in range(0, 101, 20):
-        place = y(tick / 100)
-        parts.append(line(left, place, right, place, "grid"))
-        parts.append(text(left - 7, place + 4, str(tick), anchor="end", kind="tick"))
-    return "".join(parts)
+    for value, label in levels:
+        parts.append(line(left, y(value), right, y(value), "grid"))
+        parts.append(text(left - 7, y(value) + 4, label, anchor="end", kind="tick"))
+    return parts
+
+
+def value_ticks(x: Scale, baseline: float) -> list[str]:
+    """Labels at round values of a horizontal axis."""
+    step = round_step(x.high - x.low, 7)
+    first, last = math.ceil(x.low / step - 1e-9), math.floor(x.high / step + 1e-9)
+    values = [tick * step for tick in range(first, last + 1)]
+    return [text(x(value), baseline, f"{value:g}".replace("-", "−"), anchor="middle", kind="tick") for value in values]
 
 
 def round_step(span: float, parts: int) -> float:

@@ -2,17 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from bundle.claims import ALL_ATTACKS
 
-TITLES = {"autoattack": "AutoAttack", "margin": "margin attack", ALL_ATTACKS: "all attacks"}
+TITLES = {
+    "noise": "random noise",
+    "fgsm": "FGSM",
+    "margin": "margin attack",
+    "autoattack": "AutoAttack",
+    "autoattack-plus": "AutoAttack plus",
+    "autoattack-rand": "AutoAttack rand",
+    "adaptive": "adaptive (target and guide)",
+    "square-onnx": "Square, queries on the served file",
+    "cw": "C&W",
+    ALL_ATTACKS: "all attacks",
+}
+#: The same beside an axis, where the title is too long.
+LABELS = {"adaptive": "adaptive", "square-onnx": "Square, queries"}
+#: What a tier ran, in a few words.
+TIERS = {
+    "quick": "a first look: noise, PGD and the margin attack",
+    "standard": "the tier that people quote, with AutoAttack",
+    "thorough": "standard, and more restarts, more seeds and stronger versions",
+}
+#: A name that a merge gave to an attack of another run: `NAME-seed-3` or `NAME-2`.
+REPEATED = re.compile(r"(?P<name>.+?)(?:-seed-(?P<seed>\d+)|-(?P<run>\d+))")
+TRANSFER = "transfer-"
 
 
 def attack_title(name: str) -> str:
-    """An attack's name as people write it: `pgd-10` is PGD-10."""
-    return TITLES.get(name) or (name.upper() if name.removeprefix("pgd-").isdigit() else name)
+    """An attack's name as people write it: `pgd-10` is PGD-10, `autoattack-seed-1` is AutoAttack, seed 1."""
+    return _attack(name, TITLES)
+
+
+def attack_label(name: str) -> str:
+    """The same in at most about 20 characters, for the axis of a figure."""
+    return _attack(name, {**TITLES, **LABELS}).replace("transfer from the ", "from the ")
+
+
+def _attack(name: str, titles: Mapping[str, str]) -> str:
+    if (title := _single(name, titles)) is not None:
+        return title
+    repeated = REPEATED.fullmatch(name)
+    title = repeated and _single(repeated["name"], titles)
+    if repeated is None or title is None:
+        return name
+    return f"{title}, seed {repeated['seed']}" if repeated["seed"] else f"{title}, run {repeated['run']}"
+
+
+def _single(name: str, titles: Mapping[str, str]) -> str | None:
+    """The title of a name without the ending that a merge gives; None for an attack that came from elsewhere."""
+    if name.startswith(TRANSFER) and "-seed-" not in name:
+        return f"transfer from the {name.removeprefix(TRANSFER).replace('_', ' ')}"
+    if name.startswith("pgd-") and name.removeprefix("pgd-").isdigit():
+        return name.upper()
+    return titles.get(name)
 
 
 def threat_title(threat: Mapping[str, Any]) -> str:
@@ -38,6 +85,47 @@ def threat_name_title(predicate: Mapping[str, Any], name: str) -> str:
     return next((threat_title(threat) for threat in predicate["threats"] if threat["name"] == name), name)
 
 
+def union_title(predicate: Mapping[str, Any], union: Mapping[str, Any]) -> str:
+    """A union of threats as people write it: union of l∞ 8/255 and l2 0.5."""
+    titles = [threat_name_title(predicate, name) for name in union["threats"]]
+    return f"union of {listing(titles)}"
+
+
+def ball_title(predicate: Mapping[str, Any], name: str) -> str:
+    """The title of the threat or of the union of this name."""
+    union = next((item for item in predicate["unions"] if item["name"] == name), None)
+    return union_title(predicate, union) if union else threat_name_title(predicate, name)
+
+
+def listing(items: Sequence[str]) -> str:
+    """One, two or more things in a sentence: `a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def sample_scope(sample: Mapping[str, Any]) -> str:
+    """What the intervals are about, in one sentence, where the sample is not the whole test set; else nothing."""
+    if sample["size"] >= sample["of"]:
+        return ""
+    return (
+        f"Measured on {sample['size']} of {sample['of']} test images: every interval is about the drawing of these "
+        "images, for this model and these attacks, and not about the attacks' weakness."
+    )
+
+
+def chosen_by(selection: Mapping[str, Any]) -> str:
+    """How the weights were chosen: `epoch 10: …`, or that nobody here knows."""
+    if selection["split"] == "unknown":
+        return (
+            f"trained elsewhere, so how its weights were chosen, and on which images, is not known: {selection['rule']}"
+        )
+    return f"epoch {selection['epoch']}: {selection['rule']}"
+
+
+def corruption_title(name: str) -> str:
+    """A corruption's name as people write it: `gaussian_noise` is Gaussian noise."""
+    return name.replace("_", " ").replace("-", " ").replace("gaussian", "Gaussian").replace("jpeg", "JPEG")
+
+
 def percent(share: float) -> str:
     """A share in per cent with one decimal: 0.87 is `87.0 %`."""
     return f"{100 * share:.1f} %"
@@ -61,7 +149,7 @@ def signed(value: float) -> str:
 
 def comparator(symbol: str) -> str:
     """`<=` and `>=` as people write them."""
-    return {"<=": "≤", ">=": "≥"}[symbol]
+    return {"<=": "≤", ">=": "≥"}.get(symbol, symbol)
 
 
 def leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -90,6 +178,8 @@ def additional_images(data: Mapping[str, Any]) -> str:
 #: The filters of the templates.
 FILTERS: dict[str, Callable[..., Any]] = {
     "attack_title": attack_title,
+    "chosen_by": chosen_by,
+    "corruption_title": corruption_title,
     "threat_title": threat_title,
     "attackers_power": attackers_power,
     "percent": percent,

@@ -4,49 +4,65 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 
-from bundle.digests import canonical_json, sha256_file, write_whole
+from bundle.digests import canonical_json, sha256_bytes, sha256_file, write_whole
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
+from pipeline.companions import FILE as COMPANIONS
+from pipeline.companions import load_companions
 from pipeline.data.split import load_split
-from pipeline.evaluation.evidence import gather_evidence
+from pipeline.environment import describe_environment, source_digest
+from pipeline.evaluation.crew import cores
+from pipeline.evaluation.evidence import draw, gather_evidence
+from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.ledger import record_test_read
 from pipeline.evaluation.suite import speaker
+from pipeline.evaluation.victim import Victim
+from pipeline.folders import OUT, Folders
 from pipeline.params import Params
 from pipeline.serialisation import load_network
 from pipeline.stage import stage
+from pipeline.training.checkpoints import checkpoint_folder
 from pipeline.training.devices import choose_device
 
-DATA, TRAINED, OUT = Path("out/data"), Path("out/train"), Path("out/evidence")
 
+def main(params: Params, folders: Folders = OUT) -> None:
+    """Writes outcomes.parquet (reference columns), images.npz, attacks.json and metrics.json.
 
-def main(params: Params) -> None:
-    """Writes outcomes.parquet (reference columns), images.npz, attacks.json and metrics.json."""
-    manifest = json.loads((DATA / "manifest.json").read_text(encoding="utf-8"))
-    network = load_network(TRAINED)
-    record_test_read(sha256_file(TRAINED / WEIGHTS), manifest["splits"]["test"]["sha256"])
+    Finished parts are kept in checkpoints/ until the stage ends, so that the same command goes on after a kill.
+    """
+    manifest = json.loads((folders.data / "manifest.json").read_text(encoding="utf-8"))
+    model, trained, device = folders.model.read_bytes(), folders.trained, choose_device(params.device)
+    victim = Victim(load_network(trained), len(manifest["classes"]), load_companions(trained), model)
+    record_test_read(sha256_file(trained / WEIGHTS), manifest["splits"]["test"]["sha256"])
+    identity = {
+        "settings": params.attack.model_dump(),
+        "test": manifest["splits"]["test"]["sha256"],
+        "model": sha256_bytes(model),
+        "networks": {name: sha256_file(trained / name) for name in (WEIGHTS, COMPANIONS) if (trained / name).exists()},
+        "environment": describe_environment(device, params.threads),
+        "source": source_digest(),
+    }
+    kept = Kept(checkpoint_folder(identity))
+    drawn = draw(load_split(folders.data / "test.npz"), params.attack)
+    processes = max(1, cores() // params.threads) if device.type == "cpu" and params.attack.tier != "quick" else 1
     evidence = gather_evidence(
-        network,
-        load_split(DATA / "test.npz"),
-        params.attack,
-        device=choose_device(params.device),
-        classes=len(manifest["classes"]),
-        say=speaker(),
+        victim, drawn, params.attack, device=device, say=speaker(), kept=kept, processes=processes
     )
-    outcomes, attacks = evidence.outcomes, evidence.description["attacks"]
+    outcomes = evidence.outcomes
     metrics = {"clean": float(outcomes.clean_right("reference").mean())}
-    for attack in attacks:
+    for attack in evidence.description["attacks"]:
         share = float(outcomes.robust("reference", attack["threat"], [attack["name"]]).mean())
         metrics[f"{attack['threat']}/{attack['name']}"] = share
         print(f"{attack['threat']} {attack['name']}: {share:.1%} of {len(outcomes)} right (reference)")
     buffer = io.BytesIO()
     np.savez(buffer, **evidence.images)  # type: ignore[arg-type]  # numpy's stub takes the names for options
-    write_whole(OUT / IMAGES, buffer.getvalue())
-    write_whole(OUT / "attacks.json", canonical_json(evidence.description))
-    write_whole(OUT / "metrics.json", canonical_json(metrics))
-    outcomes.save(OUT / OUTCOMES)
+    write_whole(folders.evidence / IMAGES, buffer.getvalue())
+    write_whole(folders.evidence / "attacks.json", canonical_json(evidence.description))
+    write_whole(folders.evidence / "metrics.json", canonical_json(metrics))
+    outcomes.save(folders.evidence / OUTCOMES)
+    kept.remove()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from bundle.assembly import assemble
@@ -13,29 +11,28 @@ from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
 from bundle.outcomes import load_outcomes
 from bundle.runtime import OnnxClassifier
 from pipeline.evaluation.evidence import served_columns
-from pipeline.evaluation.predicate import Folders, build_predicate
+from pipeline.evaluation.predicate import build_predicate
+from pipeline.folders import OUT, Folders
 from pipeline.params import Params
 from pipeline.stage import stage
 
-FOLDERS = Folders(Path("out"))
 
-
-def main(params: Params) -> None:
-    """Writes out/bundle, out/metrics.json and out/plots/robust_accuracy.csv."""
-    model = FOLDERS.model.read_bytes()
+def main(params: Params, folders: Folders = OUT) -> None:
+    """Writes the bundle, metrics.json and plots/robust_accuracy.csv."""
+    model = folders.model.read_bytes()
     classifier = OnnxClassifier(model, threads=params.threads, device="cpu")
-    with np.load(FOLDERS.evidence / IMAGES, allow_pickle=False) as archive:
+    with np.load(folders.evidence / IMAGES, allow_pickle=False) as archive:
         images = {name: archive[name] for name in archive.files}
-    outcomes = load_outcomes(FOLDERS.evidence / OUTCOMES)
+    outcomes = load_outcomes(folders.evidence / OUTCOMES)
     outcomes = outcomes.with_columns(served_columns(classifier, images, outcomes["label"]))
-    outcomes = outcomes.with_columns(load_outcomes(FOLDERS.certified / OUTCOMES).columns)
+    outcomes = outcomes.with_columns(load_outcomes(folders.certified / OUTCOMES).columns)
     statement = assemble(
-        FOLDERS.bundle,
+        folders.bundle,
         model=model,
-        weights=(FOLDERS.trained / WEIGHTS).read_bytes(),
+        weights=(folders.trained / WEIGHTS).read_bytes(),
         outcomes=outcomes,
         images=images,
-        predicate=build_predicate(FOLDERS, classifier),
+        predicate=build_predicate(folders, classifier),
     )
     metrics: dict[str, float] = {}
     rows = ["attack,accuracy,lower,upper"]
@@ -45,11 +42,11 @@ def main(params: Params) -> None:
         rows.append("{} ({}),{:.6f},{:.6f},{:.6f}".format(attack, claim["setting"], claim["value"], *claim["interval"]))
         if claim.get("attack", ALL_ATTACKS) in (ALL_ATTACKS, "autoattack"):
             metrics[f"{claim['setting']}/{attack}"] = claim["value"]
-    write_whole(FOLDERS.root / "metrics.json", canonical_json(metrics))
-    write_whole(FOLDERS.root / "plots" / "robust_accuracy.csv", ("\n".join(rows) + "\n").encode())
+    write_whole(folders.root / "metrics.json", canonical_json(metrics))
+    write_whole(folders.root / "plots" / "robust_accuracy.csv", ("\n".join(rows) + "\n").encode())
     print(
-        f"bundle of model {statement['predicate']['model']['version']} in {FOLDERS.bundle}, "
-        f"report: {FOLDERS.bundle}/report.html"
+        f"bundle of model {statement['predicate']['model']['version']} in {folders.bundle}, "
+        f"report: {folders.bundle}/report.html"
     )
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline.data.preparation import prepare_data
+from pipeline.folders import OUT, Folders
 from pipeline.params import Params
 from pipeline.stage import stage
 
-OUT = Path("out/data")
 
-
-def main(params: Params) -> None:
+def main(params: Params, folders: Folders = OUT) -> None:
     """Writes the splits and says what they are: two lines, and a third where there are extra training images."""
-    manifest = prepare_data(params.data, OUT)
+    manifest = prepare_data(params.data, folders.data)
     counts = ", ".join(f"{split['count']} {name}" for name, split in manifest["splits"].items())
     shape = " x ".join(str(length) for length in manifest["image_shape"])
     copies = manifest["leakage"]["test_images_also_in_train"]
-    print(f"{manifest['name']}: {counts} images in {OUT}")
+    print(f"{manifest['name']}: {counts} images in {folders.data}")
     print(f"{shape} (H x W x C), {len(manifest['classes'])} classes; test images that are also in train: {copies}")
     if extra := manifest.get("extra"):
         print(f"{extra['images']} of the training images are extra: {extra['share']:.0%} of every batch")

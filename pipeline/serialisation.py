@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, WEIGHTS
 from pipeline.attacks.threat import to_unit
-from pipeline.networks import build_network
+from pipeline.networks import rebuild
 
 
 class ServedNetwork(nn.Module):
@@ -34,20 +34,37 @@ class ServedNetwork(nn.Module):
 def load_network(folder: Path) -> nn.Module:
     """The network of a folder with network.json and weights.safetensors, in eval mode on the CPU.
 
-    Raises HallmarkError where a file is missing or damaged, or a weight is missing or left over.
+    The folder is this run's own: a factory that it names is called. Raises HallmarkError where a file is missing or
+    damaged, or a weight is missing or left over.
     """
     try:
-        network = build_network(**json.loads((folder / NETWORK).read_text(encoding="utf-8")))
-        network.load_state_dict(load((folder / WEIGHTS).read_bytes()), strict=True)
+        description, weights = (folder / NETWORK).read_bytes(), (folder / WEIGHTS).read_bytes()
     except FileNotFoundError as error:
         raise HallmarkError(
             f"{error.filename}: there is no such file; the stage train makes it (`dvc repro train`)"
         ) from None
+    return read_network(description, weights, str(folder))
+
+
+def read_network(description: bytes, weights: bytes, where: str) -> nn.Module:
+    """The network of the contents of network.json and weights.safetensors, in eval mode on the CPU.
+
+    `where` names them in messages. Raises HallmarkError in one sentence where they are damaged, do not fit together, or
+    the network cannot be built here.
+    """
+    try:
+        network = rebuild(json.loads(description))
+        network.load_state_dict(load(weights), strict=True)
     except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise HallmarkError(
-            f"{folder}: {NETWORK} and {WEIGHTS} do not fit together ({' '.join(str(error).split())})"
+            f"{where}: {NETWORK} and {WEIGHTS} do not fit together ({' '.join(str(error).split())})"
         ) from None
     return network.eval()
+
+
+def weights_bytes(network: nn.Module) -> bytes:
+    """The content of weights.safetensors; tensors that share memory are written once for each of their names."""
+    return save({name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()})
 
 
 def to_onnx(network: nn.Module, image_shape: tuple[int, ...], *, opset: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError
+from pipeline.locks import locked
 from pipeline.params import Params, load_params
 
 OUT = Path("out")
@@ -21,23 +21,33 @@ TIMINGS = OUT / "timings.json"
 
 
 def stage(name: str, main: Callable[[Params], object]) -> None:
-    """Runs one stage; a HallmarkError is one sentence on stderr and exit 1, Ctrl-C is exit 130."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Runs one stage of params.yaml, as `outcome` says."""
     started = time.monotonic()
-    try:
+    with outcome(name):
         params = load_params()
-        with _locked(name):
+        with alone(OUT / f".{name}.lock"):
             set_threads(params.threads)
             main(params)
+    seconds = time.monotonic() - started
+    print(f"{name}: done in {seconds:.0f} s", flush=True)
+    write_whole(TIMINGS, canonical_json({**_timings(), name: round(seconds, 1)}))
+
+
+@contextmanager
+def outcome(name: str) -> Iterator[None]:
+    """Around a whole command: what is refused is one sentence on stderr and exit 1, Ctrl-C is exit 130."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        yield
     except HallmarkError as error:
         print(f"{name}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except PermissionError as error:
+        print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print(f"\n{name}: stopped by hand", file=sys.stderr)
         raise SystemExit(130) from None
-    seconds = time.monotonic() - started
-    print(f"{name}: done in {seconds:.0f} s", flush=True)
-    write_whole(TIMINGS, canonical_json({**_timings(), name: round(seconds, 1)}))
 
 
 def print_shares() -> None:
@@ -63,15 +73,11 @@ def set_threads(threads: int) -> None:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """One run of a stage at a time: a killed `dvc` leaves its stage running, and the next would write the same files."""
-    OUT.mkdir(exist_ok=True)
-    path = OUT / f".{name}.lock"
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HallmarkError(f"another run of this stage holds {path}; wait for it or stop it") from None
+def alone(path: Path) -> Iterator[None]:
+    """One run at a time: a killed `dvc` leaves its stage running, and the next would write the same files."""
+    with locked(path) as mine:
+        if not mine:
+            raise HallmarkError(f"another run holds {path}; wait for it or stop it")
         yield
 
 

@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from bundle.assembly import assemble
-from bundle.outcomes import Outcomes, image_digests
+from bundle.corrupted import CORRUPTIONS, SEVERITIES, corruption_column
+from bundle.outcomes import Outcomes, distance_column, image_digests
 from bundle.replay import judge
 from bundle.runtime import OnnxClassifier
 from bundle.smoothing import certified_radii
@@ -65,6 +66,7 @@ def _outcomes(
     images: dict[str, NDArray[np.uint8]],
     labels: NDArray[np.int64],
     start: int,
+    full: bool,
 ) -> Outcomes:
     classifier = OnnxClassifier(model, threads=1, device="cpu")
     columns: dict[str, Any] = {
@@ -75,16 +77,65 @@ def _outcomes(
     for name, array in images.items():
         verdicts = judge(classifier, array, labels)
         for setting in ("reference", "served"):
-            if name == "clean":
-                columns[f"{setting}/clean/prediction"] = verdicts.predictions
-            else:
+            if name != "clean":
                 columns[f"{setting}/{name}/broken"] = verdicts.predictions != labels
+            columns[f"{setting}/{name}/prediction"] = verdicts.predictions
             columns[f"{setting}/{name}/margin"] = verdicts.margins
+            columns[f"{setting}/{name}/confidence"] = verdicts.confidences
+    if full:
+        columns |= _corrupted(classifier, images["clean"], labels)
+        columns[distance_column("cw")] = _distances(classifier, weight, images["clean"], labels)
     successes = np.random.default_rng(0).integers(400, 1000, len(labels))
     columns["smoothed-0.25/selected"] = columns["served/clean/prediction"]
     columns["smoothed-0.25/successes"] = successes
     columns["smoothed-0.25/radius"] = certified_radii(successes, 1000, 0.25, 0.001)
     return Outcomes(columns)
+
+
+def _corrupted(
+    classifier: OnnxClassifier, clean: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Answers to images with noise that grows with severity, drawn anew for each name."""
+    columns: dict[str, NDArray[Any]] = {}
+    for number, name in enumerate(CORRUPTIONS):
+        noise = np.random.default_rng(number).normal(0, 16, clean.shape)
+        for severity in SEVERITIES:
+            noisy = np.clip(np.rint(clean + severity * noise), 0, 255).astype(np.uint8)
+            columns[corruption_column(name, severity)] = judge(classifier, noisy, labels).predictions
+    return columns
+
+
+def _distances(
+    classifier: OnnxClassifier, weight: NDArray[np.float32], clean: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The l2 distance to a linear classifier's nearest other class; +inf for every ninth image, as if it was not found."""
+    logits = classifier.logits_in_batches(clean).astype(np.float64)
+    gaps = logits[np.arange(len(labels)), labels][:, None] - logits
+    slopes = np.linalg.norm(weight.T[labels][:, None, :].astype(np.float64) - weight.T[None], axis=2)
+    distances = np.divide(gaps, slopes, out=np.full_like(gaps, np.inf), where=slopes > 0).min(axis=1)
+    return np.where(np.arange(len(labels)) % 9 == 8, np.inf, np.maximum(distances, 0.0))
+
+
+def _surface(
+    classifier: OnnxClassifier, clean: NDArray[np.uint8], adversarial: NDArray[np.uint8], label: int, threat: str
+) -> dict[str, Any]:
+    """The cross-entropy around the first image, towards an adversarial one and towards random corners."""
+    steps, span, generator = 5, 1.0, np.random.default_rng(0)
+    along = adversarial.astype(np.float64) - clean
+    across = np.abs(along).max() * generator.choice([-1.0, 1.0], clean.shape)
+    places = np.linspace(-span, span, steps)
+    square = np.stack([clean + first * along + second * across for first in places for second in places])
+    logits = classifier.logits_in_batches(np.clip(np.rint(square), 0, 255).astype(np.uint8)).astype(np.float64)
+    losses = np.log(np.exp(logits - logits[:, [label]]).sum(axis=1)).reshape(steps, steps)
+    return {
+        "threat": threat,
+        "rows": [1200],
+        "span": span,
+        "steps": steps,
+        "losses": np.round(losses, 4).tolist(),
+        "roughness": round(float(np.abs(np.diff(losses, 2, axis=0)).mean()), 4),
+        "roughnessMeaning": "mean absolute second difference along the adversarial direction",
+    }
 
 
 def _levels(direction: NDArray[Any], threat: Threat) -> NDArray[np.int64]:
@@ -110,16 +161,23 @@ def make_bundle(
     eps: tuple[int, ...] = (16, 32),
     others: tuple[Threat, ...] = (),
     trained: Threat = TRAINED,
+    tier: str = "standard",
+    attacks: tuple[str, ...] = ("pgd-10", "margin"),
+    attack_seed: int | None = None,
+    not_tested: tuple[str, ...] = ("l2 and l1 perturbations", "common corruptions", "poisoning"),
 ) -> Path:
     """Writes a complete, verifying bundle of the linear digits classifier into `folder` and returns it.
 
-    `eps` are its l∞ radii, `others` threats of other norms, `trained` is the one of the headline.
+    `eps` are its l∞ radii, `others` threats of other norms, `trained` is the one of the headline; the first threats of
+    different norms make a union. The tier quick has no corruptions, distances and surface. `attack_seed` draws the
+    random corners of pgd-10 (where it is not given: `seed`); the model is the same for the same `seed` and `noise`.
     """
+    attack_seed = seed if attack_seed is None else attack_seed
     model, weight, bias = linear_model(seed, noise)
     clean, labels = (array[1200 : 1200 + rows] for array in digits())
     threats = [*(Threat("linf", value) for value in eps), *others]
     images = {"clean": clean}
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(attack_seed)
     for threat in threats:
         # The steepest direction of a linear classifier, towards the best other class; and random corners as a weak
         # attack.
@@ -128,23 +186,30 @@ def make_bundle(
         direction = (weight[:, logits.argmax(1)] - weight[:, labels]).T.reshape(clean.shape)
         corners = generator.choice([-1, 1], clean.shape)
         for name, step in (("pgd-10", corners), ("margin", direction)):
-            images[f"{threat.name}/{name}"] = np.clip(clean + _levels(step, threat), 0, 255).astype(np.uint8)
-    outcomes = _outcomes(model, weight, images, labels, 1200)
-    attacks = [
+            if name in attacks:
+                images[f"{threat.name}/{name}"] = np.clip(clean + _levels(step, threat), 0, 255).astype(np.uint8)
+    full = tier != "quick"
+    outcomes = _outcomes(model, weight, images, labels, 1200, full)
+    first = {threat.norm: threat.name for threat in reversed(threats)}
+    described = [
         {
             "threat": threat.name,
             "name": name,
             "harness": {"name": "hallmark", "version": "1"},
-            "settings": {"steps": 10, "restarts": 1},
+            "settings": {"steps": 10, "restarts": 1, **({"seed": attack_seed} if name == "pgd-10" else {})},
             "flags": [],
         }
         for threat in threats
-        for name in ("pgd-10", "margin")
+        for name in attacks
     ]
+    harness = {"name": "hallmark", "version": "1"}
+    classifier = OnnxClassifier(model, threads=1, device="cpu")
     split = {"count": rows, "sha256": "0" * 64}
     predicate = {
         "schema": "1",
         "assuranceLevel": "self_attested",
+        "tier": tier,
+        "merged": None,
         "model": {"parameters": int(weight.size + bias.size), "format": "ONNX, opset 20"},
         "network": {"name": "linear", "classes": 10, "channels": 1},
         "method": {
@@ -159,6 +224,7 @@ def make_bundle(
             "threads": 2,
             "data": {"name": "digits"},
             "threat": {"norm": trained.norm, RADIUS_FIELD[trained.norm]: trained.size},
+            "attack": {"tier": tier, "seed": attack_seed},
         },
         "data": {
             "name": "digits",
@@ -175,7 +241,17 @@ def make_bundle(
         },
         "sample": {"size": rows, "of": 360, "seed": 0, "rule": "stratified draw"},
         "threats": [threat.describe() for threat in threats],
-        "attacks": attacks,
+        "unions": [{"name": "union", "threats": sorted(first.values())}] if len(first) > 1 else [],
+        "attacks": described,
+        "corruptions": {"names": [*CORRUPTIONS], "severities": [*SEVERITIES], "seed": 0, "harness": harness}
+        if full
+        else None,
+        "distances": [{"name": "cw", "norm": "l2", "harness": harness, "settings": {"steps": 100}}] if full else [],
+        "surface": _surface(
+            classifier, clean[0], images[f"{threats[0].name}/{attacks[-1]}"][0], int(labels[0]), threats[0].name
+        )
+        if full
+        else None,
         "smoothing": [
             {
                 "name": "smoothed-0.25",
@@ -194,6 +270,7 @@ def make_bundle(
                 "statistic": 0.0,
                 "comparator": "<=",
                 "threshold": 0.1,
+                "outcome": "pass",
                 "passed": True,
                 "meaning": "accuracy under attack at eps 128/255",
             }
@@ -202,7 +279,7 @@ def make_bundle(
         "selfCheck": {"rows": 64, "allowedMoved": 0},
         "environment": {"python": "3.11", "torch": "2.13.0", "device": "cpu", "threads": 2},
         "source": {"sha256": "0" * 64},
-        "notTested": ["l2 and l1 perturbations", "common corruptions", "poisoning"],
+        "notTested": list(not_tested),
     }
     weights = save({"weight": weight, "bias": bias})
     assemble(folder, model=model, weights=weights, outcomes=outcomes, images=images, predicate=predicate)

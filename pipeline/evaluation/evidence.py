@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.outcomes import Outcomes, image_digests, margins
+from bundle.outcomes import Outcomes, confidences, image_digests, margins
 from bundle.replay import Verdicts, judge
 from bundle.runtime import OnnxClassifier
-from pipeline.attacks.threat import attacked_threats, to_grid, to_unit
+from pipeline.attacks.grid import search_grid
+from pipeline.attacks.threat import Threat, attacked_threats, to_unit
 from pipeline.data.split import Split, stratified
-from pipeline.evaluation.sanity import sanity_checks
-from pipeline.evaluation.suite import Sample, run_suite
+from pipeline.evaluation.corrupted import corruption_columns, describe
+from pipeline.evaluation.crew import do_tasks, helped_by
+from pipeline.evaluation.jobs import CW_SETTINGS, OWN_HARNESS, Job, jobs, minimum_norm, sweep_jobs
+from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
+from pipeline.evaluation.suite import Finding, Task, run_suite, tasks
+from pipeline.evaluation.surface import loss_surface
+from pipeline.evaluation.victim import Sample, Victim
 from pipeline.params import AttackSettings
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The images that are attacked: uint8 (N, H, W, C), labels (N,), rows of the test split (N,), how they were drawn."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    index: NDArray[np.int64]
+    of: int
+    seed: int
+    rule: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def describe(self) -> dict[str, Any]:
+        """The sample as the attestation's predicate records it."""
+        return {"size": len(self), "of": self.of, "seed": self.seed, "rule": self.rule}
+
+
+def draw(test: Split, settings: AttackSettings) -> Drawn:
+    """A stratified sample of the test split, or all of it."""
+    rows = stratified(test.labels, settings.images or len(test), settings.seed)
+    drawn = test.take(rows)
+    rule = "stratified draw from the test split: every class keeps its share"
+    return Drawn(drawn.images, drawn.labels, rows, len(test), settings.seed, rule)
 
 
 @dataclass(frozen=True)
@@ -31,50 +65,183 @@ class Evidence:
 
 
 def gather_evidence(
-    network: nn.Module,
-    test: Split,
+    victim: Victim,
+    drawn: Drawn,
     settings: AttackSettings,
     *,
     device: torch.device,
-    classes: int,
     say: Callable[[str], None],
+    kept: Kept | None = None,
+    processes: int = 1,
 ) -> Evidence:
-    """Attacks a network on a stratified sample of the test split, in float32.
+    """Attacks a network on a sample, in float32, with everything that the tier asks for.
 
     Every attack's candidate is kept, whether it broke the image or not: on the grid and in ONNX Runtime it is judged
-    anew.
+    anew. What `kept` holds from a call that was killed is not computed again; with it, several `processes` may share
+    the attacks. Neither changes a number.
     """
-    rows = stratified(test.labels, settings.images or len(test), settings.seed)
-    drawn = test.take(rows)
+    kept = kept or Kept()
+    victim = replace(
+        victim,
+        network=victim.network.to(device).eval(),
+        companions={name: network.to(device).eval() for name, network in victim.companions.items()},
+    )
     clean = torch.from_numpy(drawn.images).permute(0, 3, 1, 2).contiguous()
-    sample = Sample(to_unit(clean).to(device), torch.from_numpy(drawn.labels).to(device), torch.from_numpy(rows))
-    network = network.to(device).eval()
-    columns: dict[str, Any] = {"index": rows, "label": drawn.labels, "image_sha256": image_digests(drawn.images)}
-    judged = judge_reference(network, sample.images, drawn.labels, settings.batch_size)
-    columns |= {"reference/clean/prediction": judged.predictions, "reference/clean/margin": judged.margins}
+    sample = Sample(to_unit(clean).to(device), torch.from_numpy(drawn.labels).to(device), torch.from_numpy(drawn.index))
+    table = _Table(victim.network, drawn.labels, settings.batch_size)
+    table.columns |= {
+        "index": drawn.index,
+        "label": drawn.labels,
+        "image_sha256": image_digests(drawn.images),
+    }
+    table.judge("clean", sample.images)
+    untouched = fingerprint(victim.network)
+    if processes > 1 and kept.folder is not None:
+        ingredients = {"victim": victim, "sample": sample, "settings": settings}
+        with helped_by(processes - 1, all_tasks, ingredients, kept):
+            do_tasks(all_tasks(**ingredients, say=say), kept, say)
     images, attacks = {"clean": drawn.images}, []
-    threats = attacked_threats(settings)
-    for threat in threats:
-        for finding in run_suite(network, sample, threat=threat, settings=settings, classes=classes, say=say):
-            key = f"{threat.name}/{finding.name}"
-            verdicts = judge_reference(network, finding.images, drawn.labels, settings.batch_size)
-            columns[f"reference/{key}/broken"] = verdicts.predictions != drawn.labels
-            columns[f"reference/{key}/margin"] = verdicts.margins
-            images[key] = to_grid(finding.images.cpu(), clean, threat).permute(0, 2, 3, 1).contiguous().numpy()
-            attacks.append(finding.describe())
+    for finding in _findings(victim, sample, settings, say, kept):
+        key = f"{finding.threat.name}/{finding.name}"
+        table.judge(key, finding.images)
+        images[key] = _on_grid(victim.network, finding, clean, drawn.labels, settings.batch_size)
+        attacks.append(finding.describe())
+    main, sweep = attacked_threats(settings), swept(settings)
+    distances = _distances(victim, sample, settings, kept) if settings.tier == "thorough" else {}
+    corrupted = _corruptions(victim, drawn, settings, say, kept)
+    outcomes = Outcomes(table.columns | distances | corrupted)
     description = {
-        "sample": {
-            "size": len(rows),
-            "of": len(test),
-            "seed": settings.seed,
-            "rule": "stratified draw from the test split: every class keeps its share",
-        },
-        "threats": [threat.describe() for threat in threats],
+        "tier": settings.tier,
+        "sample": drawn.describe(),
+        "threats": [threat.describe() for threat in sorted((*main, *sweep), key=_order)],
         "attacks": attacks,
-        "sanity": sanity_checks(network, sample, threats[0], settings),
+        "unions": unions(main),
+        "sanity": kept.notes("sanity/all", lambda: _sanity(victim, sample, settings, outcomes, attacks, untouched)),
+        "corruptions": describe(settings.seed) if corrupted else None,
+        "distances": [_CW] if distances else [],
+        "surface": kept.notes(
+            "surface", lambda: loss_surface(victim.network, sample, threat=main[0], seed=settings.seed)
+        ),
         "settings": settings.model_dump(),
     }
-    return Evidence(Outcomes(columns), images, description)
+    return Evidence(outcomes, images, description)
+
+
+def swept(settings: AttackSettings) -> list[Threat]:
+    """The balls that only the curve of accuracy against eps has: multiples of the first radius that is attacked."""
+    main = attacked_threats(settings)
+    if settings.tier == "quick":
+        return []
+    return [threat for threat in (main[0].scaled(share) for share in settings.sweep) if threat not in main]
+
+
+def unions(threats: list[Threat]) -> list[dict[str, Any]]:
+    """The union over norms, of each norm the smallest radius that is attacked; none where there is one norm."""
+    first: dict[str, str] = {}
+    for threat in threats:
+        first.setdefault(threat.norm, threat.name)
+    return [{"name": "union", "threats": list(first.values())}] if len(first) > 1 else []
+
+
+def _sanity(
+    victim: Victim,
+    sample: Sample,
+    settings: AttackSettings,
+    outcomes: Outcomes,
+    attacks: list[dict[str, Any]],
+    untouched: str,
+) -> list[dict[str, Any]]:
+    """The checks at the first threat that is attacked; AutoAttack's warnings count at every one."""
+    threat = attacked_threats(settings)[0]
+    names = [attack["name"] for attack in attacks if attack["threat"] == threat.name]
+    right = {name: ~outcomes[f"reference/{threat.name}/{name}/broken"] for name in names}
+    flags = [f"{attack['threat']}: {flag}" for attack in attacks for flag in attack["flags"]]
+    measured = Measured(outcomes.clean_right("reference"), right, flags, untouched)
+    return sanity_checks(victim, sample, threat, measured, seed=settings.seed, tier=settings.tier)
+
+
+_CW = {"name": "cw", "norm": "l2", "harness": OWN_HARNESS, "settings": CW_SETTINGS}
+
+
+def _order(threat: Threat) -> tuple[int, float]:
+    return ("linf", "l2", "l1").index(threat.norm), threat.size
+
+
+def _plan(
+    victim: Victim, sample: Sample, settings: AttackSettings, say: Callable[[str], None]
+) -> list[tuple[Threat, list[Job]]]:
+    """What is run in each ball."""
+    side = min(sample.images.shape[2:])
+    return [
+        *((threat, jobs(victim, threat, settings, side, say)) for threat in attacked_threats(settings)),
+        *((threat, sweep_jobs(victim, threat, settings)) for threat in swept(settings)),
+    ]
+
+
+def all_tasks(
+    victim: Victim, sample: Sample, settings: AttackSettings, say: Callable[[str], None] = lambda line: None
+) -> list[Task]:
+    """Every job on every batch in every ball."""
+    return [
+        task
+        for threat, work in _plan(victim, sample, settings, say)
+        for job in work
+        for task in tasks(sample, threat, job, settings.batch_size)
+    ]
+
+
+def _findings(
+    victim: Victim, sample: Sample, settings: AttackSettings, say: Callable[[str], None], kept: Kept
+) -> Iterator[Finding]:
+    for threat, work in _plan(victim, sample, settings, say):
+        yield from run_suite(sample, work, threat=threat, batch_size=settings.batch_size, say=say, kept=kept)
+
+
+def _on_grid(
+    network: nn.Module, finding: Finding, clean: Tensor, labels: NDArray[np.int64], batch_size: int
+) -> NDArray[np.uint8]:
+    """The images that a client can send: on the 8-bit grid, the success kept wherever a search finds how."""
+    answers = torch.from_numpy(labels)
+    parts = [
+        search_grid(
+            network, finding.images[rows], clean[rows].to(finding.images.device), answers[rows].to(finding.images.device),
+            finding.threat,
+        ).images.cpu()
+        for rows in torch.arange(len(labels)).split(batch_size)
+    ]  # fmt: skip
+    return torch.cat(parts).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _distances(victim: Victim, sample: Sample, settings: AttackSettings, kept: Kept) -> dict[str, NDArray[np.float32]]:
+    """The l2 distance to the closest image that C&W found, infinite where it found none."""
+    found = [
+        kept.parts(f"distance/cw/{number:04}", lambda: {"cw": minimum_norm(victim, batch)})["cw"].notes["distances"]  # noqa: B023  # called at once
+        for number, batch in enumerate(sample.batches(settings.batch_size))
+    ]
+    distances = [np.inf if distance is None else distance for part in found for distance in part]
+    return {"reference/distance/cw": np.array(distances, dtype=np.float32)}
+
+
+def _corruptions(
+    victim: Victim, drawn: Drawn, settings: AttackSettings, say: Callable[[str], None], kept: Kept
+) -> dict[str, NDArray[Any]]:
+    if settings.tier == "quick" or victim.model is None:
+        return {}
+    classifier = OnnxClassifier(victim.model, threads=torch.get_num_threads(), device="cpu")
+    folder = kept.folder / "corruptions" if kept.folder else None
+    return corruption_columns(classifier, drawn.images, drawn.index, seed=settings.seed, say=say, kept=folder)
+
+
+class _Table:
+    """The reference columns as they are filled in: what the network itself answers, in float32."""
+
+    def __init__(self, network: nn.Module, labels: NDArray[np.int64], batch_size: int) -> None:
+        self.network, self.labels, self.batch_size = network, labels, batch_size
+        self.columns: dict[str, Any] = {}
+
+    def judge(self, key: str, images: Tensor) -> None:
+        verdicts = judge_reference(self.network, images, self.labels, self.batch_size)
+        self.columns |= _columns("reference", key, verdicts, self.labels)
 
 
 def served_columns(
@@ -83,13 +250,18 @@ def served_columns(
     """The outcome table's served columns: every image of the evidence replayed through the exported file."""
     columns: dict[str, NDArray[Any]] = {}
     for name, array in images.items():
-        verdicts = judge(classifier, array, labels)
-        if name == "clean":
-            columns["served/clean/prediction"] = verdicts.predictions
-        else:
-            columns[f"served/{name}/broken"] = verdicts.predictions != labels
-        columns[f"served/{name}/margin"] = verdicts.margins
+        columns |= _columns("served", name, judge(classifier, array, labels), labels)
     return columns
+
+
+def _columns(setting: str, key: str, verdicts: Verdicts, labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    broken = {} if key == "clean" else {f"{setting}/{key}/broken": verdicts.predictions != labels}
+    return {
+        **broken,
+        f"{setting}/{key}/prediction": verdicts.predictions,
+        f"{setting}/{key}/margin": verdicts.margins,
+        f"{setting}/{key}/confidence": verdicts.confidences,
+    }
 
 
 @torch.no_grad()
@@ -99,4 +271,4 @@ def judge_reference(network: nn.Module, images: Tensor, labels: NDArray[np.int64
     The network is in eval mode, in float32.
     """
     logits = torch.cat([network(batch) for batch in images.split(batch_size)]).float().cpu().numpy()
-    return Verdicts(logits.argmax(axis=1), margins(logits, labels))
+    return Verdicts(logits.argmax(axis=1), margins(logits, labels), confidences(logits))

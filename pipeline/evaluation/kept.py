@@ -44,6 +44,10 @@ class Kept:
             assert found is not None  # written just now
         return found
 
+    def holds(self, key: str) -> bool:
+        """Whether the parts of this key are kept."""
+        return self.folder is not None and (self.folder / f"{key}.npz").exists()
+
     def keeper(self, key: str) -> Keep:
         """Keeps single parts below `key`, for attacks that work in parts themselves."""
 

@@ -16,7 +16,9 @@ from pipeline.attacks.threat import Threat, to_grid
 from pipeline.data.split import Split
 from pipeline.serialisation import ServedNetwork
 
-IMAGES = 256
+#: Clean images that are compared, fewer of larger ones, and how many numbers they have together.
+IMAGES, FEWEST, NUMBERS = 256, 16, 2**22
+BATCH = 64
 THREAT = Threat("linf", 8)
 
 
@@ -27,13 +29,13 @@ def check_parity(network: nn.Module, model: bytes, split: Split, *, tolerance: f
     Returns what the attestation's `parity` records, the tolerance in logits. Raises HallmarkError where a logit differs
     by more, or a class differs.
     """
-    split = split.take(np.arange(min(IMAGES, len(split))))
+    count = min(IMAGES, max(FEWEST, NUMBERS // split.images[0].size), len(split))
+    split = split.take(np.arange(count))
     noise = np.random.default_rng(0).integers(0, 256, split.images.shape, dtype=np.uint8)
     images = np.concatenate([split.images, _adversarial(network, split), noise])
     classifier = OnnxClassifier(model, threads=threads, device="cpu")
-    with torch.no_grad():
-        expected = ServedNetwork(network)(torch.from_numpy(images)).numpy()
-    found = classifier.logits_in_batches(images)
+    expected = torch_logits(network, images)
+    found = classifier.logits_in_batches(images, BATCH)
     tolerance *= max(1.0, float(np.abs(expected).max()))
     for batch in (1, 3):
         if not np.abs(classifier.logits(images[:batch]) - found[:batch]).max() <= tolerance:
@@ -56,8 +58,18 @@ def check_parity(network: nn.Module, model: bytes, split: Split, *, tolerance: f
     }
 
 
+@torch.no_grad()
+def torch_logits(network: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The network's own logits (N, K) on the CPU for images uint8 (N, H, W, C), in float32."""
+    served = ServedNetwork(network)
+    return torch.cat([served(batch) for batch in torch.from_numpy(images).split(BATCH)]).numpy()
+
+
 def _adversarial(network: nn.Module, split: Split) -> NDArray[np.uint8]:
     images = torch.from_numpy(split.images).permute(0, 3, 1, 2)
     labels, index = torch.from_numpy(split.labels), torch.arange(len(split))
-    found = pgd(network, images / 255, labels, threat=THREAT, seed=0, index=index, steps=10)
-    return to_grid(found, images, THREAT).permute(0, 2, 3, 1).contiguous().numpy()
+    found = [
+        pgd(network, images[rows] / 255, labels[rows], threat=THREAT, seed=0, index=index[rows], steps=10)
+        for rows in index.split(BATCH)
+    ]
+    return to_grid(torch.cat(found), images, THREAT).permute(0, 2, 3, 1).contiguous().numpy()

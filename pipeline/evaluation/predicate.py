@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +15,11 @@ from bundle.runtime import OnnxClassifier
 from bundle.threats import NORMS, Norm
 from pipeline.environment import source_digest
 from pipeline.evaluation.ledger import RULE, count_test_reads
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where a run's parts lie, below `out`."""
-
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def trained(self) -> Path:
-        return self.root / "train"
-
-    @property
-    def model(self) -> Path:
-        return self.root / "model.onnx"
-
-    @property
-    def evidence(self) -> Path:
-        return self.root / "evidence"
-
-    @property
-    def certified(self) -> Path:
-        return self.root / "certified"
-
-    @property
-    def bundle(self) -> Path:
-        return self.root / "bundle"
+from pipeline.folders import Folders
 
 
 def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, Any]:
-    """Everything that the schema asks for but claims, bounds and files, which assemble() computes.
+    """Everything that the schema asks for but what assemble() computes: claims, bounds and files.
 
     The settings are those that the stages recorded when they ran, not those that params.yaml names now.
     Raises HallmarkError where a stage has not left its file, or the parts are of different runs.
@@ -58,9 +28,12 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     training = _read(folders.trained / "training.json")
     evidence = _read(folders.evidence / "attacks.json")
     smoothing = _read(folders.certified / "smoothing.json")
-    export = _read(folders.root / "parity.json")
+    export = _read(folders.parity)
     if classifier.classes != len(manifest["classes"]):
         raise HallmarkError(f"{folders.model}: has {classifier.classes} classes, the data {len(manifest['classes'])}")
+    parameters = {**training["settings"], "data": manifest["settings"], "export": export["settings"]}
+    if smoothing["settings"] is not None:
+        parameters["certify"] = smoothing["settings"]
     return {
         "schema": "1",
         "assuranceLevel": "self_attested",
@@ -69,44 +42,66 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
             "format": "ONNX, uint8 NHWC to logits",
         },
         "network": _read(folders.trained / NETWORK),
-        "method": {**training["method"], "settings": _without_name(training["settings"]["method"])},
-        "parameters": {
-            **training["settings"],
-            "data": manifest["settings"],
-            "export": export["settings"],
-            "attack": evidence["settings"],
-            "certify": smoothing["settings"],
-        },
+        "method": {**training["method"], "settings": _without_name(training["settings"].get("method", {}))},
         "data": _data(manifest),
         "selection": training["selection"],
         "testReads": {
             "models": count_test_reads(sha256_file(folders.trained / WEIGHTS), manifest["splits"]["test"]["sha256"]),
             "rule": RULE,
         },
-        **{key: evidence[key] for key in ("sample", "threats", "attacks", "sanity")},
         "smoothing": smoothing["smoothing"],
         "parity": export["parity"],
         # On the machine that made the bundle none moves; another CPU may turn a verdict that hangs by rounding.
         "selfCheck": {"rows": SELF_CHECK_ROWS, "allowedMoved": 1},
         "environment": {**training["environment"], "judged_by": classifier.provider},
-        "source": {"sha256": source_digest()},
-        "notTested": _not_tested(training, evidence),
+        **measured(evidence, parameters, smoothing["smoothing"], training["selection"]),
     }
 
 
-def _not_tested(training: dict[str, Any], evidence: dict[str, Any]) -> list[str]:
-    untested = [
-        _untested_balls({threat["norm"] for threat in evidence["threats"]}),
-        "rotation, translation and other spatial changes",
-        "common corruptions: blur, noise, weather, compression",
-        "attacks through queries alone on the running service",
-        "poisoned training data, and images from another distribution than the test split",
-    ]
-    if "autoattack" not in {attack["name"] for attack in evidence["attacks"]}:
-        untested.insert(0, "AutoAttack (the tier is quick)")
-    if training["settings"]["network"]["guide"]:
-        untested.append("adaptive attacks that use the guide network")
-    return untested
+def measured(
+    evidence: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    smoothing: Sequence[Mapping[str, Any]],
+    selection: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The predicate's fields that an attack on a model decides, by this code.
+
+    `evidence` is the description of what was run; `parameters`, `smoothing` and `selection` are the predicate's, the
+    first without the section of the attack.
+    """
+    fields = ("tier", "sample", "threats", "unions", "attacks", "sanity", "corruptions", "distances", "surface")
+    return {
+        **{field: evidence[field] for field in fields},
+        "parameters": {**parameters, "attack": evidence["settings"]},
+        "merged": None,
+        "source": {"sha256": source_digest()},
+        "notTested": not_tested(evidence, parameters, smoothing, selection),
+    }
+
+
+def not_tested(
+    evidence: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    smoothing: Sequence[Mapping[str, Any]],
+    selection: Mapping[str, Any],
+) -> list[str]:
+    """What nobody may read into the numbers: it follows from what was run."""
+    attacks = {attack["name"] for attack in evidence["attacks"]}
+    guide = (parameters.get("network") or {}).get("guide")
+    transferred = any(name.startswith("transfer-") for name in attacks)
+    absent = {
+        f"AutoAttack (the tier is {evidence['tier']})": "autoattack" not in attacks,
+        _untested_balls({threat["norm"] for threat in evidence["threats"]}): True,
+        "rotation, translation and other spatial changes": True,
+        "common corruptions: blur, noise, weather, compression": evidence["corruptions"] is None,
+        "attacks through queries alone on the served file": "square-onnx" not in attacks,
+        "adversarial images carried over from other models": not transferred,
+        "adaptive attacks that use the guide network": bool(guide) and "adaptive" not in attacks,
+        "certified radii: nothing was proved": not smoothing,
+        "poisoned training data, and images from another distribution than the test split": True,
+        "whether test images were among those that the model was trained or chosen on": selection["split"] == "unknown",
+    }
+    return [sentence for sentence, untested in absent.items() if untested]
 
 
 def _untested_balls(tested: set[Norm]) -> str:

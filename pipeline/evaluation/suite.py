@@ -1,44 +1,23 @@
-"""The attacks of a tier, one after another over a sample, with what each was and what it found."""
+"""Attacks over a sample: job by job and batch by batch, each batch kept as soon as it is done."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.attacks import autoattack
-from pipeline.attacks.margin import margin_pgd
-from pipeline.attacks.pgd import trajectory
+from pipeline.attacks.autoattack import square_flags
+from pipeline.attacks.saved import Part
 from pipeline.attacks.threat import Threat
-from pipeline.environment import version_of
-from pipeline.params import AttackSettings
-
-PGD_STEPS = (10, 20, 50)
-MARGIN_STEPS = 50
-RELATIVE_STEP = 0.25
-OWN_HARNESS = {"name": "hallmark", "version": "1"}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Images float (N, C, H, W) in [0, 1], labels (N,), rows in the test split (N,), on the device that attacks."""
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(self, size: int) -> Iterator[Sample]:
-        for rows in torch.arange(len(self)).split(size):
-            yield Sample(self.images[rows], self.labels[rows], self.index[rows])
+from pipeline.evaluation.jobs import OWN_HARNESS, Job
+from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.victim import Sample
 
 
 @dataclass(frozen=True)
@@ -64,83 +43,64 @@ class Finding:
             "name": self.name,
             "harness": self.harness,
             "settings": self.settings,
-            "flags": [*self.flags, *autoattack.square_flags(self.square_broken, len(self.images))],
+            "flags": [*self.flags, *square_flags(self.square_broken, len(self.images))],
         }
 
 
+@dataclass(frozen=True)
+class Task:
+    """One job on one batch of a sample, against one ball."""
+
+    threat: Threat
+    job: Job
+    number: int
+    batch: Sample
+
+    @property
+    def key(self) -> str:
+        """Where its parts are kept."""
+        return f"{self.threat.name}/{self.job.name}/{self.number:04}"
+
+    def parts(self, kept: Kept) -> dict[str, Part]:
+        """Images and notes by attack name, computed where they are not kept."""
+        return kept.parts(self.key, lambda: self.job.run(self.batch, kept.keeper(self.key)))
+
+
+def tasks(sample: Sample, threat: Threat, job: Job, batch_size: int) -> list[Task]:
+    """A job on every batch of the sample, in order."""
+    return [Task(threat, job, number, batch) for number, batch in enumerate(sample.batches(batch_size))]
+
+
 def run_suite(
-    network: nn.Module,
     sample: Sample,
+    suite: Sequence[Job],
     *,
     threat: Threat,
-    settings: AttackSettings,
-    classes: int,
+    batch_size: int,
     say: Callable[[str], None],
+    kept: Kept,
 ) -> Iterator[Finding]:
-    """PGD-10, -20 and -50 (prefixes of one trajectory), margin, and in the standard tier AutoAttack.
-
-    `network` is in eval mode on the sample's device. `say` is told a line of progress at a time.
-    """
-    search: dict[str, Any] = {
-        "threat": threat,
-        "seed": settings.seed,
-        "restarts": settings.restarts,
-        "relative_step": RELATIVE_STEP,
-    }
-    recorded = {
-        "restarts": settings.restarts,
-        "relativeStep": RELATIVE_STEP,
-        "seed": settings.seed,
-        "keeps": "smallest margin",
-    }
-    found: dict[int, list[Tensor]] = {steps: [] for steps in PGD_STEPS}
-    for batch in _with_progress(sample, settings, f"{threat.name} pgd", say):
-        path = trajectory(network, batch.images, batch.labels, index=batch.index, steps=PGD_STEPS, **search)
-        for steps, images in path:
-            found[steps].append(images)
-    for steps, parts in found.items():
-        yield Finding(threat, f"pgd-{steps}", torch.cat(parts), {"loss": "cross-entropy", "steps": steps, **recorded})
-
-    margins = [
-        margin_pgd(network, batch.images, batch.labels, index=batch.index, steps=MARGIN_STEPS, **search)
-        for batch in _with_progress(sample, settings, f"{threat.name} margin", say)
-    ]
-    yield Finding(threat, "margin", torch.cat(margins), {"loss": "margin", "steps": MARGIN_STEPS, **recorded})
-
-    if settings.tier == "standard":
-        yield _autoattack(network, sample, threat, settings, classes, say)
+    """The findings of every job over the sample, `batch_size` images at a time; `say` is told a line of progress."""
+    for job in suite:
+        parts: dict[str, list[Part]] = {name: [] for name in job.settings}
+        work = tasks(sample, threat, job, batch_size)
+        quiet = all(kept.holds(task.key) for task in work)
+        for task in work if quiet else _with_progress(work, say):
+            for name, part in task.parts(kept).items():
+                parts[name].append(part)
+        for name, found in parts.items():
+            yield _joined(threat, name, job, found, sample.images)
 
 
-def _autoattack(
-    network: nn.Module,
-    sample: Sample,
-    threat: Threat,
-    settings: AttackSettings,
-    classes: int,
-    say: Callable[[str], None],
-) -> Finding:
-    result = autoattack.autoattack(
-        network,
-        sample.images,
-        sample.labels,
-        threat=threat,
-        seed=settings.seed,
-        classes=classes,
-        batch_size=settings.batch_size,
-        progress=lambda line: say(f"{threat.name} autoattack: {line}"),
-    )
+def _joined(threat: Threat, name: str, job: Job, parts: list[Part], like: Tensor) -> Finding:
     return Finding(
         threat,
-        "autoattack",
-        result.images,
-        {
-            **autoattack.settings(classes, threat.norm, min(sample.images.shape[2:])),
-            "seed": settings.seed,
-            "batchSize": settings.batch_size,
-        },
-        {"name": "pyautoattack", "version": version_of("pyautoattack") or "unknown"},
-        result.flags,
-        result.square_broken,
+        name,
+        torch.cat([part.images for part in parts]).to(like),
+        job.settings[name],
+        job.harness,
+        list(dict.fromkeys(flag for part in parts for flag in part.notes.get("flags", []))),
+        sum(part.notes.get("square_broken", 0) for part in parts),
     )
 
 
@@ -152,11 +112,12 @@ def speaker() -> Callable[[str], None]:
     return lambda line: console.print(f"  {line:<{console.width - 3}}", end="\r", soft_wrap=True)
 
 
-def _with_progress(sample: Sample, settings: AttackSettings, what: str, say: Callable[[str], None]) -> Iterator[Sample]:
-    """The sample's batches; after each, rate and time left are said."""
-    started, done = time.monotonic(), 0
-    for batch in sample.batches(settings.batch_size):
-        yield batch
-        done += len(batch)
+def _with_progress(work: list[Task], say: Callable[[str], None]) -> Iterator[Task]:
+    """The tasks of a job; after each, rate and time left are said."""
+    started, done, images = time.monotonic(), 0, sum(len(task.batch) for task in work)
+    for task in work:
+        yield task
+        done += len(task.batch)
         rate = done / (time.monotonic() - started)
-        say(f"{what}: {done}/{len(sample)} images, {rate:.0f} images/s, {(len(sample) - done) / rate:.0f} s left")
+        what = f"{task.threat.name} {task.job.name}"
+        say(f"{what}: {done}/{images} images, {rate:.0f} images/s, {(images - done) / rate:.0f} s left")

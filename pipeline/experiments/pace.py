@@ -89,7 +89,7 @@ def expected_attack_seconds(settings: AttackSettings, forward: float, both: floa
     `forward` and `both` are time_passes'. AutoAttack spends its time on the images that it does not break.
     """
     searched = PGD_PASSES * settings.restarts * both
-    if settings.tier == "standard":
+    if settings.tier != "quick":
         searched += robust * (AUTOATTACK_PASSES * both + AUTOATTACK_QUERIES * forward)
     return searched * len(attacked_threats(settings))
 

@@ -19,7 +19,10 @@ from pipeline.attacks.threat import attacked_threats, to_unit
 from pipeline.data.split import Split
 from pipeline.environment import source_digest
 from pipeline.evaluation.evidence import judge_reference
-from pipeline.evaluation.suite import Sample, run_suite
+from pipeline.evaluation.jobs import core_jobs
+from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.suite import run_suite
+from pipeline.evaluation.victim import Sample, Victim
 from pipeline.experiments.accuracy import Right, pack, unpack
 from pipeline.params import AttackSettings, Section
 
@@ -65,8 +68,10 @@ def attack_shard(
         return pack(verdicts.predictions == drawn.labels)
 
     found: dict[str, Any] = {"right": {CLEAN: right(images)}, "attacks": [], "flags": {}, "square_broken": {}}
+    side = min(images.shape[2:])
     for threat in attacked_threats(settings):
-        for finding in run_suite(network, sample, threat=threat, settings=settings, classes=classes, say=say):
+        work = core_jobs(Victim(network, classes), threat, settings, side, say)
+        for finding in run_suite(sample, work, threat=threat, batch_size=len(sample), say=say, kept=Kept()):
             key = f"{threat.name}/{finding.name}"
             found["right"][key] = right(finding.images)
             found["flags"][key], found["square_broken"][key] = finding.flags, finding.square_broken

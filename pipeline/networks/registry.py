@@ -5,13 +5,13 @@ Importing this file does not import torch: whoever only checks a name should not
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bundle.errors import HallmarkError
+from pipeline.params.complaints import one_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,15 +96,15 @@ def build_network(
     network. The module's `spec` is what `describe` returns. Raises NetworkError for a value that cannot be built.
     """
     if name not in PLANS:
-        raise NetworkError(f"network name: must be one of {', '.join(PLANS)}, got {name!r}{_did_you_mean(name)}")
+        raise NetworkError(f"network name: {one_of(list(PLANS), name)}")
     plan = PLANS[name]
     spec = {
         "name": name,
-        "classes": _whole_number("classes", classes, least=2),
-        "channels": _whole_number("channels", channels, least=1),
-        "width": plan.width if width is None else _whole_number("width", width, least=1),
+        "classes": whole_number("classes", classes, least=2),
+        "channels": whole_number("channels", channels, least=1),
+        "width": plan.width if width is None else whole_number("width", width, least=1),
     }
-    spec["mean"], spec["std"] = _normalisation(mean, std, spec["channels"])
+    spec["mean"], spec["std"] = normalisation(mean, std, spec["channels"])
     network = _architecture(plan.family)(
         plan.stages(spec["width"]), **{key: spec[key] for key in spec if key != "name"}
     )
@@ -112,11 +112,21 @@ def build_network(
     return network
 
 
-def describe(network: nn.Module) -> dict[str, Any]:
-    """The content of network.json: name, classes, channels, width, mean and std, with every default written out.
+def rebuild(description: Mapping[str, Any]) -> nn.Module:
+    """The network of a network.json, with fresh weights: one of the names here, a factory's, or torchvision's.
 
-    `build_network(**describe(network))` has the same shape, so the weights load into it with strict=True. Raises
-    NetworkError for a module that `build_network` did not make.
+    A factory is code that runs, so a description that others wrote must be checked first. Raises NetworkError.
+    """
+    from pipeline.networks.external import build_external, is_external
+
+    return build_external(**description) if is_external(description) else build_network(**description)
+
+
+def describe(network: nn.Module) -> dict[str, Any]:
+    """The content of network.json: name (or factory, or torchvision's name), classes, channels, and every argument.
+
+    `rebuild(describe(network))` has the same shape, so the weights load into it with strict=True. Raises NetworkError
+    for a module that neither `build_network` nor `build_external` made.
     """
     spec = getattr(network, "spec", None)
     if not isinstance(spec, dict):
@@ -132,20 +142,17 @@ def _architecture(family: str) -> type[Any]:
     return {"resnet": ResNet, "preact_resnet": PreActResNet, "wide_resnet": WideResNet}[family]
 
 
-def _did_you_mean(name: object) -> str:
-    close = difflib.get_close_matches(str(name), PLANS, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _whole_number(field: str, value: object, *, least: int) -> int:
+def whole_number(field: str, value: object, *, least: int) -> int:
+    """The value where it is a whole number of at least `least`; raises NetworkError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise NetworkError(f"network {field}: must be a whole number of at least {least}, got {value!r}")
     return value
 
 
-def _normalisation(
+def normalisation(
     mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> tuple[list[float], list[float]]:
+    """Checked values, one a channel; 0 and 1 where none are given. Raises NetworkError."""
     if mean is None and std is None:
         return [0.0] * channels, [1.0] * channels
     if mean is None or std is None:

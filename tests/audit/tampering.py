@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bundle.claims import claims
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.layout import ATTESTATION, DESCRIBED, MODEL, OUTCOMES
@@ -45,11 +47,14 @@ def rewrite(
 
 
 def unbreak(name: str, rows: slice) -> Callable[[Outcomes], Outcomes]:
-    """Says of some rows that an attack did not break them, margins and all."""
+    """Says of some rows that an attack did not break them, margins, predictions and all."""
 
     def edit(table: Outcomes) -> Outcomes:
         broken, margin = table[f"{name}/broken"].copy(), table[f"{name}/margin"].copy()
         broken[rows], margin[rows] = False, abs(margin[rows])
-        return table.with_columns({f"{name}/broken": broken, f"{name}/margin": margin})
+        prediction = np.where(broken, table[f"{name}/prediction"], table["label"])
+        return table.with_columns(
+            {f"{name}/broken": broken, f"{name}/margin": margin, f"{name}/prediction": prediction}
+        )
 
     return edit

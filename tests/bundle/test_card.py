@@ -8,6 +8,7 @@ import yaml
 
 from bundle.bundle import Bundle, open_bundle
 from bundle.card import render_card
+from bundle.threats import Threat
 from bundle.wording import interval, percent
 from tests.bundles import make_bundle
 
@@ -75,7 +76,36 @@ def test_hostile_names_neither_break_the_front_matter_nor_the_page(bundle: Bundl
 
 
 def test_failed_check_is_a_warning(bundle: Bundle) -> None:
-    sanity = [{**bundle.predicate["sanity"][0], "passed": False}]
-    text = card(bundle, sanity=sanity)
-    assert "**Warning.** Sanity check" in text and "**failed**" in text
-    assert "**Warning.**" not in card(bundle)
+    sanity = [{**bundle.predicate["sanity"][0], "passed": False, "outcome": "fail"}]
+    text = card(bundle, sanity=sanity, reliable=False)
+    assert text.index("**Unreliable.**") < text.index("**Warning.** Sanity check") and "**failed**" in text
+    assert "**Warning.**" not in card(bundle) and "**Unreliable.**" not in card(bundle)
+
+
+def test_numbers_of_the_second_rank_are_there(bundle: Bundle) -> None:
+    text = card(bundle)
+    found = {(item["setting"], item["threat"]): item for item in bundle.predicate["worstClass"]}
+    worst = found["served", "linf-32"]
+    assert f"| worst class | {worst['class']}: {percent(worst['value'])}, {worst['correct']} of" in text
+    clean, attacked = (
+        next(item for item in bundle.predicate["calibration"] if (item["setting"], item.get("threat")) == key)
+        for key in (("served", None), ("served", "linf-32"))
+    )
+    assert f"| {percent(clean['value'])} clean, {percent(attacked['value'])} under attack |" in text
+    assert f"| {percent(bundle.predicate['corruptionAccuracy'][-1]['value'])} over 15 corruptions" in text
+    assert "| evaluation | standard tier: " in text and "Measured on 60 of 360 test images" in text
+
+
+def test_a_union_is_named_by_its_threats(tmp_path: Path) -> None:
+    both = open_bundle(make_bundle(tmp_path / "bundle", eps=(32,), others=(Threat("l2", 0.5),)))
+    text = card(both)
+    assert "| union of l2 0.5 and l∞ 32/255 | all attacks | served |" in text
+    names = [metric["name"] for metric in front(text)["model-index"][0]["results"][0]["metrics"]]
+    assert "Robust accuracy, union of l2 0.5 and l∞ 32/255, all attacks (served, upper bound)" in names
+
+
+def test_what_was_joined_or_not_tried_is_said(bundle: Bundle) -> None:
+    sources = [{"attestation": "3f" * 32, "tier": "thorough", "seed": 3}]
+    text = card(bundle, merged=sources, corruptions=None, corruptionAccuracy=[])
+    assert f"- SHA-256 {'3f' * 32}, thorough tier, seed 3" in text
+    assert "| common corruptions, mean | not tried |" in text

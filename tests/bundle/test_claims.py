@@ -5,10 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.claims import ALL_ATTACKS, claims, find_claim
+from bundle.claims import ALL_ATTACKS, KINDS, claims, find_claim
 from bundle.outcomes import OutcomeError, Outcomes
+from tests.bundle.tables import attack_columns, clean_columns
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
+    "data": {"classes": ["zero", "one", "two"]},
+    "unions": [],
+    "corruptions": None,
+    "distances": [],
     "threats": [{"name": "linf-8", "norm": "linf", "eps_255": 8}],
     "attacks": [{"threat": "linf-8", "name": "pgd-10"}, {"threat": "linf-8", "name": "margin"}],
     "smoothing": [
@@ -23,10 +28,10 @@ def small_table() -> Outcomes:
     predictions = np.array([0, 0, 0, 0, 1, 1, 1, 0])
     columns: dict[str, Any] = {"label": labels}
     for setting in ("reference", "served"):
-        columns[f"{setting}/clean/prediction"] = predictions
-        columns[f"{setting}/linf-8/pgd-10/broken"] = np.array([1, 1, 0, 0, 0, 0, 0, 0], dtype=bool)
-        columns[f"{setting}/linf-8/margin/broken"] = np.array([0, 1, 1, 1, 0, 0, 0, 0], dtype=bool)
-    columns["served/linf-8/margin/broken"] = np.array([0, 0, 0, 1, 0, 0, 0, 0], dtype=bool)
+        columns |= clean_columns(setting, predictions)
+        columns |= attack_columns(f"{setting}/linf-8/pgd-10", labels, [1, 1, 0, 0, 0, 0, 0, 0])
+        columns |= attack_columns(f"{setting}/linf-8/margin", labels, [0, 1, 1, 1, 0, 0, 0, 0])
+    columns |= attack_columns("served/linf-8/margin", labels, [0, 0, 0, 1, 0, 0, 0, 0])
     columns["smoothed-0.25/selected"] = np.array([0, 0, 0, 1, 1, 1, 1, 0])
     columns["smoothed-0.25/successes"] = np.array([100, 100, 90, 100, 60, 99, 80, 100])
     return Outcomes(columns)
@@ -105,11 +110,13 @@ def test_claims_name_what_they_are_keyed_by() -> None:
 def random_table(seed: int) -> tuple[Outcomes, list[str]]:
     generator = np.random.default_rng(seed)
     rows, attacks = int(generator.integers(1, 40)), [f"attack-{number}" for number in range(generator.integers(1, 5))]
-    columns: dict[str, Any] = {"label": generator.integers(0, 3, rows)}
+    labels = generator.integers(0, 3, rows)
+    columns: dict[str, Any] = {"label": labels}
     for setting in ("reference", "served"):
-        columns[f"{setting}/clean/prediction"] = generator.integers(0, 3, rows)
+        columns |= clean_columns(setting, generator.integers(0, 3, rows))
         for attack in attacks:
-            columns[f"{setting}/linf-8/{attack}/broken"] = generator.random(rows) < generator.random()
+            broken = generator.random(rows) < generator.random()
+            columns |= attack_columns(f"{setting}/linf-8/{attack}", labels, broken, classes=3)
     return Outcomes(columns), attacks
 
 
@@ -140,3 +147,32 @@ def test_a_missing_column_is_named() -> None:
 
 def test_find_claim_says_none_where_nothing_was_claimed() -> None:
     assert find_claim(claims(small_table(), SETTINGS), "robust_accuracy", threat="linf-9") is None
+
+
+def with_l2(table: Outcomes, broken: list[int]) -> tuple[Outcomes, dict[str, Any]]:
+    """The table with another threat and a union of the two."""
+    columns: dict[str, Any] = {}
+    for setting in ("reference", "served"):
+        columns |= attack_columns(f"{setting}/l2-0.5/margin", table["label"], broken)
+    settings = {
+        **SETTINGS,
+        "threats": [*SETTINGS["threats"], {"name": "l2-0.5", "norm": "l2", "eps": 0.5}],
+        "attacks": [*SETTINGS["attacks"], {"threat": "l2-0.5", "name": "margin"}],
+        "unions": [{"name": "union", "threats": ["l2-0.5", "linf-8"]}],
+    }
+    return table.with_columns(columns), settings
+
+
+def test_a_union_counts_the_images_that_are_right_under_every_threat() -> None:
+    """Served: linf-8 leaves 2, 4, 5, 6 and l2-0.5 leaves 0 to 4: together 2 and 4. The least of the two would be 4."""
+    table, settings = with_l2(small_table(), [0, 0, 0, 0, 0, 1, 1, 0])
+    found = claims(table, settings)
+    claim = find_claim(found, "robust_accuracy", setting="served", threat="union")
+    assert claim is not None
+    assert (claim["correct"], claim["attack"], claim["norm"], claim["bound"]) == (2, ALL_ATTACKS, "union", "upper")
+    assert not {"eps", "eps_255"} & claim.keys()
+    assert found["claims"][-1] == claim  # after the threats of its setting
+
+
+def test_every_kind_of_number_is_there() -> None:
+    assert tuple(claims(small_table(), SETTINGS)) == KINDS

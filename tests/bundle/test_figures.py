@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 from bundle import figures
+from bundle.calibration import calibration_error
 from bundle.svg import WIDTH, Scale, round_step, shortened
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '<b>&"long class name that goes on'
+CONFIDENCE, RIGHT = np.array([0.05, 0.5, 0.51, 0.52, 0.93, 1.0]), np.array([False, True, False, True, True, False])
+#: Rows along the adversarial direction: the loss grows with it, and hardly changes along the random one.
+LOSSES = [[0.002, 0.001, 0.002], [0.05, 0.04, 0.05], [2.0, 2.0, 40.0]]
 
 
 def attack_figure() -> str:
@@ -18,9 +22,13 @@ def attack_figure() -> str:
     return figures.by_attack([*rows, (HOSTILE, figures.share_of(30, 60), figures.share_of(0, 60))], "l∞ 8/255")
 
 
-def eps_figure(threats: int = 3) -> str:
+def eps_figure(threats: int = 3, lighter: tuple[float, ...] = ()) -> str:
     series = [(4.0 * step, figures.share_of(60 - 20 * step, 60)) for step in range(threats + 1)]
-    return figures.by_eps({"reference": series, "served": series})
+    return figures.by_eps({"reference": series, "served": series}, "linf", lighter)
+
+
+def sweep_figure() -> str:
+    return eps_figure(3, (4.0, 12.0))
 
 
 def class_figure(classes: int = 3) -> str:
@@ -29,7 +37,25 @@ def class_figure(classes: int = 3) -> str:
 
 def margin_figure() -> str:
     margins = np.array([-3.0, -0.1, 0.1, 0.2, 5.0])
-    return figures.margin_histogram(margins, margins > 0)
+    return figures.margin_histogram(margins, margins > 0, np.array([0.1, 0.3, 1.0, 2.0, 5.0]))
+
+
+def confusion_figure(classes: int = 3) -> str:
+    counts = np.arange(classes**2).reshape(classes, classes)
+    return figures.confusion(counts, [f"{HOSTILE} {index}" for index in range(classes)])
+
+
+def confusion_list() -> str:
+    return confusion_figure(30)
+
+
+def reliability_figure() -> str:
+    bins = figures.bins_of(CONFIDENCE, RIGHT)
+    return figures.reliability({"clean": bins, "under attack": bins[:2]})
+
+
+def surface_figure() -> str:
+    return figures.surface(LOSSES, 2.0, "ε is l∞ 8/255")
 
 
 def certified_figure() -> str:
@@ -37,7 +63,18 @@ def certified_figure() -> str:
     return figures.certified_curve([figures.Certified(sigma, radii * sigma, [0.0, 0.25]) for sigma in (0.25, 0.5)])
 
 
-FIGURES = [attack_figure, eps_figure, class_figure, margin_figure, certified_figure]
+FIGURES = [
+    attack_figure,
+    eps_figure,
+    sweep_figure,
+    class_figure,
+    margin_figure,
+    confusion_figure,
+    confusion_list,
+    reliability_figure,
+    surface_figure,
+    certified_figure,
+]
 
 
 @pytest.mark.parametrize("draw", FIGURES)
@@ -63,7 +100,8 @@ def test_marks_lie_at_their_shares() -> None:
     """The reference circles: 58 of 60 and 30 of 60 on an axis from 0 to 100 %."""
     root = ElementTree.fromstring(attack_figure())
     circles = [float(circle.get("cx", 0)) for circle in root.iter(f"{SVG}circle")]
-    axis = Scale(0, 1, 112, WIDTH - 66)
+    grid = [float(line.get("x1", 0)) for line in root.iter(f"{SVG}line") if line.get("class") == "grid"]
+    axis = Scale(0, 1, grid[0], grid[-1])
     assert circles[1:] == pytest.approx([axis(58 / 60), axis(0.5)], abs=0.06)
 
 
@@ -88,7 +126,84 @@ def test_histogram_counts_every_image_and_cuts_at_zero() -> None:
 
 
 def test_constant_margins_are_drawn() -> None:
-    ElementTree.fromstring(figures.margin_histogram(np.zeros(4), np.ones(4, dtype=bool)))
+    ElementTree.fromstring(figures.margin_histogram(np.zeros(4), np.ones(4, dtype=bool), np.zeros(4)))
+
+
+def test_clean_margins_are_a_distribution_of_their_own() -> None:
+    """Ten images at 1 before the attack, at −1 after it: the line has its peak where the bars have nothing."""
+    after = np.full(10, -1.0)
+    drawn = figures.margin_histogram(after, after > 0, after + 2)
+    root = ElementTree.fromstring(drawn)
+    outline = next(path for path in root.iter(f"{SVG}path") if path.get("class") == "curve outline")
+    points = [tuple(map(float, point.split())) for point in (outline.get("d") or "")[1:].split(" L")]
+    peak = min(points, key=lambda point: point[1])
+    bars = [float(rect.get("x", 0)) for rect in root.iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
+    assert len(bars) == 1 and peak[0] > bars[0] + 50
+    assert "median margin is -1.00" in drawn and "without an attack it is 1.00" in drawn
+
+
+def hollow(figure: str) -> list[str]:
+    """The notes of the hollow marks, without those of the legend."""
+    marks = [mark for mark in ElementTree.fromstring(figure).iter() if "hollow" in mark.get("class", "")]
+    return [title.text or "" for mark in marks for title in mark]
+
+
+def test_points_that_autoattack_did_not_judge_are_hollow_and_the_legend_says_so() -> None:
+    notes = hollow(sweep_figure())
+    assert len(notes) == 4 and all(note.startswith(("ε 4/255", "ε 12/255")) for note in notes)
+    assert all(note.endswith("margin attack alone") for note in notes)
+    assert ">margin attack alone<" in sweep_figure() and ">with AutoAttack<" in sweep_figure()
+    assert ">with AutoAttack<" not in eps_figure(1, (4.0,)) and hollow(eps_figure(1, (4.0,)))
+    assert hollow(eps_figure()) == [] and "AutoAttack" not in eps_figure()
+
+
+def test_a_confusion_stands_in_its_labels_row_and_its_answers_column() -> None:
+    counts = np.array([[5, 0, 3], [0, 8, 0], [0, 1, 9]])
+    root = ElementTree.fromstring(figures.confusion(counts, ["cat", "dog", "ox"]))
+    cells = {(rect.findtext(f"{SVG}title") or "").split(":")[0]: rect for rect in root.iter(f"{SVG}rect")}
+    cat, wrong = cells["cat, answered cat"], cells["cat, answered ox"]
+    assert wrong.get("y") == cat.get("y") and float(wrong.get("x", 0)) > float(cat.get("x", 0))
+    assert float(wrong.get("fill-opacity", 0)) == pytest.approx(0.55 * 3 / 8, abs=0.01)
+    assert cells["dog, answered dog"].get("class") == "cell served" and wrong.get("class") == "cell heat"
+    assert (root.findtext(f"{SVG}desc") or "") == "22 of 26 answers are right; cat answered ox: 3; ox answered dog: 1"
+
+
+def test_many_classes_list_the_most_frequent_confusions() -> None:
+    counts = np.zeros((30, 30), dtype=np.int64)
+    np.fill_diagonal(counts, 99)
+    counts[4, 7], counts[20, 3], counts[2, 1] = 2, 5, 2
+    assert figures.most_confused(counts) == [(20, 3, 5), (2, 1, 2), (4, 7, 2)]
+    counts[0, 1:] = 1
+    drawn = figures.confusion(counts, [str(index) for index in range(30)])
+    assert drawn.count("→") == figures.PAIRS_SHOWN and "20 → 3" in drawn and ">99<" not in drawn
+    assert "no wrong answer" in figures.confusion(np.eye(30, dtype=np.int64), [str(index) for index in range(30)])
+
+
+def test_the_bins_of_the_diagram_are_those_of_the_calibration_error() -> None:
+    bins = figures.bins_of(CONFIDENCE, RIGHT)
+    assert sum(item.count for item in bins) == len(RIGHT)
+    gap = sum(item.count * abs(item.accuracy - item.confidence) for item in bins) / len(RIGHT)
+    assert gap == pytest.approx(calibration_error(CONFIDENCE, RIGHT))
+
+
+def shades(figure: str) -> list[tuple[float, float]]:
+    """Height and opacity of the surface's cells, from the top."""
+    cells = [rect for rect in ElementTree.fromstring(figure).iter(f"{SVG}rect") if "cell" in rect.get("class", "")]
+    return [(float(rect.get("y", 0)), float(rect.get("fill-opacity", 0))) for rect in cells[: -len(figures.BANDS) - 1]]
+
+
+def test_the_adversarial_direction_runs_upwards() -> None:
+    """The last row has the highest losses; cells of one shade are one rectangle."""
+    found = shades(surface_figure())
+    assert len(found) == 4
+    assert max(found, key=lambda cell: cell[1])[0] == min(cell[0] for cell in found)
+
+
+def test_the_shade_of_a_loss_is_the_same_for_every_model() -> None:
+    """The scale does not follow the largest loss of the model at hand."""
+    other = [[0.002, 0.001, 0.002], [0.05, 0.04, 0.05], [2.0, 2.0, 2.0]]
+    assert set(shades(figures.surface(other, 2.0, ""))) < set(shades(surface_figure()))
+    assert [figures.band_of(loss) for loss in (0, 0.01, 0.5, 29.9, 30, 1e6)] == [0, 1, 4, 7, 8, 8]
 
 
 def test_nothing_certified_is_drawn_as_zero() -> None:

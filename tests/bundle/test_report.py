@@ -4,8 +4,10 @@ import base64
 import copy
 import io
 import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from bundle.report import STYLE, render_report, render_sections
 from bundle.wording import interval, number, percent
 from tests.bundles import make_bundle
 
+FAILED = {"passed": False, "outcome": "fail"}
 VOID = {"meta", "img", "br", "line", "rect", "path"}
 
 
@@ -114,10 +117,21 @@ def test_a_clean_evaluation_has_no_warning(bundle: Bundle) -> None:
 
 
 def test_failed_sanity_check_is_on_top(bundle: Bundle) -> None:
-    failed = {**bundle.predicate["sanity"][0], "check": "more_steps", "passed": False, "statistic": 0.31}
-    shown = words(report(bundle, sanity=[failed]))
+    failed = {**bundle.predicate["sanity"][0], "check": "more_steps", "statistic": 0.31} | FAILED
+    shown = words(report(bundle, sanity=[failed], reliable=False))
     assert "Sanity check more_steps failed" in shown and "measured 0.31, must be ≤ 0.1" in shown
+    assert shown.index("Unreliable A sanity check failed") < shown.index("In short") < shown.index("tier unreliable")
+
+
+def test_a_warning_of_a_check_is_no_failure(bundle: Bundle) -> None:
+    """It is said first too, after what failed, and the numbers are not called unreliable."""
+    warned = {**bundle.predicate["sanity"][0], "check": "gap", "outcome": "warn", "statistic": 0.2, "threat": "linf-32"}
+    shown = words(report(bundle, sanity=[warned]))
+    assert "Sanity check gap at l∞ 32/255 gives a warning" in shown and "Unreliable" not in shown
     assert shown.index("Read this first") < shown.index("In short")
+    failed = {**bundle.predicate["sanity"][0], "check": "planted"} | FAILED
+    shown = words(report(bundle, sanity=[warned, failed], reliable=False))
+    assert shown.index("check planted failed") < shown.index("check gap at")
 
 
 def test_flags_are_on_top_and_in_the_table(bundle: Bundle) -> None:
@@ -187,7 +201,7 @@ def test_nothing_certified_still_renders(bundle: Bundle) -> None:
 
 def test_attack_that_was_not_run_for_a_threat_says_so(bundle: Bundle) -> None:
     def elsewhere(item: Any) -> bool:
-        return item.get("threat") == "linf-16" and item.get("attack", item.get("name")) == "pgd-10"
+        return item.get("threat") == "linf-16" and item.get("attack", item.get("name")) == "margin"
 
     attacks = [item for item in bundle.predicate["attacks"] if not elsewhere(item)]
     claims = [item for item in bundle.predicate["claims"] if not elsewhere(item)]
@@ -204,6 +218,107 @@ def test_headline_is_about_the_threat_of_the_training(bundle: Bundle) -> None:
     assert f"l∞ 32/255, all attacks, served: {claim['correct']} of {claim['sampleSize']}" in words(report(bundle))
 
 
+def entry(bundle: Bundle, kind: str, **keys: Any) -> dict[str, Any]:
+    return next(item for item in bundle.predicate[kind] if all(item.get(key) == value for key, value in keys.items()))
+
+
+def test_numbers_of_the_second_rank_stand_beside_the_headline(bundle: Bundle) -> None:
+    top = words(report(bundle)).split("Images still right: share")[0]
+    worst = entry(bundle, "worstClass", setting="served", threat="linf-32")
+    assert f"Worst class {worst['class']} : {percent(worst['value'])} of its images stay right" in top
+    assert f"{worst['correct']} of {worst['sampleSize']}; {interval(worst)}, which holds for every class at once" in top
+    clean, attacked = (entry(bundle, "calibration", setting="served", threat=name) for name in (None, "linf-32"))
+    assert f"{percent(clean['value'])} clean, {percent(attacked['value'])} under attack" in top
+    mean = entry(bundle, "corruptionAccuracy", corruption="all")
+    assert f"Common corruptions {percent(mean['value'])} right on average" in top
+    assert "standard tier" in top and "Joined from" not in top
+
+
+def test_the_worst_class_has_the_wider_interval(bundle: Bundle) -> None:
+    """Not that of the class by itself, which the figure draws."""
+    worst = entry(bundle, "worstClass", setting="served", threat="linf-32")
+    alone = entry(bundle, "perClass", setting="served", threat="linf-32", **{"class": worst["class"]})
+    assert worst["interval"][1] > alone["interval"][1]
+    assert f"holds for every class at once: {interval(worst)}." in words(report(bundle))
+
+
+def test_a_sample_says_what_its_intervals_are_about(bundle: Bundle) -> None:
+    assert "Measured on 60 of 360 test images: every interval is about the drawing" in words(report(bundle))
+    whole = {**bundle.predicate["sample"], "of": 60}
+    assert "Measured on" not in words(report(bundle, sample=whole))
+
+
+def test_each_corruption_and_severity_has_its_cell(bundle: Bundle) -> None:
+    page = report(bundle)
+    table = page[page.index('<table class="heat">') :].split("</table>")[0]
+    found = re.findall(r'<td class="shade-(\d+)">([\d.]+)</td>', table)
+    shares = [item["value"] for item in bundle.predicate["corruptionAccuracy"][:-1]]
+    assert [shown for _, shown in found] == [f"{100 * share:.1f}" for share in shares]
+    assert all(abs(int(shade) - 10 * (1 - share)) <= 0.51 for (shade, _), share in zip(found, shares, strict=True))
+    assert table.count("<tr>") == 16 and table.count("mean") == 16
+    assert "Gaussian noise" in table and "JPEG compression" in table
+
+
+def test_the_settings_disagreements_are_counted(bundle: Bundle) -> None:
+    agreement = copy.deepcopy(bundle.predicate["agreement"])
+    agreement[1] |= {"bothRight": 41, "onlyReferenceBroken": 3, "onlyServedBroken": 2, "bothBroken": 14}
+    assert "l∞ 16/255 PGD-10 41 3 2 14" in words(report(bundle, agreement=agreement))
+
+
+def test_distances_that_were_not_found_are_no_numbers(bundle: Bundle) -> None:
+    distances = copy.deepcopy(bundle.predicate["minimumDistances"])
+    distances[0]["quantiles"] |= {"50": 0.8125, "90": None}
+    found = f"{distances[0]['found']} of {distances[0]['sampleSize']}"
+    shown = words(report(bundle, minimumDistances=distances))
+    assert f"C&W, l2 {found}" in shown and "0.8125" in shown and "not found" in shown
+
+
+def test_sources_of_a_merge_are_named(bundle: Bundle) -> None:
+    sources = [{"attestation": f"{seed}f" * 32, "tier": "thorough", "seed": seed} for seed in (3, 4)]
+    shown = words(report(bundle, merged=sources))
+    assert "2 attestations of this model" in shown and "3f3f3f3f3f3f… thorough 3" in shown
+
+
+def test_a_model_that_was_trained_elsewhere_says_that_nobody_knows(bundle: Bundle) -> None:
+    shown = words(report(bundle, selection={"rule": "as its maker left it", "split": "unknown"}))
+    assert "trained elsewhere" in shown and "is not known: as its maker left it" in shown
+
+
+def test_a_quick_evaluation_says_what_it_left_out(tmp_path: Path) -> None:
+    quick = open_bundle(make_bundle(tmp_path / "bundle", tier="quick"))
+    shown = words(report(quick))
+    assert "quick tier" in shown and "Common corruptions not tried" in shown
+    assert "Smallest change" not in shown and "loss around an image" not in shown
+
+
+@pytest.fixture(scope="module")
+def sweep(bundle: Bundle) -> dict[str, Any]:
+    """The bundle with the margin attack alone at 16, and AutoAttack at 32."""
+    changed: dict[str, Any] = {}
+    for kind, key in (("attacks", "name"), ("claims", "attack")):
+        kept = [item for item in bundle.predicate[kind] if (item.get("threat"), item.get(key)) != ("linf-16", "pgd-10")]
+        changed[kind] = [{**item, key: "autoattack"} if item.get(key) == "pgd-10" else item for item in kept]
+    return changed
+
+
+def renamed(bundle: Bundle) -> Bundle:
+    """The columns and images of pgd-10 at 32 under AutoAttack's name."""
+    columns = {
+        name.replace("linf-32/pgd-10", "linf-32/autoattack"): bundle.outcomes[name] for name in bundle.outcomes.columns
+    }
+    images = {name.replace("linf-32/pgd-10", "linf-32/autoattack"): array for name, array in bundle.images.items()}
+    return replace(bundle, outcomes=Outcomes(columns), images=images)
+
+
+def test_points_of_a_sweep_are_apart_from_the_results(bundle: Bundle, sweep: dict[str, Any]) -> None:
+    page = report(renamed(bundle), **sweep)
+    results = page[page.index('<table class="results">') :].split("</table>")[0]
+    assert "l∞ 32/255" in words(results) and "l∞ 16/255" not in words(results)
+    assert "Further sizes of the perturbation (1)" in page
+    figure = page[page.index('id="by-eps-title"') :].split("</svg>")[0]
+    assert "ε 16/255 served (margin attack alone)" in figure and "ε 32/255 served:" in figure
+
+
 def test_gallery_shows_real_pixels_of_the_lowest_margins(bundle: Bundle) -> None:
     gallery = choose(bundle.predicate, bundle.outcomes, bundle.images)
     margins = np.minimum(*(bundle.outcomes[f"served/linf-32/{name}/margin"] for name in ("pgd-10", "margin")))
@@ -213,6 +328,10 @@ def test_gallery_shows_real_pixels_of_the_lowest_margins(bundle: Bundle) -> None
     first = gallery.broken[0]
     content = base64.b64decode(first.adversarial.removeprefix("data:image/png;base64,"))
     shown = np.asarray(Image.open(io.BytesIO(content)))
+    answer = bundle.predicate["data"]["classes"][bundle.outcomes["served/linf-32/margin/prediction"][first.row]]
+    assert first.answer == answer != first.label
+    change = np.asarray(Image.open(io.BytesIO(base64.b64decode(first.difference.split(",")[1]))))
+    assert gallery.amplification == 3 and set(np.unique(change)) <= set(range(128 - 96, 128 + 97))
     assert np.array_equal(shown, bundle.images["linf-32/margin"][first.row][..., 0])
 
 
@@ -232,8 +351,17 @@ def test_colours_are_readable(scheme: str) -> None:
     for ground in ("ground", "panel", "warn-ground"):
         for name in ("ink", "muted", "pass", "fail", "accent"):
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
-    for name in ("reference", "served", "certified", "broken"):
+    assert contrast(colours["warn-ink"], colours["ground"]) >= 4.5
+    for name in ("reference", "served", "certified", "broken", "heat"):
         assert contrast(colours[name], colours["ground"]) >= 3, name
+    for name in ("heat", "served"):
+        # The strongest cell that carries text, in tables and in heat maps.
+        assert contrast(colours["ink"], mixed(colours[name], colours["ground"], 0.55)) >= 4.5, name
+
+
+def mixed(colour: str, ground: str, share: float) -> str:
+    parts = [[int(item[start : start + 2], 16) for start in (1, 3, 5)] for item in (colour, ground)]
+    return "#" + "".join(f"{round(share * one + (1 - share) * other):02x}" for one, other in zip(*parts, strict=True))
 
 
 def contrast(one: str, other: str) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
+import random
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle.bundle import BundleError, open_bundle
+from bundle.claims import KINDS
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, IMAGES, NETWORK, OUTCOMES, REQUIRED, WEIGHTS
 from bundle.outcomes import Outcomes
+from bundle.threats import Threat
 from tests.audit.tampering import rewrite
 from tests.bundles import make_bundle
 
@@ -51,6 +55,10 @@ def npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
 
 def with_columns(**columns: Any) -> Callable[[Outcomes], Outcomes]:
     return lambda table: table.with_columns({name.replace("__", "/"): value for name, value in columns.items()})
+
+
+def without(name: str) -> Callable[[Outcomes], Outcomes]:
+    return lambda table: Outcomes({key: values for key, values in table.columns.items() if key != name})
 
 
 def test_a_bundle_opens_and_holds_what_was_checked(folder: Path) -> None:
@@ -96,6 +104,16 @@ def add_file_twice(predicate: dict[str, Any]) -> None:
     predicate["files"].append(predicate["files"][0])
 
 
+def union(*threats: str) -> dict[str, Any]:
+    return {"name": "union", "threats": list(threats)}
+
+
+def failed(predicate: dict[str, Any], **told: Any) -> None:
+    """A check that failed, and what is told of it otherwise."""
+    predicate["sanity"][0].update({"statistic": 0.2, "outcome": "fail", "passed": False, **told})
+    predicate["reliable"] = False
+
+
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
@@ -125,6 +143,40 @@ def add_file_twice(predicate: dict[str, Any]) -> None:
         (lambda item: item.update(notTested=[]), "notTested"),
         (lambda item: item.update(extra=1), "extra"),
         (lambda item: item["selection"].update(split="test"), "selection.split"),
+        (lambda item: item["selection"].update(split="unknown"), "selection"),
+        (lambda item: item["selection"].pop("epoch"), "'epoch' is a required property"),
+        (lambda item: item.update(tier="slow"), "tier"),
+        (lambda item: item.update(merged=[]), "merged"),
+        (lambda item: item["worstClass"][0].update(confidence=0.95), "worstClass reference linf-16"),
+        (lambda item: item["perClass"].pop(), "has 39 perClass, the outcome table gives 40"),
+        (lambda item: item["corruptions"]["names"].pop(), "corruptions"),
+        (
+            lambda item: item.update(corruptions=None, corruptionAccuracy=[]),
+            "column served/corruption/gaussian_noise-1",
+        ),
+        (lambda item: item.update(distances=[], minimumDistances=[]), "column reference/distance/cw"),
+        (lambda item: item["distances"][0].update(name="fab"), "has no column reference/distance/fab"),
+        (lambda item: item["distances"].append(item["distances"][0]), "distance cw is there 2 times"),
+        (lambda item: item["attacks"].pop(), "column reference/linf-32/margin/broken"),
+        (lambda item: item["unions"].append(union("linf-16", "l2-1")), "union union: there is no threat l2-1"),
+        (lambda item: item["unions"].append(union("linf-16", "linf-32")), "must be of different norms"),
+        (lambda item: item["unions"].append(union("linf-16")), "unions"),
+        (lambda item: item["surface"].update(threat="l2-1"), "surface: there is no threat l2-1"),
+        (lambda item: item["surface"]["losses"][2].pop(), "losses must be 5 rows of 5 numbers"),
+        (lambda item: item["surface"].update(steps=4), "surface"),
+        (lambda item: item["surface"].update(rows=[1200, 7]), "has no index 7, of which the attestation's surface is"),
+        (lambda item: item["sanity"].append(item["sanity"][0]), "sanity check large_eps is there 2 times"),
+        (lambda item: item["sanity"][0].update(threat="l2-1"), "sanity check large_eps: there is no threat l2-1"),
+        (lambda item: item["sanity"][0].update(statistic=0.2), "large_eps: passed must say whether 0.2 <= 0.1"),
+        (lambda item: item["sanity"][0].update(passed=False), "large_eps: passed must say whether 0 <= 0.1"),
+        (
+            lambda item: item["sanity"][0].update(outcome="fail"),
+            "passed must be false exactly where the outcome is fail",
+        ),
+        (lambda item: failed(item, outcome="warn"), "passed must be false exactly where the outcome is fail"),
+        (lambda item: failed(item, passed=True), "large_eps: passed must say whether 0.2 <= 0.1"),
+        (lambda item: item.update(reliable=False), "reliable must be false exactly where"),
+        (lambda item: failed(item) or item.update(reliable=True), "reliable must be false exactly where"),
     ],
 )
 def test_a_predicate_that_says_something_else_is_refused(folder: Path, edit: Edit, sentence: str) -> None:
@@ -132,6 +184,43 @@ def test_a_predicate_that_says_something_else_is_refused(folder: Path, edit: Edi
     message = refusal(folder)
     assert sentence in message
     assert len(message) < 400
+
+
+def test_a_check_that_failed_makes_a_bundle_unreliable_and_one_that_warns_does_not(folder: Path) -> None:
+    """Both verify: what is told is true."""
+    rewrite(folder, predicate=lambda item: item["sanity"][0].update(outcome="warn"))
+    assert open_bundle(folder).predicate["reliable"]
+    rewrite(folder, predicate=failed)
+    assert not open_bundle(folder).predicate["reliable"]
+
+
+def test_a_model_from_elsewhere_has_no_epoch(folder: Path) -> None:
+    rewrite(folder, predicate=lambda item: item.update(selection={"rule": "published weights", "split": "unknown"}))
+    open_bundle(folder)
+
+
+def leaves(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every number of a list of records, as the container and the key in it."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        if isinstance(value[key], dict | list):
+            yield from leaves(value[key])
+        elif isinstance(value[key], int | float):
+            yield value, key
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_number_may_be_another_one(folder: Path, kind: str) -> None:
+    """Sixteen numbers of each list, drawn, each made a little smaller: the record is named."""
+    master = json.loads((folder / ATTESTATION).read_bytes())
+    numbers = len(list(leaves(master["predicate"][kind])))
+    for chosen in random.Random(kind).sample(range(numbers), min(numbers, 16)):
+        statement = copy.deepcopy(master)
+        container, key = list(leaves(statement["predicate"][kind]))[chosen]
+        container[key] -= 1 if isinstance(container[key], int) else 1e-6
+        (folder / ATTESTATION).write_bytes(canonical_json(statement))
+        message = refusal(folder)
+        assert message.startswith(f"{ATTESTATION}: "), message
+        assert any(name in message for name in (kind, "claim "))
 
 
 def test_a_threat_without_attacks_is_refused(folder: Path) -> None:
@@ -155,6 +244,19 @@ def test_a_threat_without_attacks_is_refused(folder: Path) -> None:
         (with_columns(**{"smoothed-0.25__successes": np.full(60, 1001)}), "successes must be 0 to 1000"),
         (with_columns(**{"smoothed-0.25__radius": np.full(60, 1.0)}), "radius is not what the counts prove"),
         (with_columns(**{"smoothed-0.25__radius": np.full(60, np.nan)}), "radius is not what the counts prove"),
+        (with_columns(served__clean__prediction=np.full(60, 10)), "served/clean/prediction must be 0 to 9"),
+        (
+            with_columns(**{"reference__linf-16__margin__prediction": np.full(60, -1)}),
+            "margin/prediction must be 0 to 9",
+        ),
+        (with_columns(**{"served__corruption__fog-3__prediction": np.full(60, 10)}), "fog-3/prediction must be 0 to 9"),
+        (with_columns(served__clean__confidence=np.full(60, 1.01)), "served/clean/confidence must be 0 to 1"),
+        (with_columns(served__clean__confidence=np.full(60, np.nan)), "served/clean/confidence must be 0 to 1"),
+        (with_columns(reference__distance__cw=np.full(60, -0.1)), "reference/distance/cw must be 0 or more"),
+        (with_columns(reference__distance__cw=np.full(60, np.nan)), "reference/distance/cw must be 0 or more"),
+        (with_columns(extra=np.zeros(60)), "column extra: the attestation names nothing that it would be of"),
+        (without("served/corruption/fog-3/prediction"), "has no column served/corruption/fog-3/prediction"),
+        (without("served/linf-16/margin/confidence"), "has no column served/linf-16/margin/confidence"),
     ],
 )
 def test_a_table_that_contradicts_itself_or_the_images_is_refused(
@@ -298,3 +400,17 @@ def test_the_network_is_compared_to_the_byte(folder: Path) -> None:
     assert "says another network" in refusal(folder)
     rewrite(folder, files={NETWORK: canonical_json({**network, "channels": 1.0})})
     assert "says another network" in refusal(folder)
+
+
+def test_a_union_of_threats_of_different_norms_verifies(tmp_path: Path) -> None:
+    bundle = open_bundle(make_bundle(tmp_path / "bundle", eps=(16, 32), others=(Threat("l2", 0.5),), tier="quick"))
+    assert bundle.predicate["unions"] == [union("l2-0.5", "linf-16")]
+    assert bundle.predicate["corruptionAccuracy"] == bundle.predicate["minimumDistances"] == []
+
+
+def test_a_union_may_not_have_a_threats_name(folder: Path) -> None:
+    """Its claim would stand beside the threat's own."""
+    rewrite(
+        folder, predicate=lambda item: item["unions"].append({"name": "linf-16", "threats": ["linf-16", "linf-32"]})
+    )
+    assert "union linf-16: a threat has this name" in refusal(folder)

@@ -15,13 +15,16 @@ from bundle.outcomes import image_digests, margins
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.data.split import Split, stratified
-from pipeline.evaluation.evidence import Evidence, gather_evidence, judge_reference, served_columns
+from pipeline.evaluation.evidence import Evidence, draw, gather_evidence, judge_reference, served_columns, unions
 from pipeline.evaluation.suite import Finding
+from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 
-ATTACKS = ["pgd-10", "pgd-20", "pgd-50", "margin", "autoattack"]
-SETTINGS = AttackSettings(tier="standard", eps_255=[4.0, 7.9], images=24, batch_size=10, seed=2)
+ATTACKS = ["noise", "fgsm", "pgd-10", "pgd-20", "pgd-50", "margin", "autoattack"]
+THREATS = {"linf-4": ATTACKS, "linf-7.9": ATTACKS, "linf-2": ["margin"]}
+SETTINGS = AttackSettings(tier="standard", eps_255=[4.0, 7.9], sweep=[0.5], images=24, batch_size=24, seed=2)
+OF_A_VERDICT = ("prediction", "margin", "confidence")
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +43,12 @@ def evidence(test_split: Split) -> Iterator[Evidence]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pyautoattack.AutoAttack, "_set_version", reduced)
-        lines: list[str] = []
-        yield gather_evidence(
-            Linear().train(), test_split, SETTINGS, device=torch.device("cpu"), classes=CLASSES, say=lines.append
-        )
+        yield gather(test_split, SETTINGS)
+
+
+def gather(test: Split, settings: AttackSettings, network: Linear | None = None) -> Evidence:
+    victim = Victim((network or Linear()).train(), CLASSES)
+    return gather_evidence(victim, draw(test, settings), settings, device=torch.device("cpu"), say=lambda line: None)
 
 
 def onnx_of(network: Linear) -> bytes:
@@ -73,10 +78,10 @@ def onnx_of(network: Linear) -> bytes:
 
 
 def test_the_columns_are_those_of_the_contract(evidence: Evidence):
-    expected = {"index", "label", "image_sha256", "reference/clean/prediction", "reference/clean/margin"}
-    for threat in ("linf-4", "linf-7.9"):
-        for attack in ATTACKS:
-            expected |= {f"reference/{threat}/{attack}/broken", f"reference/{threat}/{attack}/margin"}
+    expected = {"index", "label", "image_sha256", *(f"reference/clean/{part}" for part in OF_A_VERDICT)}
+    for threat, attacks in THREATS.items():
+        for attack in attacks:
+            expected |= {f"reference/{threat}/{attack}/{part}" for part in ("broken", *OF_A_VERDICT)}
     assert set(evidence.outcomes.columns) == expected
     assert len(evidence.outcomes) == 24
     assert evidence.outcomes.contradictions() == []
@@ -102,11 +107,11 @@ def test_clean_columns_against_the_network(evidence: Evidence):
 
 
 def test_images_are_on_the_grid_inside_the_ball(evidence: Evidence):
-    assert set(evidence.images) == {"clean", *(f"{t}/{a}" for t in ("linf-4", "linf-7.9") for a in ATTACKS)}
+    assert set(evidence.images) == {"clean", *(f"{t}/{a}" for t, attacks in THREATS.items() for a in attacks)}
     for name, images in evidence.images.items():
         assert images.dtype == np.uint8 and images.shape == (24, 4, 4, 1)
         if name != "clean":
-            levels = {"linf-4": 4, "linf-7.9": 7}[name.split("/")[0]]
+            levels = {"linf-4": 4, "linf-7.9": 7, "linf-2": 2}[name.split("/")[0]]
             distance = np.abs(images.astype(int) - evidence.images["clean"].astype(int)).reshape(24, -1).max(1)
             assert distance.max() <= levels
             # AutoAttack leaves an image as it was where it found nothing; the others always move it.
@@ -143,11 +148,15 @@ def test_more_steps_are_nested(evidence: Evidence):
 
 def test_what_was_run_is_described(evidence: Evidence):
     described = evidence.description
-    assert [threat["name"] for threat in described["threats"]] == ["linf-4", "linf-7.9"]
+    assert [threat["name"] for threat in described["threats"]] == ["linf-2", "linf-4", "linf-7.9"]
     assert [(item["threat"], item["name"]) for item in described["attacks"]] == [
-        (threat, attack) for threat in ("linf-4", "linf-7.9") for attack in ATTACKS
+        (threat, attack) for threat, attacks in THREATS.items() for attack in attacks
     ]
     by_name = {item["name"]: item for item in described["attacks"]}
+    assert described["tier"] == "standard" and described["unions"] == [] and described["distances"] == []
+    assert described["corruptions"] is None  # without the exported file nothing is served
+    assert described["surface"]["threat"] == "linf-4"
+    assert {"planted", "deterministic"} <= {item["check"] for item in described["sanity"]}
     assert by_name["autoattack"]["harness"]["name"] == "pyautoattack"
     assert by_name["autoattack"]["settings"]["targets"] == CLASSES - 1
     assert by_name["pgd-20"]["settings"]["steps"] == 20 and by_name["pgd-20"]["flags"] == []
@@ -162,9 +171,7 @@ def test_nothing_given_is_changed_and_a_second_run_is_the_same():
     runs = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        runs.append(
-            gather_evidence(network, given, quick, device=torch.device("cpu"), classes=CLASSES, say=lambda line: None)
-        )
+        runs.append(gather(given, quick, network))
     assert np.array_equal(given.images, images) and np.array_equal(given.labels, labels)
     assert torch.equal(network.weight, weight) and network.weight.grad is None
     assert len(runs[0].outcomes) == 30 and "linf-4/autoattack" not in runs[0].images
@@ -177,14 +184,14 @@ def test_served_columns_are_what_the_file_answers(evidence: Evidence):
     classifier = OnnxClassifier(onnx_of(Linear()), threads=1, device="cpu")
     labels = evidence.outcomes["label"]
     columns = served_columns(classifier, evidence.images, labels)
-    expected = {"served/clean/prediction", "served/clean/margin"}
+    expected = {f"served/clean/{part}" for part in OF_A_VERDICT}
     for name, images in evidence.images.items():
         logits = classifier.logits(images)
         np.testing.assert_allclose(columns[f"served/{name}/margin"], margins(logits, labels), rtol=0, atol=1e-6)
         if name == "clean":
             assert columns["served/clean/prediction"].tolist() == logits.argmax(1).tolist()
         else:
-            expected |= {f"served/{name}/broken", f"served/{name}/margin"}
+            expected |= {f"served/{name}/{part}" for part in ("broken", *OF_A_VERDICT)}
             assert columns[f"served/{name}/broken"].tolist() == (logits.argmax(1) != labels).tolist()
     assert set(columns) == expected
     assert evidence.outcomes.with_columns(columns).contradictions() == []
@@ -208,19 +215,26 @@ def test_every_norm_is_attacked_and_its_images_are_in_its_ball(test_split: Split
         (several, ["linf-4", "l2-0.2", "l2-0.5", "l1-1"]),
         (several.model_copy(update={"eps_255": None, "eps_l2": None}), ["l1-1"]),
     ):
-        found = gather_evidence(
-            Linear(), test_split, chosen, device=torch.device("cpu"), classes=CLASSES, say=lambda line: None
-        )
+        found = gather(test_split, chosen)
         threats = [Threat.of(record) for record in found.description["threats"]]
         assert [threat.name for threat in threats] == names
         for threat in threats:
-            for attack in ATTACKS[:-1]:
+            for attack in ("pgd-10", "pgd-20", "pgd-50", "margin"):
                 images = found.images[f"{threat.name}/{attack}"]
                 assert threat.inside(found.images["clean"], images).all()
                 assert not np.array_equal(images, found.images["clean"])
                 broken = found.outcomes[f"reference/{threat.name}/{attack}/broken"]
                 assert broken.any(), "a ball of this size breaks some"
+        first = [threat.name for threat in threats if threat.name != "l2-0.5"]
+        expected = [{"name": "union", "threats": first}] if len(first) > 1 else []
+        assert found.description["unions"] == expected
     assert found.outcomes.contradictions() == []
+
+
+def test_a_union_takes_the_smallest_radius_of_each_norm():
+    balls = [Threat("linf", 8.0), Threat("linf", 16.0), Threat("l1", 2.0), Threat("l1", 12.0)]
+    assert unions(balls) == [{"name": "union", "threats": ["linf-8", "l1-2"]}]
+    assert unions(balls[:2]) == []
 
 
 def test_parts_of_an_evaluation_add_up_what_square_broke():

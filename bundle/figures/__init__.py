@@ -1,0 +1,43 @@
+"""The report's figures: pure functions from claims and columns to SVG, drawn to be read by anyone; a family a file.
+
+Shares run from 0 to 100 % on every axis, whiskers and bands are 95 % Clopper-Pearson intervals, settings differ in
+shape as well as in colour, and each figure says its numbers in words for those who cannot see it.
+"""
+
+from bundle.figures.attacks import by_attack
+from bundle.figures.certified import Certified, certified_curve
+from bundle.figures.classes import CLASSES_SHOWN, ClassShare, by_class
+from bundle.figures.confusion import HEAT_MAP_CLASSES, PAIRS_SHOWN, confusion, most_confused
+from bundle.figures.margins import margin_histogram
+from bundle.figures.radii import by_eps
+from bundle.figures.reliability import Bin, bins_of, reliability
+from bundle.figures.shares import say, share_of, strip
+from bundle.figures.surface import BANDS, band_of, surface
+from bundle.svg import CERTIFIED, REFERENCE, SERVED
+
+__all__ = [
+    "BANDS",
+    "CERTIFIED",
+    "CLASSES_SHOWN",
+    "HEAT_MAP_CLASSES",
+    "PAIRS_SHOWN",
+    "REFERENCE",
+    "SERVED",
+    "Bin",
+    "Certified",
+    "ClassShare",
+    "band_of",
+    "bins_of",
+    "by_attack",
+    "by_class",
+    "by_eps",
+    "certified_curve",
+    "confusion",
+    "margin_histogram",
+    "most_confused",
+    "reliability",
+    "say",
+    "share_of",
+    "strip",
+    "surface",
+]

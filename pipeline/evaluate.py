@@ -1,0 +1,159 @@
+"""`make evaluate`: a network that was trained elsewhere, through every stage but training, to a bundle of its own.
+
+The same stages with the same code as `dvc repro`, below evaluations/NAME/out: prepare, adopt (in place of train),
+export, attack, certify, attest. The same command goes on where it stopped, and does nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bundle.digests import canonical_json, sha256_file, write_whole
+from bundle.errors import HallmarkError
+from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
+from pipeline.folders import Folders
+from pipeline.params import Params, complete
+from pipeline.stage import alone, outcome, set_threads
+
+EVALUATIONS = Path("evaluations")
+#: Sections of params.yaml that say something about an evaluation; nothing is trained here.
+SECTIONS = ("threads", "device", "data", "threat", "export", "attack", "certify")
+
+
+class EvaluationError(HallmarkError):
+    """An option of the command says something that cannot be run."""
+
+
+def main(
+    model: Annotated[str, typer.Option(help="module:function that returns the network, or torchvision:NAME")],
+    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a torch file of a state dict")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="of the folder below evaluations/; by default model and data")
+    ] = None,
+    data: Annotated[str, typer.Option(help="data.name of params.yaml; folder for images of your own")] = "cifar10",
+    path: Annotated[str, typer.Option(help="folder that holds the data")] = "datasets",
+    arguments: Annotated[str, typer.Option(help="of the function, as JSON")] = "{}",
+    mean: Annotated[str | None, typer.Option(help="subtracted first, a number a channel: 0.49,0.48,0.45")] = None,
+    std: Annotated[str | None, typer.Option(help="divided by then, a number a channel: 0.20,0.20,0.20")] = None,
+    image_size: Annotated[int | None, typer.Option(help="side in pixels of a folder's images")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 or 3, of a folder's images")] = None,
+    tier: Annotated[str | None, typer.Option(help="quick, standard or thorough")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of params.yaml, e.g. attack.images=200")
+    ] = None,
+    certify: Annotated[bool, typer.Option(help="certify radii too: 1,100 passes an image")] = True,
+) -> None:
+    """Checks the network, exports, attacks, certifies and attests it; prints the bundle's numbers and where it is."""
+    with outcome("evaluate"):
+        from pipeline.adopt import Model
+
+        given = {"image_size": image_size, "channels": channels}
+        document = {"data": {"name": data, "path": path} | {key: value for key, value in given.items() if value}}
+        params = settings(document, [*(setting or []), *([f"attack.tier={tier}"] if tier else [])])
+        adopted = Model(model, _object(arguments), _numbers("mean", mean), _numbers("std", std), weights)
+        folder = EVALUATIONS / folder_name(name, model, data)
+        with alone(folder / ".lock"):
+            set_threads(params.threads)
+            run(params, adopted, Folders(folder / "out"), certified=certify)
+
+
+def run(params: Params, model: Any, folders: Folders, *, certified: bool = True) -> None:
+    """Every stage below `folders`; export, attack and certify only where what they depend on has changed."""
+    from pipeline import adopt, attack, attest, certify, export, prepare
+
+    prepare.main(params, folders)
+    adopt.main(params, model, folders)
+    network, test = [folders.trained / WEIGHTS, folders.trained / NETWORK], folders.data / "test.npz"
+    outcomes, device = folders.evidence / OUTCOMES, {"device": params.device, "threads": params.threads}
+    once = partial(_once, folders.root)
+    exported = {**device, **params.export.model_dump()}
+    once(folders.model, exported, [*network, folders.data / "validation.npz"], lambda: export.main(params, folders))
+    attacked = {**device, **params.attack.model_dump()}
+    once(outcomes, attacked, [*network, folders.model, test], lambda: attack.main(params, folders))
+    smoothed = {**device, **params.certify.model_dump()} if certified else None
+    once(
+        folders.certified / OUTCOMES,
+        smoothed,
+        [*network, test, outcomes],
+        lambda: certify.main(params, folders) if certified else certify.leave_out(folders),
+    )
+    attest.main(params, folders)
+    print(f"Print it: hallmark show {folders.bundle}    Serve it: python -m serving --bundle {folders.bundle}")
+
+
+def _once(root: Path, out: Path, settings: Any, reads: list[Path], work: Callable[[], object]) -> None:
+    """Does a stage's work unless its last output is there and was made by this code of the same settings and files."""
+    from pipeline.environment import source_digest
+
+    digests = {str(read.relative_to(root)): sha256_file(read) for read in reads}
+    identity = canonical_json({"settings": settings, "reads": digests, "source": source_digest()})
+    record = root / "made" / f"{out.relative_to(root).as_posix().replace('/', '-')}.json"
+    if out.exists() and record.exists() and record.read_bytes() == identity:
+        print(f"{out} is there, made by the same code of the same settings and files", flush=True)
+        return
+    record.unlink(missing_ok=True)
+    work()
+    write_whole(record, identity)
+
+
+def settings(document: Mapping[str, Any], given: list[str]) -> Params:
+    """The settings of an evaluation, with `given` KEY=VALUE pairs; what is left out has the data's defaults.
+
+    Raises HallmarkError for a key that only training has.
+    """
+    from pipeline.experiments.plan import read_value
+
+    complete_document: dict[str, Any] = {key: dict(value) for key, value in document.items()}
+    for item in given:
+        key, equals, value = item.partition("=")
+        section, dot, field = key.partition(".")
+        if not equals or not key:
+            raise EvaluationError(f"--set: must be KEY=VALUE, e.g. attack.images=200, got {item!r}")
+        if section not in SECTIONS:
+            raise EvaluationError(f"--set {key}: nothing is trained here; the sections are {', '.join(SECTIONS)}")
+        if dot:
+            complete_document.setdefault(section, {})[field] = read_value(value)
+        else:
+            complete_document[section] = read_value(value)
+    # A method must be named; none of its settings reaches a stage that runs here, or the attestation.
+    return complete({**complete_document, "method": {"name": "standard"}})
+
+
+def folder_name(name: str | None, model: str, data: str) -> str:
+    """The folder's name: the one given, or one made of model and data."""
+    chosen = name if name is not None else re.sub(r"[^A-Za-z0-9._-]+", "-", f"{model}-{data}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", chosen):
+        raise EvaluationError(f"--name: must be letters, digits, points, hyphens and underscores, got {chosen!r}")
+    return chosen
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise EvaluationError(
+            f"--{option}: must be numbers, one a channel, e.g. 0.49,0.48,0.45; got {text!r}"
+        ) from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise EvaluationError(f"""--arguments: must be a JSON object, e.g. '{{"width": 64}}', got {text!r}""")
+    return found
+
+
+if __name__ == "__main__":
+    typer.run(main)

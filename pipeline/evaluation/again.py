@@ -1,0 +1,163 @@
+"""A published model attacked again: the same images, other settings, a second bundle."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle.assembly import assemble
+from bundle.bundle import open_bundle
+from bundle.errors import HallmarkError
+from bundle.plan import attack_names
+from bundle.runtime import OnnxClassifier
+from bundle.threats import Threat
+from pipeline.environment import describe_environment, source_digest
+from pipeline.evaluation.crew import cores
+from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
+from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.predicate import measured
+from pipeline.evaluation.published import Published, check_companion, check_twin
+from pipeline.evaluation.suite import speaker
+from pipeline.evaluation.victim import Victim
+from pipeline.params import AttackSettings, validated
+from pipeline.stage import alone
+from pipeline.training.checkpoints import checkpoint_folder
+from pipeline.training.devices import choose_device
+
+RADII = {"linf": "eps_255", "l2": "eps_l2", "l1": "eps_l1"}
+#: The attacks of a threat that is only a point of the curve of accuracy against eps.
+SWEEP = {"margin"}
+
+
+def changed_settings(predicate: Mapping[str, Any], options: Mapping[str, Any]) -> AttackSettings:
+    """The settings that the bundle was attacked with, changed by the options that are not None.
+
+    The seed is one above the bundle's where none is given. Where radii are given, no others are attacked.
+    Raises HallmarkError for a value that cannot be.
+    """
+    recorded = predicate["parameters"].get("attack", {})
+    chosen = {key: value for key, value in options.items() if value is not None}
+    radii = {key: chosen[key] for key in RADII.values() if key in chosen} or _attacked_radii(predicate)
+    last = max(recorded.get("seed", 0), *(item["seed"] for item in predicate["merged"] or []), 0)
+    document = {**recorded, "tier": predicate["tier"], "seed": last + 1, **chosen}
+    return validated(AttackSettings, {**document, **dict.fromkeys(RADII.values()), **radii}, "attack")
+
+
+def _attacked_radii(predicate: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The radii by norm of the bundle's threats, but for those that are only points of a curve."""
+    names = {threat["name"]: set(attack_names(predicate, threat["name"])) for threat in predicate["threats"]}
+    whole = [threat for threat in predicate["threats"] if names[threat["name"]] != SWEEP] or predicate["threats"]
+    radii: dict[str, list[float]] = {}
+    for threat in whole:
+        radii.setdefault(RADII[threat["norm"]], []).append(Threat.of(threat).size)
+    return radii
+
+
+def attack_again(
+    published: Published,
+    companions: list[Published],
+    settings: AttackSettings,
+    out: Path,
+    *,
+    device: str,
+    threads: int,
+) -> Mapping[str, Any]:
+    """Attacks the model of a bundle again and writes the second bundle to `out`, whole or not at all; returns its predicate.
+
+    Finished parts are kept below checkpoints/, so that the same call goes on after a kill. Raises HallmarkError where
+    `out` is there already, or the network is not the ONNX file's twin.
+    """
+    _require_room(out)
+    bundle = published.bundle
+    for companion in companions:
+        check_companion(companion, published)
+    classifier = OnnxClassifier(bundle.model, threads=threads, device="cpu")
+    twin = check_twin(published, classifier)
+    print(
+        f"model {bundle.version}: the network is the file's twin, logits differ by at most {twin.difference:.1e} on "
+        f"{twin.images} images of the evidence",
+        flush=True,
+    )
+    place = choose_device(device)
+    environment = describe_environment(place, threads)
+    sources = {companion.bundle.version: companion.attestation for companion in companions}
+    identity = {
+        "attestation": published.attestation,
+        "settings": settings.model_dump(),
+        "transfer_from": sources,
+        "environment": environment,
+        "source": source_digest(),
+    }
+    folder = checkpoint_folder(identity)
+    with alone(folder.with_suffix(".lock")):
+        victim = Victim(
+            published.network,
+            len(bundle.class_names),
+            {companion.bundle.version: companion.network for companion in companions},
+            bundle.model,
+        )
+        kept = Kept(folder)
+        processes = max(1, cores() // threads) if place.type == "cpu" and settings.tier != "quick" else 1
+        evidence = gather_evidence(
+            victim, published.drawn(), settings, device=place, say=speaker(), kept=kept, processes=processes
+        )
+        environment |= {"judged_by": classifier.provider}
+        predicate = write_again(published, evidence, classifier, out, environment=environment, transfer_from=sources)
+        kept.remove()
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+    return predicate
+
+
+def write_again(
+    published: Published,
+    evidence: Evidence,
+    classifier: OnnxClassifier,
+    out: Path,
+    *,
+    environment: Mapping[str, Any],
+    transfer_from: Mapping[str, str],
+) -> Mapping[str, Any]:
+    """Writes the second bundle, verified before it takes its name; returns its predicate."""
+
+    bundle, predicate = published.bundle, published.bundle.predicate
+    # What nobody attacked is the bundle's own, the clean verdicts and the counts of noisy votes: merging asks for that.
+    carried = {name: values for name, values in bundle.outcomes.columns.items() if _unattacked(name, predicate)}
+    served = served_columns(classifier, evidence.images, bundle.outcomes["label"])
+    origin = {"attestation": published.attestation, "transfer_from": dict(transfer_from)}
+    parameters = {**predicate["parameters"], "reattack": origin}
+    kept = ("schema", "assuranceLevel", "model", "network", "method", "data", "selection", "testReads", "smoothing")
+    again = {
+        **{key: predicate[key] for key in (*kept, "parity", "selfCheck")},
+        "environment": dict(environment),
+        **measured(evidence.description, parameters, predicate["smoothing"], predicate["selection"]),
+    }
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        unnamed = Path(temporary) / "bundle"
+        assemble(
+            unnamed,
+            model=bundle.model,
+            weights=published.weights,
+            outcomes=evidence.outcomes.with_columns({**served, **carried}),
+            images=evidence.images,
+            predicate=again,
+        )
+        statement = open_bundle(unnamed).statement
+        unnamed.rename(out)
+    return statement["predicate"]
+
+
+def _unattacked(column: str, predicate: Mapping[str, Any]) -> bool:
+    first, _, rest = column.partition("/")
+    return rest.startswith("clean/") or first in {item["name"] for item in predicate["smoothing"]}
+
+
+def _require_room(out: Path) -> None:
+    """Refuses what would fail after the attack."""
+    if out.exists():
+        raise HallmarkError(f"{out}: is there already; take it away, or give another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise HallmarkError(f"{out.parent}: nothing can be written there; give another --out")

@@ -1,0 +1,318 @@
+"""The attacks of each tier: what is run against a victim in one ball, and how the attestation records it.
+
+Every job gives adversarial images by attack name. Further attacks are entry points of the group `hallmark.attacks`,
+each a function `attack(model, images, labels, *, threat, seed, index) -> images`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import torch
+
+from bundle.errors import HallmarkError
+from pipeline.attacks import autoattack
+from pipeline.attacks.adaptive import adaptive
+from pipeline.attacks.cw import cw_l2
+from pipeline.attacks.fgsm import fgsm
+from pipeline.attacks.margin import margin_pgd
+from pipeline.attacks.noise import noise
+from pipeline.attacks.pgd import pgd, trajectory
+from pipeline.attacks.saved import Keep, Part
+from pipeline.attacks.square_onnx import settings as square_settings
+from pipeline.attacks.square_onnx import square_onnx
+from pipeline.attacks.threat import Threat, project
+from pipeline.attacks.transfer import transfer
+from pipeline.environment import version_of
+from pipeline.evaluation.victim import Sample, Victim
+from pipeline.params import AttackSettings
+
+PGD_STEPS = (10, 20, 50)
+MARGIN_STEPS = 50
+RELATIVE_STEP = 0.25
+NOISE_DRAWS = 10
+#: Of Square against the ONNX file, by tier.
+QUERIES = {"standard": 1000, "thorough": 5000}
+THOROUGH_STEPS, THOROUGH_RESTARTS = 100, 5
+OWN_HARNESS = {"name": "hallmark", "version": "1"}
+GROUP = "hallmark.attacks"
+KEEPS = "smallest margin"
+
+Say = Callable[[str], None]
+Run = Callable[[Sample, Keep], dict[str, Part]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One computation: `run` gives the images of the attacks in `settings`, which says how each is recorded."""
+
+    name: str
+    run: Run
+    settings: dict[str, dict[str, Any]]
+    harness: dict[str, str] = field(default_factory=lambda: dict(OWN_HARNESS))
+
+
+def jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int, say: Say) -> list[Job]:
+    """Everything that a tier runs in one ball, the cheap attacks first; `side` is the images' shorter one in pixels."""
+    found = [_noise(victim, threat, settings)]
+    if settings.tier != "quick":
+        found.append(_fgsm(victim, threat))
+    found += [_pgd(victim, threat, settings), _margin(victim, threat, settings)]
+    if settings.tier == "thorough":
+        found.append(_long_pgd(victim, threat, settings))
+        if threat.norm == "l2":
+            found.append(_cw(victim, threat))
+    if settings.tier != "quick":
+        found += [_transfer(victim, threat, settings, name) for name in victim.companions]
+        if "guide" in victim.companions:
+            found.append(_adaptive(victim, threat, settings))
+        if victim.model is not None:
+            found.append(_square_onnx(victim.model, threat, settings))
+        found += list(_autoattacks(victim, threat, settings, side, say))
+    return found + [_plugin(victim, threat, settings, plugin) for plugin in _plugins(settings.plugins)]
+
+
+def core_jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int, say: Say) -> list[Job]:
+    """PGD, margin and, unless the tier is quick, AutoAttack standard: what experiments compare methods by."""
+    core = [_pgd(victim, threat, settings), _margin(victim, threat, settings)]
+    return core if settings.tier == "quick" else [*core, _autoattack(victim, threat, settings, side, say)]
+
+
+def sweep_jobs(victim: Victim, threat: Threat, settings: AttackSettings) -> list[Job]:
+    """What is run at the radii that only the curve of accuracy against eps has."""
+    return [_margin(victim, threat, settings)]
+
+
+def _search(threat: Threat, settings: AttackSettings) -> dict[str, Any]:
+    return {
+        "threat": threat,
+        "seed": settings.seed,
+        "restarts": settings.restarts,
+        "relative_step": RELATIVE_STEP,
+    }
+
+
+def _searched(settings: AttackSettings, loss: str, steps: int, restarts: int | None = None) -> dict[str, Any]:
+    """How a search is recorded."""
+    return {
+        "loss": loss,
+        "steps": steps,
+        "restarts": restarts or settings.restarts,
+        "relativeStep": RELATIVE_STEP,
+        "seed": settings.seed,
+        "keeps": KEEPS,
+    }
+
+
+def _noise(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        found = noise(
+            victim.network,
+            sample.images,
+            sample.labels,
+            threat=threat,
+            seed=settings.seed,
+            index=sample.index,
+            draws=NOISE_DRAWS,
+        )
+        return {"noise": Part(found)}
+
+    return Job("noise", run, {"noise": {"draws": NOISE_DRAWS, "seed": settings.seed, "keeps": KEEPS}})
+
+
+def _fgsm(victim: Victim, threat: Threat) -> Job:
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        return {"fgsm": Part(fgsm(victim.network, sample.images, sample.labels, threat=threat))}
+
+    return Job("fgsm", run, {"fgsm": {"loss": "cross-entropy", "steps": 1}})
+
+
+def _pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
+    """PGD-10, -20 and -50, prefixes of one trajectory."""
+
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        path = trajectory(
+            victim.network,
+            sample.images,
+            sample.labels,
+            index=sample.index,
+            steps=PGD_STEPS,
+            **_search(threat, settings),
+        )
+        return {f"pgd-{steps}": Part(images) for steps, images in path}
+
+    recorded = {f"pgd-{steps}": _searched(settings, "cross-entropy", steps) for steps in PGD_STEPS}
+    return Job("pgd", run, recorded)
+
+
+def _margin(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        found = margin_pgd(
+            victim.network,
+            sample.images,
+            sample.labels,
+            index=sample.index,
+            steps=MARGIN_STEPS,
+            **_search(threat, settings),
+        )
+        return {"margin": Part(found)}
+
+    return Job("margin", run, {"margin": _searched(settings, "margin", MARGIN_STEPS)})
+
+
+def _long_pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
+    name = f"pgd-{THOROUGH_STEPS}"
+
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        search = _search(threat, settings) | {"restarts": THOROUGH_RESTARTS}
+        return {
+            name: Part(
+                pgd(victim.network, sample.images, sample.labels, index=sample.index, steps=THOROUGH_STEPS, **search)
+            )
+        }
+
+    return Job(name, run, {name: _searched(settings, "cross-entropy", THOROUGH_STEPS, THOROUGH_RESTARTS)})
+
+
+def _cw(victim: Victim, threat: Threat) -> Job:
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        found = keep("minimum", lambda: minimum_norm(victim, sample))
+        return {"cw": Part(project(found.images.to(sample.images), sample.images, threat))}
+
+    return Job("cw", run, {"cw": CW_SETTINGS})
+
+
+CW_SETTINGS: dict[str, Any] = {"steps": 100, "binary_search_steps": 5, "initial_constant": 1.0, "lr": 0.01}
+
+
+def minimum_norm(victim: Victim, sample: Sample) -> Part:
+    """C&W's images and their l2 distances, None where nothing was found."""
+    found = cw_l2(victim.network, sample.images, sample.labels, **CW_SETTINGS)
+    distances = [None if distance == float("inf") else distance for distance in found.distances.tolist()]
+    return Part(found.images, {"distances": distances})
+
+
+def _transfer(victim: Victim, threat: Threat, settings: AttackSettings, companion: str) -> Job:
+    name = f"transfer-{companion}"
+
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        found = transfer(
+            victim.network,
+            sample.images,
+            sample.labels,
+            source=victim.companions[companion],
+            threat=threat,
+            seed=settings.seed,
+            index=sample.index,
+            steps=MARGIN_STEPS,
+        )
+        return {name: Part(found)}
+
+    return Job(name, run, {name: {**_searched(settings, "margin", MARGIN_STEPS, 1), "source": companion}})
+
+
+def _adaptive(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        found = adaptive(
+            victim.network,
+            sample.images,
+            sample.labels,
+            companions=victim.companions,
+            threat=threat,
+            seed=settings.seed,
+            index=sample.index,
+            steps=MARGIN_STEPS,
+        )
+        return {"adaptive": Part(found)}
+
+    loss = "divergence from the guide; margins and cross-entropies of target and guide together"
+    return Job("adaptive", run, {"adaptive": _searched(settings, loss, MARGIN_STEPS, 1)})
+
+
+def _square_onnx(model: bytes, threat: Threat, settings: AttackSettings) -> Job:
+    queries = QUERIES[settings.tier]
+
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        images = (sample.images.cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        found = square_onnx(
+            model,
+            images,
+            sample.labels.cpu().numpy(),
+            threat=threat,
+            seed=settings.seed,
+            index=sample.index.cpu().numpy(),
+            queries=queries,
+            threads=torch.get_num_threads(),
+        )
+        return {"square-onnx": Part(torch.from_numpy(found.images).permute(0, 3, 1, 2) / 255)}
+
+    return Job("square-onnx", run, {"square-onnx": square_settings(queries, settings.seed)})
+
+
+def _autoattacks(victim: Victim, threat: Threat, settings: AttackSettings, side: int, say: Say) -> Iterator[Job]:
+    yield _autoattack(victim, threat, settings, side, say)
+    if settings.tier == "thorough":
+        yield _autoattack(victim, threat, settings, side, say, version="plus")
+        for further in range(1, settings.seeds):
+            yield _autoattack(victim, threat, settings, side, say, further=further)
+
+
+def _autoattack(
+    victim: Victim,
+    threat: Threat,
+    settings: AttackSettings,
+    side: int,
+    say: Say,
+    version: str = "standard",
+    further: int = 0,
+) -> Job:
+    """AutoAttack of a version; `further` is added to the seed."""
+    name, seed = "autoattack", settings.seed + further
+    name += "" if version == "standard" else f"-{version}"
+    name += f"-seed-{seed}" if further else ""
+    recorded: dict[str, Any] = {"seed": seed, "batchSize": settings.batch_size}
+
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        found = autoattack.autoattack(
+            victim.network,
+            sample.images,
+            sample.labels,
+            threat=threat,
+            seed=seed,
+            classes=victim.classes,
+            batch_size=settings.batch_size,
+            version=version,
+            keep=keep,
+            progress=lambda line: say(f"{threat.name} {name}: {line}"),
+        )
+        return {name: Part(found.images, {"flags": found.flags, "square_broken": found.square_broken})}
+
+    described = autoattack.settings(victim.classes, threat.norm, side, version)
+    harness = {"name": "pyautoattack", "version": version_of("pyautoattack") or "unknown"}
+    return Job(name, run, {name: {**described, **recorded}}, harness)
+
+
+def _plugins(names: list[str]) -> list[EntryPoint]:
+    """Raises HallmarkError where an attack of that name is not installed."""
+    known = {plugin.name: plugin for plugin in entry_points(group=GROUP)}
+    for name in names:
+        if name not in known:
+            found = ", ".join(sorted(known)) or "none"
+            raise HallmarkError(f"attack.plugins: {name}: is no entry point of the group {GROUP}; installed: {found}")
+    return [known[name] for name in names]
+
+
+def _plugin(victim: Victim, threat: Threat, settings: AttackSettings, plugin: EntryPoint) -> Job:
+    attack: Callable[..., torch.Tensor] = plugin.load()
+
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        found = attack(
+            victim.network, sample.images, sample.labels, threat=threat, seed=settings.seed, index=sample.index
+        )
+        return {plugin.name: Part(project(found, sample.images, threat))}
+
+    harness = {"name": plugin.dist.name, "version": plugin.dist.version} if plugin.dist else dict(OWN_HARNESS)
+    return Job(plugin.name, run, {plugin.name: {"entryPoint": plugin.value, "seed": settings.seed}}, harness)

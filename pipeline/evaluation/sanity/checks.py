@@ -1,0 +1,82 @@
+"""Which checks a tier runs, and all of them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from pipeline.attacks.threat import Threat
+from pipeline.evaluation.sanity.comparisons import comparisons
+from pipeline.evaluation.sanity.effort import large_eps, more_steps
+from pipeline.evaluation.sanity.gradients import gradient_checks, temperature
+from pipeline.evaluation.sanity.item import Item
+from pipeline.evaluation.sanity.measured import Measured
+from pipeline.evaluation.sanity.network import network_checks
+from pipeline.evaluation.sanity.planted import planted
+from pipeline.evaluation.sanity.single_step import single_step
+from pipeline.evaluation.victim import Sample, Victim
+
+#: Images that checks with attacks of their own look at, and those that the planted test does: each needs a readout.
+IMAGES, PLANTED_IMAGES = 200, 32
+
+
+class Notes(Protocol):
+    """Returns the items of this name that were kept before, or computes and keeps them."""
+
+    def __call__(self, key: str, compute: Callable[[], list[Item]], /) -> list[Item]: ...
+
+
+def compute_anew(key: str, compute: Callable[[], list[Item]], /) -> list[Item]:
+    """Keeps nothing."""
+    return compute()
+
+
+def sanity_checks(
+    victim: Victim,
+    sample: Sample,
+    threat: Threat,
+    measured: Measured,
+    *,
+    seed: int,
+    tier: str,
+    keep: Notes = compute_anew,
+) -> list[Item]:
+    """Runs the tier's checks at one threat; returns the predicate's `sanity`.
+
+    Parameters
+    ----------
+    victim, sample : what was attacked, the network in eval mode on the sample's device.
+    measured : what the attacks at this threat found on the whole sample. Checks that compare attacks read it; one
+        whose attacks are not in it is left out.
+    seed : the evaluation's; the checks that attack do so on the first 200 images of the sample.
+    tier : quick, standard or thorough. `quick` leaves out more_steps, temperature and planted.
+    keep : keeps the items of a check, so that a killed evaluation does not compute them again.
+
+    Each item is {check, statistic, comparator, threshold, outcome, passed, meaning} and, where the check is about the
+    ball, `threat`. Every check passes up to its own limit, then warns, and fails beyond `threshold`.
+    """
+    items = keep("network", lambda: _about_the_network(victim, sample, measured))
+    for name, compute in _about_the_threat(victim, sample, threat, measured, seed, tier):
+        items += [{**item, "threat": threat.name} for item in keep(f"{threat.name}/{name}", compute)]
+    return items
+
+
+def _about_the_network(victim: Victim, sample: Sample, measured: Measured) -> list[Item]:
+    part = next(sample.batches(IMAGES))
+    return [*network_checks(victim.network, sample, part, measured), *gradient_checks(victim.network, part)]
+
+
+def _about_the_threat(
+    victim: Victim, sample: Sample, threat: Threat, measured: Measured, seed: int, tier: str
+) -> Iterator[tuple[str, Callable[[], list[Item]]]]:
+    network, part = victim.network, next(sample.batches(IMAGES))
+    known = measured.first(len(part))
+    yield "comparisons", lambda: list(comparisons(measured))
+    yield "single_step", lambda: list(single_step(network, part, threat, known))
+    yield "large_eps", lambda: [large_eps(network, part, threat, seed=seed)]
+    if tier == "quick":
+        return
+    yield "more_steps", lambda: [more_steps(network, part, known.under(known.right), threat, seed=seed)]
+    yield "temperature", lambda: [temperature(network, part, threat, seed=seed)]
+    few = next(sample.batches(PLANTED_IMAGES))
+    yield "planted", lambda: [planted(network, few, threat, seed=seed)]

@@ -1,0 +1,78 @@
+"""Several processes on one evaluation find what one finds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.evaluation import crew, evidence
+from pipeline.evaluation.evidence import draw, gather_evidence
+from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.victim import Victim
+from pipeline.locks import locked
+from pipeline.params import AttackSettings
+from tests.pipeline.evaluation.networks import CLASSES, Linear, split
+
+#: Small batches make enough tasks for two.
+SETTINGS = AttackSettings(tier="quick", eps_255=[4.0, 8.0], images=24, batch_size=6)
+
+
+def gather(kept: Kept | None, processes: int) -> evidence.Evidence:
+    test, victim = split(), Victim(Linear(), CLASSES)
+    return gather_evidence(
+        victim,
+        draw(test, SETTINGS),
+        SETTINGS,
+        device=torch.device("cpu"),
+        say=lambda line: None,
+        kept=kept,
+        processes=processes,
+    )
+
+
+def test_two_processes_find_what_one_finds(tmp_path: Path):
+    alone, together = gather(None, 1), gather(Kept(tmp_path / "kept"), 2)
+    assert alone.outcomes.parquet() == together.outcomes.parquet() and alone.description == together.description
+    assert all(np.array_equal(images, together.images[name]) for name, images in alone.images.items())
+
+
+def test_a_task_in_another_hand_is_left_until_it_is_done(tmp_path: Path, monkeypatch):
+    """Held by another process when the work begins, and given up without a result: it is done in the second round."""
+    kept, done = Kept(tmp_path), []
+    test, settings = draw(split(), SETTINGS), SETTINGS
+    images = torch.from_numpy(test.images).permute(0, 3, 1, 2) / 255
+    sample = evidence.Sample(images, torch.from_numpy(test.labels), torch.from_numpy(test.index))
+    work = evidence.all_tasks(Victim(Linear(), CLASSES), sample, settings)
+    held = work[0]
+    holder = locked(tmp_path / "locks" / held.key.replace("/", "-"))
+    holder.__enter__()
+    original = crew.locked
+
+    def watched(path: Path, *, wait: bool):
+        if wait:
+            holder.__exit__(None, None, None)
+        return original(path, wait=wait)
+
+    monkeypatch.setattr(crew, "locked", watched)
+    parts = type(held).parts
+    monkeypatch.setattr(type(held), "parts", lambda task, kept: done.append(task.key) or parts(task, kept))
+    crew.do_tasks(work, kept)
+    first = done.index(held.key)
+    assert first >= len(work) - 1 and set(done) == {task.key for task in work}
+
+
+def test_the_other_process_does_the_work_while_the_caller_waits(tmp_path: Path):
+    kept, victim, test = Kept(tmp_path), Victim(Linear(), CLASSES), draw(split(), SETTINGS)
+    images = torch.from_numpy(test.images).permute(0, 3, 1, 2) / 255
+    sample = evidence.Sample(images, torch.from_numpy(test.labels), torch.from_numpy(test.index))
+    ingredients = {"victim": victim, "sample": sample, "settings": SETTINGS}
+    keys = [task.key for task in evidence.all_tasks(**ingredients)]
+    deadline = time.monotonic() + 120
+    with crew.helped_by(1, evidence.all_tasks, ingredients, kept):
+        while not all(kept.holds(key) for key in keys) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert all(kept.holds(key) for key in keys)
+    assert gather(kept, 1).outcomes.parquet() == gather(None, 1).outcomes.parquet()

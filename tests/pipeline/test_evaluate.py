@@ -1,0 +1,182 @@
+"""A model from elsewhere goes through every stage but training; what cannot be measured is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bundle.bundle import Bundle, open_bundle
+from bundle.digests import sha256_file
+from bundle.errors import HallmarkError
+from pipeline import attack, certify, evaluate, export
+from pipeline.adopt import Model, build, chance_warning, check_rebuilding
+from pipeline.data.split import Split
+from pipeline.evaluate import folder_name, settings
+
+#: The user's own code, in the folder that the command runs in. Logistic regression by hand: one step a class mean.
+CODE = '''
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+def linear(bias=True):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=bias))
+
+def nearest_mean():
+    """Weights inside: the class whose mean image is nearest."""
+    images, labels = load_digits(return_X_y=True)
+    means = torch.tensor(np.stack([images[labels == k].mean(0) for k in range(10)]) / 16, dtype=torch.float32)
+    network = linear()
+    with torch.no_grad():
+        network[1].weight.copy_(2 * means)
+        network[1].bias.copy_(-(means**2).sum(1))
+    return network
+
+class Hidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.offset = linear(), torch.randn(10)
+
+    def forward(self, images):
+        return self.inner(images) + self.offset
+'''
+OPTIONS: dict[str, Any] = {
+    "model": "own_code:nearest_mean",
+    "data": "digits",
+    "name": "own",
+    "tier": "quick",
+    "setting": ["attack.images=20", "certify.estimation=10", "certify.selection=1", "data.train_images=300"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the user's code and nothing of this repository, and the command run in it once."""
+    place = tmp_path_factory.mktemp("a user's folder")
+    (place / "own_code.py").write_text(CODE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.syspath_prepend(str(place))
+        # The code may be edited while the tests run; a stage would then rightly run again.
+        patch.setattr("pipeline.environment.source_digest", lambda: "0" * 64)
+        evaluate.main(**OPTIONS)
+        yield place
+
+
+@pytest.fixture
+def bundle(folder: Path) -> Bundle:
+    return open_bundle(folder / "evaluations/own/out/bundle")
+
+
+def test_the_bundle_verifies_and_says_where_the_model_comes_from(bundle: Bundle):
+    predicate = bundle.predicate
+    assert predicate["network"] == {
+        "factory": "own_code:nearest_mean",
+        "arguments": {},
+        "classes": 10,
+        "channels": 1,
+        "mean": [0.0],
+        "std": [1.0],
+    }
+    assert predicate["method"]["name"] == "external" and predicate["model"]["parameters"] == 650
+    assert predicate["selection"]["split"] == "unknown" and "epoch" not in predicate["selection"]
+    assert not {"train", "method", "network", "threat", "seed"} & set(predicate["parameters"]), "nothing was trained"
+    assert any("trained or chosen on" in item for item in predicate["notTested"])
+    assert len(bundle.outcomes) == 20 and predicate["smoothing"][0]["estimation"] == 10
+    clean = next(claim for claim in predicate["claims"] if claim["metric"] == "clean_accuracy")
+    assert clean["value"] > 0.7, "the factory's own weights answer"
+
+
+def test_the_same_command_again_does_no_long_work(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Export, attack and certify are not called; other settings of one stage call that stage and no earlier one."""
+    before = sha256_file(folder / "evaluations/own/out/bundle/attestation.json")
+
+    def called(*_: object) -> None:
+        raise HallmarkError("called")
+
+    for stage in (export, attack, certify):
+        monkeypatch.setattr(stage, "main", called)
+    evaluate.main(**OPTIONS)
+    assert sha256_file(folder / "evaluations/own/out/bundle/attestation.json") == before
+    with pytest.raises(SystemExit):
+        evaluate.main(**{**OPTIONS, "setting": [*OPTIONS["setting"], "attack.seed=1"]})
+    monkeypatch.undo()
+    evaluate.main(**OPTIONS)
+    assert sha256_file(folder / "evaluations/own/out/bundle/attestation.json") == before
+
+
+def test_without_radii_the_bundle_says_that_nothing_was_proved(folder: Path):
+    evaluate.main(**{**OPTIONS, "certify": False})
+    found = open_bundle(folder / "evaluations/own/out/bundle").predicate
+    evaluate.main(**OPTIONS)
+    assert found["smoothing"] == [] and found["bounds"] == [] and "certify" not in found["parameters"]
+    assert "certified radii: nothing was proved" in found["notTested"]
+
+
+def test_weights_of_a_file_are_those_that_are_measured(
+    folder: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+):
+    """A checkpoint of DataParallel with other things in it: the file's tensors, and what was taken off is said."""
+    given = build(Model("own_code:nearest_mean", {}), 10, 1).network.state_dict()
+    torch.save({"state_dict": {f"module.{key}": value for key, value in given.items()}, "epoch": 3}, folder / "w.pt")
+    found = build(Model("own_code:linear", {}, weights=folder / "w.pt"), 10, 1)
+    assert all(torch.equal(value, given[name]) for name, value in found.network.state_dict().items())
+    said = capsys.readouterr().out
+    assert "'state_dict'" in said and "epoch" in said and "'module.' (DataParallel)" in said
+
+
+def test_what_is_not_among_the_weights_must_not_decide_an_answer(folder: Path):
+    validation = Split(np.zeros((4, 8, 8, 1), dtype=np.uint8), np.zeros(4, dtype=np.int64))
+    with pytest.raises(HallmarkError, match="register it as a parameter or buffer"):
+        check_rebuilding(build(Model("own_code:Hidden", {}), 10, 1), validation)
+    assert check_rebuilding(build(Model("own_code:linear", {}), 10, 1), validation)
+
+
+def test_a_refusal_is_one_sentence_and_exit_1(folder: Path, capsys: pytest.CaptureFixture[str]):
+    for model, sentence in (
+        ("own_code:lost", "the module own_code has no lost"),
+        ("no_such_module:network", "no module no_such_module"),
+        ("torchvision:resnet18", "--weights"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            evaluate.main(**{**OPTIONS, "model": model, "name": "refused"})
+        said = capsys.readouterr().err
+        assert caught.value.code == 1 and sentence in said and said.count("\n") == 1
+    assert not (folder / "evaluations/refused/out/model.onnx").exists()
+
+
+def test_chance_is_the_commonest_class():
+    labels = np.repeat(np.arange(4), [40, 20, 20, 20]).astype(np.int64)
+    split = Split(np.zeros((100, 2, 2, 1), dtype=np.uint8), labels)
+    assert "40.0%" in str(chance_warning(45, split)) and "--mean" in str(chance_warning(3, split))
+    assert chance_warning(60, split) is None
+
+
+def test_settings_are_those_of_params_yaml_but_for_training():
+    found = settings({"data": {"name": "digits"}}, ["attack.images=7", "attack.eps_l2=[0.5]", "threads=3"])
+    assert found.attack.images == 7 and found.attack.eps_l2 == [0.5] and found.threads == 3
+    for key in ("train.epochs=3", "method.name=mat", "network.width=8", "seed=1"):
+        with pytest.raises(HallmarkError, match="nothing is trained here"):
+            settings({"data": {"name": "digits"}}, [key])
+    with pytest.raises(HallmarkError, match="KEY=VALUE"):
+        settings({"data": {"name": "digits"}}, ["attack.images"])
+
+
+def test_the_folder_is_named_after_model_and_data():
+    assert folder_name(None, "torchvision:resnet18", "cifar10") == "torchvision-resnet18-cifar10"
+    assert folder_name("mine", "a:b", "digits") == "mine"
+    for name in ("../out", "", ".hidden", "a/b"):
+        with pytest.raises(HallmarkError, match="--name"):
+            folder_name(name, "a:b", "digits")
+
+
+def test_the_record_of_adoption_is_reproducible(folder: Path):
+    record = json.loads((folder / "evaluations/own/out/train/training.json").read_text())
+    assert str(folder) not in json.dumps(record) and record["settings"] == {"threads": 1}
