@@ -20,7 +20,9 @@ def main(params: Params, folders: Folders = OUT) -> None:
     settings, out = params.certify, folders.certified
     index = load_outcomes(folders.evidence / OUTCOMES)["index"]
     test = load_split(folders.data / "test.npz").take(index)
-    columns = smoothed_columns(load_network(folders.trained), test.images, index, settings, choose_device(params.device))
+    columns = smoothed_columns(
+        load_network(folders.trained), test.images, index, settings, choose_device(params.device)
+    )
     outcomes = Outcomes({"index": index, "label": test.labels, **columns})
     described = describe(settings)
     *curve, average = smoothing_bounds(outcomes, described)

@@ -17,6 +17,7 @@ MEANING = {
     "lower": "A lower bound that is proved, except with probability alpha an image, for the smoothed classifier that "
     "is named. /predict answers with another classifier.",
     "exact": "No attack: the share of the drawn images that were right.",
+    "reliable": "False where a sanity check failed: then the attacks cannot be believed, and neither can the numbers.",
     "interval": "95 % Clopper-Pearson. It covers the drawing of the images, for this model and these attacks; it does "
     "not cover attacks that were not run.",
 }
@@ -34,7 +35,16 @@ def robustness(bundle: Bundle, check: SelfCheck) -> dict[str, Any]:
         "threats": predicate["threats"],
         "clean": [claim for claim in predicate["claims"] if claim["metric"] == "clean_accuracy"],
         "robust": [claim for claim in predicate["claims"] if claim["metric"] == "robust_accuracy"],
+        "tier": predicate["tier"],
+        "reliable": predicate["reliable"],
+        "unions": predicate["unions"],
         "attacks": predicate["attacks"],
+        "per_class": predicate["perClass"],
+        "worst_class": predicate["worstClass"],
+        "calibration": predicate["calibration"],
+        "corruptions": predicate["corruptionAccuracy"],
+        "minimum_distances": predicate["minimumDistances"],
+        "agreement": predicate["agreement"],
         "bounds": predicate["bounds"],
         "smoothing": predicate["smoothing"],
         "sanity": predicate["sanity"],

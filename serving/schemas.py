@@ -79,7 +79,15 @@ def _predictions() -> Json:
 
 
 def _robustness() -> Json:
-    as_attested = ("sample", "threats", "attacks", "smoothing", "sanity", "parity")
+    as_attested = ("sample", "threats", "tier", "reliable", "unions", "attacks", "smoothing", "sanity", "parity")
+    renamed = {
+        "per_class": "perClass",
+        "worst_class": "worstClass",
+        "calibration": "calibration",
+        "corruptions": "corruptionAccuracy",
+        "minimum_distances": "minimumDistances",
+        "agreement": "agreement",
+    }
     return obj(
         {
             **IDENTITY,
@@ -89,6 +97,7 @@ def _robustness() -> Json:
             "robust": _rows(ref("Claim")),
             "bounds": _rows(ref("Bound")),
             **{name: _attested(name) for name in as_attested},
+            **{name: _attested(field) for name, field in renamed.items()},
             "not_tested": _attested("notTested"),
             "self_check": obj({"rows": COUNT, "moved": COUNT, "allowed": COUNT, "provider": TEXT}),
             "meaning": obj({name: {"const": text} for name, text in MEANING.items()}),

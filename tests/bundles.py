@@ -14,7 +14,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from bundle.assembly import assemble
-from bundle.corrupted import CORRUPTIONS, SEVERITIES, corruption_column
+from bundle.corrupted import corruption_column
+from bundle.corruptions import NAMES as CORRUPTIONS
+from bundle.corruptions import SEVERITIES
 from bundle.outcomes import Outcomes, distance_column, image_digests
 from bundle.replay import judge
 from bundle.runtime import OnnxClassifier

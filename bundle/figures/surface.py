@@ -10,11 +10,13 @@ from bundle.svg import WIDTH, Scale, cell, drawing, frame, line, text
 from bundle.wording import number
 
 #: Where one shade of the loss ends and the next begins (cross-entropy in nats): the same for every model.
-BANDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+BANDS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+#: Height of a shade in the legend.
+ROW = 17
 
 
 def band_of(loss: float) -> int:
-    """The shade of a loss, 0 (below 0.01) to 8 (30 and above)."""
+    """The shade of a loss, 0 (below the first band) to the number of bands (the last one and above)."""
     return bisect_right(BANDS, loss)
 
 
@@ -70,12 +72,12 @@ def _legend(left: float, top: float) -> list[str]:
     """The shades with their bounds, the largest loss on top."""
     parts = [text(left, top + 10, "loss", kind="axis")]
     for shade in range(len(BANDS) + 1):
-        place = top + 20 + 20 * (len(BANDS) - shade)
+        place = top + 20 + ROW * (len(BANDS) - shade)
         parts += [
-            cell(left, place, 22, 20, "heat plain", shade / len(BANDS)),
-            text(left + 30, place + 14, _bounds(shade)),
+            cell(left, place, 22, ROW, "heat plain", shade / len(BANDS)),
+            text(left + 30, place + 13, _bounds(shade)),
         ]
-    return [*parts, frame(left, top + 20, 22, 20 * (len(BANDS) + 1))]
+    return [*parts, frame(left, top + 20, 22, ROW * (len(BANDS) + 1))]
 
 
 def _bounds(shade: int) -> str:

@@ -116,7 +116,7 @@ def gather_evidence(
         "threats": [threat.describe() for threat in sorted((*main, *sweep), key=_order)],
         "attacks": attacks,
         "unions": unions(main),
-        "sanity": kept.notes("sanity/all", lambda: _sanity(victim, sample, settings, outcomes, attacks, untouched)),
+        "sanity": _sanity(victim, sample, settings, outcomes, attacks, untouched, kept),
         "corruptions": describe(settings.seed) if corrupted else None,
         "distances": [_CW] if distances else [],
         "surface": kept.notes(
@@ -150,6 +150,7 @@ def _sanity(
     outcomes: Outcomes,
     attacks: list[dict[str, Any]],
     untouched: str,
+    kept: Kept,
 ) -> list[dict[str, Any]]:
     """The checks at the first threat that is attacked; AutoAttack's warnings count at every one."""
     threat = attacked_threats(settings)[0]
@@ -157,7 +158,15 @@ def _sanity(
     right = {name: ~outcomes[f"reference/{threat.name}/{name}/broken"] for name in names}
     flags = [f"{attack['threat']}: {flag}" for attack in attacks for flag in attack["flags"]]
     measured = Measured(outcomes.clean_right("reference"), right, flags, untouched)
-    return sanity_checks(victim, sample, threat, measured, seed=settings.seed, tier=settings.tier)
+    return sanity_checks(
+        victim,
+        sample,
+        threat,
+        measured,
+        seed=settings.seed,
+        tier=settings.tier,
+        keep=lambda key, compute: kept.notes(f"sanity/{key}", compute),
+    )
 
 
 _CW = {"name": "cw", "norm": "l2", "harness": OWN_HARNESS, "settings": CW_SETTINGS}

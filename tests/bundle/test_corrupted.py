@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.corrupted import CORRUPTIONS, SEVERITIES, corruption_accuracy, corruption_column
+from bundle.corrupted import corruption_accuracy, corruption_column
+from bundle.corruptions import NAMES as CORRUPTIONS
+from bundle.corruptions import SEVERITIES
 from bundle.outcomes import Outcomes
 
 

@@ -203,7 +203,7 @@ def test_the_shade_of_a_loss_is_the_same_for_every_model() -> None:
     """The scale does not follow the largest loss of the model at hand."""
     other = [[0.002, 0.001, 0.002], [0.05, 0.04, 0.05], [2.0, 2.0, 2.0]]
     assert set(shades(figures.surface(other, 2.0, ""))) < set(shades(surface_figure()))
-    assert [figures.band_of(loss) for loss in (0, 0.01, 0.5, 29.9, 30, 1e6)] == [0, 1, 4, 7, 8, 8]
+    assert [figures.band_of(loss) for loss in (0, 0.01, 0.6, 29.9, 30, 1e6)] == [0, 1, 6, 13, 14, 14]
 
 
 def test_nothing_certified_is_drawn_as_zero() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 Item = dict[str, Any]
@@ -44,6 +45,9 @@ def _with_limit(meaning: str, warn: float | None, side: str) -> str:
 
 
 def _item(check: str, statistic: float, comparator: str, threshold: float, outcome: Outcome, meaning: str) -> Item:
+    if math.isnan(statistic):
+        # JSON has no such number: the first one beyond the threshold stands for it.
+        statistic, meaning = threshold + (1 if comparator == "<=" else -1), f"{meaning}; it was no number"
     return {
         "check": check,
         "statistic": float(statistic),
