@@ -7,7 +7,7 @@ from typing import Any
 
 from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.threats import RADIUS_FIELD
-from bundle.wording import attack_title, comparator, number, threat_name_title, threat_title
+from bundle.wording import attack_title, number, threat_name_title, threat_title
 
 #: The attacks that decide, in any version and with any seed; a method's own training attack tends to flatter it.
 JUDGES = ("autoattack", "margin")
@@ -113,7 +113,7 @@ def _check(predicate: Mapping[str, Any], item: Mapping[str, Any], said: str) -> 
     at = f" at {threat_name_title(predicate, item['threat'])}" if "threat" in item else ""
     return (
         f"Sanity check {item['check']}{at} {said}: {item['meaning']}: measured {number(item['statistic'])}, "
-        f"must be {comparator(item['comparator'])} {number(item['threshold'])}."
+        f"it fails {'above' if item['comparator'] == '<=' else 'below'} {number(item['threshold'])}."
     )
 
 

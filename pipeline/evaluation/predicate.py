@@ -10,9 +10,9 @@ from typing import Any
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, WEIGHTS
+from bundle.plan import untested_balls
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
-from bundle.threats import NORMS, Norm
 from pipeline.environment import source_digest
 from pipeline.evaluation.ledger import RULE, count_test_reads
 from pipeline.folders import Folders
@@ -90,8 +90,8 @@ def not_tested(
     guide = (parameters.get("network") or {}).get("guide")
     transferred = any(name.startswith("transfer-") for name in attacks)
     absent = {
-        f"AutoAttack (the tier is {evidence['tier']})": "autoattack" not in attacks,
-        _untested_balls({threat["norm"] for threat in evidence["threats"]}): True,
+        "AutoAttack": "autoattack" not in attacks,
+        untested_balls({threat["norm"] for threat in evidence["threats"]}): True,
         "rotation, translation and other spatial changes": True,
         "common corruptions: blur, noise, weather, compression": evidence["corruptions"] is None,
         "attacks through queries alone on the served file": "square-onnx" not in attacks,
@@ -102,16 +102,6 @@ def not_tested(
         "whether test images were among those that the model was trained or chosen on": selection["split"] == "unknown",
     }
     return [sentence for sentence, untested in absent.items() if untested]
-
-
-def _untested_balls(tested: set[Norm]) -> str:
-    """Norms without any attack, and the radii of the others that are not listed."""
-    words = {"linf": "l-infinity", "l2": "l2", "l1": "l1"}
-    attacked, untested = ([words[norm] for norm in NORMS if (norm in tested) == wanted] for wanted in (True, False))
-    others = f"perturbations in {' and '.join(untested)}, and " if untested else ""
-    return (
-        f"{others}{', '.join(attacked[:-1])}{' and ' if attacked[1:] else ''}{attacked[-1]} radii that are not listed"
-    )
 
 
 def _data(manifest: dict[str, Any]) -> dict[str, Any]:

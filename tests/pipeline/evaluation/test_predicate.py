@@ -41,7 +41,7 @@ def test_norms_without_an_attack_are_named_and_no_others(norms: tuple[Norm, ...]
 @pytest.mark.parametrize(
     ("left_out", "word"),
     [
-        ("autoattack", "AutoAttack (the tier is quick)"),
+        ("autoattack", "AutoAttack"),
         ("square-onnx", "queries"),
         ("transfer-guide", "carried over"),
         ("adaptive", "adaptive"),

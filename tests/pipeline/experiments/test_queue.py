@@ -17,7 +17,8 @@ from pipeline.experiments.interruption import Interruption
 from pipeline.experiments.plan import load_plan
 from pipeline.experiments.queue import FAILURE, Queue, forget_failures, has_result
 from pipeline.experiments.result import load_result
-from pipeline.experiments.run import Places, Run, locked
+from pipeline.experiments.run import Places, Run
+from pipeline.locks import locked
 from tests.pipeline.experiments.samples import small, write_plan
 
 
