@@ -1,4 +1,4 @@
-"""What people read on a terminal: tables of versions, and one version in full."""
+"""What people read on a terminal: how shares and signatures are written, and one version in full."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from audit.numbers import served_bounds
 from audit.versions import Version
 from bundle.attestation import model_digest, model_version
 from bundle.claims import ALL_ATTACKS, find_claim
@@ -39,6 +40,11 @@ def share(claim: Mapping[str, Any] | None) -> str:
     return ABSENT if claim is None else f"{100 * claim['value']:.1f} %"
 
 
+def share_short(claim: Mapping[str, Any] | None) -> str:
+    """`87.5 % [80.1, 92.8]`, or a dash."""
+    return share_with_interval(claim).rpartition("]")[0] + "]" if claim and "interval" in claim else share(claim)
+
+
 def share_with_interval(claim: Mapping[str, Any] | None) -> str:
     """`87.5 % [80.1, 92.8] 175/200`, or a dash."""
     if claim is None or "interval" not in claim:
@@ -53,50 +59,6 @@ def signature(version: Version) -> str:
         return version.signature
     unchecked = ", not checked" if version.signature == "unchecked" else ""
     return f"signed by {version.key_id[:12]}{unchecked}"
-
-
-def print_versions(versions: Sequence[Version]) -> None:
-    """One row an attestation; what is refused follows below the table, each with its sentence."""
-    table = Table()
-    for name in ("version", "where", "data", "method"):
-        table.add_column(name, overflow="fold")
-    numbers = ("clean", "robust, served", "robust, reference", "certified (smoothed)", "n")
-    for name in numbers:
-        table.add_column(name, justify="right")
-    for name in ("flags", "signature"):
-        table.add_column(name, overflow="fold")
-    for version in versions:
-        table.add_row(*(plain(cell) for cell in _row(version)))
-    out = console()
-    out.print(table)
-    for version in versions:
-        if version.refusal:
-            out.print(f"refused: {plain(version.places[0])}: {plain(version.refusal)}", soft_wrap=True)
-    if versions:
-        out.print(
-            "robust: right under every attack of the trained threat, an upper bound; intervals: hallmark show VERSION"
-        )
-
-
-def _row(version: Version) -> list[str]:
-    where = ", ".join(map(str, version.places))
-    if version.statement is None:
-        return [ABSENT, where, *[ABSENT] * 8, "refused"]
-    top = headline(version.statement)
-    robust, certified = top["robust"], top["certified"]
-    return [
-        top["version"],
-        where,
-        top["data"],
-        top["method"],
-        share(top["clean"]["served"]),
-        f"{share(robust['served'])} at {robust['threat']}",
-        f"{share(robust['reference'])} at {robust['threat']}",
-        f"{share(certified)} at l2 {certified['radius']:g}" if certified else ABSENT,
-        str(top["n"]),
-        str(len(top["flags"])) if top["flags"] else "none",
-        signature(version),
-    ]
 
 
 def print_version(version: Version) -> None:
@@ -114,6 +76,11 @@ def print_version(version: Version) -> None:
     out.print(_measured(predicate))
     out.print("\nBeyond the headline, served")
     out.print(_facts(_second_rank(predicate)))
+    if proofs := served_bounds(predicate):
+        out.print(
+            "\nProved, about the served classifier: no image within the radius is answered otherwise, a lower bound"
+        )
+        out.print(_proved_served(proofs))
     for smoothing in predicate["smoothing"]:
         out.print(f"\nProved, about {plain(smoothing['name'])} alone: {plain(smoothing['statement'])}")
         out.print(_proved(predicate, smoothing["name"]))
@@ -205,6 +172,13 @@ def _proved(predicate: Mapping[str, Any], classifier: str) -> Table:
             table.add_row("average certified", f"{bound['value']:.3f}")
         else:
             table.add_row(f"{bound['radius']:g}" if "radius" in bound else ABSENT, share_with_interval(bound))
+    return table
+
+
+def _proved_served(bounds: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("l∞ radius", "technique", "certified accuracy")
+    for bound in bounds:
+        table.add_row(f"{bound['eps_255']:g}/255", plain(bound["technique"]), share_with_interval(bound))
     return table
 
 

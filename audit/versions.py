@@ -1,4 +1,4 @@
-"""The versions at hand: bundles in folders, and attestations in git's tags and branches."""
+"""The versions at hand: bundles in folders and in BentoML's model store, attestations in git's tags and branches."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from audit.history import Committed, committed_attestations
+from audit.numbers import autoattack, served_bounds
+from audit.store import stored_bundles
 from audit.verification import signature_state
 from bundle.attestation import model_digest, read_statement
-from bundle.bundle import open_bundle
+from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION
@@ -31,10 +33,14 @@ class VersionError(HallmarkError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where an attestation was found: kind `folder`, `tag` or `branch`, and its path or name."""
+    """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch` or `commit`, and its path or name.
+
+    `folder` is the bundle's, where there is one.
+    """
 
     kind: str
     name: str
+    folder: Path | None = None
 
     def __str__(self) -> str:
         return self.name if self.kind == "folder" else f"{self.kind} {self.name}"
@@ -56,6 +62,12 @@ class Version:
     key_id: str | None = None
     refusal: str | None = None
 
+    def folder(self) -> Path | None:
+        """The first folder that holds the whole bundle; None where its attestation alone is at hand."""
+        if self.signature == "attestation only":
+            return None
+        return next((place.folder for place in self.places if place.folder), None)
+
     def describe(self) -> dict[str, Any]:
         """The version as a JSON document: its headline numbers and where they come from."""
         return {
@@ -65,13 +77,15 @@ class Version:
             "keyId": self.key_id,
             "refusal": self.refusal,
             "headline": headline(self.statement) if self.statement else None,
+            "autoattack": autoattack(self.statement["predicate"]) if self.statement else None,
+            "proved": served_bounds(self.statement["predicate"]) if self.statement else [],
         }
 
 
 def list_versions(
     bundles: Sequence[Path] = (BUNDLE,), releases: Path = RELEASES, trusted: Sequence[Path] = (), root: Path = Path()
 ) -> list[Version]:
-    """Every version at hand, one an attestation; folders first, then git's tags and branches.
+    """Every version at hand, one an attestation; folders first, then BentoML's model store, git's tags and branches.
 
     `bundles` are bundle folders (those that do not exist are passed over), `releases` a folder of such folders. A
     bundle that does not verify is in the list with its refusal. `root` is the folder whose repository is asked.
@@ -80,15 +94,37 @@ def list_versions(
     if releases.is_dir():
         folders += sorted(path for path in releases.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = [read_folder(path, trusted) for path in folders]
+    found += [_read_place(Place("bentoml", item.tag, item.folder), trusted) for item in stored_bundles()]
     return _merge([*found, *map(_read_committed, committed_attestations(root))])
 
 
 def read_folder(path: Path, trusted: Sequence[Path] = ()) -> Version:
     """The version in one folder; a folder that holds attestation.json alone, as a fresh clone does, is read as such."""
-    place = Place("folder", path.as_posix())
+    return _read_place(Place("folder", path.as_posix(), path), trusted)
+
+
+def open_version(name: str, bundles: Sequence[Path] = (BUNDLE,), releases: Path = RELEASES) -> Bundle:
+    """The verified bundle of a folder, tag or digest.
+
+    Raises VersionError where git alone has it, which keeps no evidence, and what find_version and open_bundle raise.
+    """
+    if Path(name).is_dir():
+        return open_bundle(name)
+    version = find_version(name, list_versions(bundles, releases))
+    if (folder := version.folder()) is None:
+        raise VersionError(
+            f"{name}: {version.refusal or 'only its attestation is at hand, not its bundle'}; "
+            "give the folder of its bundle, or --releases with the folder that holds it"
+        )
+    return open_bundle(folder)
+
+
+def _read_place(place: Place, trusted: Sequence[Path]) -> Version:
+    path = place.folder
+    assert path is not None
     try:
         if [item.name for item in path.iterdir()] == [ATTESTATION]:
-            return _read_bytes(place, (path / ATTESTATION).read_bytes())
+            return read_attestation(place, (path / ATTESTATION).read_bytes())
         bundle = open_bundle(path)
     except HallmarkError as error:
         return Version((place,), refusal=str(error))
@@ -124,10 +160,11 @@ def _has_prefix(version: Version, name: str) -> bool:
 
 
 def _read_committed(item: Committed) -> Version:
-    return _read_bytes(Place(item.kind, item.name), item.content)
+    return read_attestation(Place(item.kind, item.name), item.content)
 
 
-def _read_bytes(place: Place, content: bytes) -> Version:
+def read_attestation(place: Place, content: bytes) -> Version:
+    """The version of an attestation's bytes alone, without evidence; refused where they are not one."""
     try:
         statement = read_statement(content, ATTESTATION)
     except HallmarkError as error:

@@ -17,6 +17,7 @@ from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.layout import ATTESTATION, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
 from bundle.outcomes import Outcomes
 from bundle.plan import reliable
+from bundle.private import is_private
 from bundle.report import render_report
 
 
@@ -34,7 +35,8 @@ def assemble(
     Parameters
     ----------
     model, weights : the bytes of model.onnx and weights.safetensors.
-    images : uint8 (N, H, W, C) arrays, `clean` and `THREAT/ATTACK` for every attack of the predicate.
+    images : uint8 (N, H, W, C) arrays, `clean` and `THREAT/ATTACK` for every attack of the predicate; with private
+        evidence bundle.private's Withheld, and no images.npz is written.
     predicate : everything that the schema asks for but the lists of claims(), `reliable` and `files`, which are computed
         here, and `model.version`, which is the digest's.
 
@@ -49,7 +51,7 @@ def assemble(
         WEIGHTS: weights,
         NETWORK: canonical_json(predicate["network"]),
         OUTCOMES: outcomes.parquet(),
-        IMAGES: _npz(images),
+        **({} if is_private(predicate) else {IMAGES: pack_images(images)}),
     }
     complete["files"] = _described(contents)
     contents[CARD] = render_card(complete, digest).encode()
@@ -71,7 +73,8 @@ def _described(contents: Mapping[str, bytes]) -> list[dict[str, Any]]:
     ]
 
 
-def _npz(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
+def pack_images(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
+    """The bytes of an images.npz; images uint8 (N, H, W, C) by name."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: np.ascontiguousarray(array) for name, array in images.items()})  # type: ignore[arg-type]  # the stub takes the names for options
     return buffer.getvalue()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +15,9 @@ from bundle.attestation import model_digest, model_version, read_statement
 from bundle.claims import KINDS, claims
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
+from bundle.evidence import EvidenceError, check_images, read_images
 from bundle.layout import (
     ATTESTATION,
-    DESCRIBED,
     ENVELOPE,
     IMAGES,
     MODEL,
@@ -29,9 +26,12 @@ from bundle.layout import (
     OUTCOMES,
     REQUIRED,
     WEIGHTS,
+    described,
+    required,
 )
-from bundle.outcomes import OutcomeError, Outcomes, image_digests, read_outcomes
+from bundle.outcomes import OutcomeError, Outcomes, read_outcomes
 from bundle.plan import PlanError, check_plan
+from bundle.private import PrivateEvidenceError, Withheld, check_private, is_private
 from bundle.rows import check_radii, check_rows
 from bundle.threats import Threat
 
@@ -50,7 +50,10 @@ class BundleError(HallmarkError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: what is held here is what was checked, not what lies on disk later."""
+    """A verified bundle: what is held here is what was checked, not what lies on disk later.
+
+    With private evidence `images` is empty, and asking it for an image raises one clear sentence.
+    """
 
     path: Path
     statement: Mapping[str, Any]
@@ -64,6 +67,16 @@ class Bundle:
     @property
     def predicate(self) -> Mapping[str, Any]:
         return self.statement["predicate"]
+
+    @property
+    def evidence(self) -> Literal["open", "private"]:
+        """Whether the images are here, or only a commitment to them (bundle.private)."""
+        return "private" if is_private(self.predicate) else "open"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the bundle's files, without the envelope's."""
+        return required(self.evidence == "private")
 
     @property
     def digest(self) -> str:
@@ -90,13 +103,15 @@ def open_bundle(path: str | Path) -> Bundle:
     Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; that threats, unions,
     attacks and smoothed classifiers are each there once and are what their names say; that every sanity check's outcome
     follows from its statistic; the exact columns of the outcome table and what they may hold; every number of claims(),
-    recomputed from the table; every image of the evidence against its digest and its ball.
+    recomputed from the table; every image of the evidence against its digest and its ball, or, where the evidence is
+    private, that nothing is there that would give the images away.
     Signatures are bundle.signatures' business. Raises BundleError (or another HallmarkError) that names what is wrong.
     """
     path = Path(path)
     contents = _read_files(path)
     statement = read_statement(contents[ATTESTATION], ATTESTATION)
     predicate = statement["predicate"]
+    _check_images_file(path, contents, is_private(predicate))
     _check_digests(contents, statement)
     _check_plan(predicate)
     outcomes = read_outcomes(contents[OUTCOMES], OUTCOMES)
@@ -104,8 +119,7 @@ def open_bundle(path: str | Path) -> Bundle:
     _check_claims(outcomes, predicate)
     if contents[NETWORK] != canonical_json(predicate["network"]):
         raise BundleError(f"{NETWORK}: says another network than the attestation")
-    images = _read_images(contents[IMAGES])
-    _check_evidence(outcomes, images, predicate)
+    images = _evidence(contents, outcomes, predicate)
     return Bundle(
         path,
         statement,
@@ -124,13 +138,21 @@ def _read_files(path: Path) -> dict[str, bytes]:
     names = {item.name for item in path.iterdir()}
     for name in sorted(names - {*REQUIRED, *OPTIONAL}):
         raise BundleError(f"{name}: does not belong to a bundle; take it out of {path}")
-    for name in REQUIRED:
+    for name in required(private=True):
         if name not in names:
             raise BundleError(f"{name}: is missing from {path}")
     for name in sorted(names):
         if (path / name).is_symlink() or not (path / name).is_file():
             raise BundleError(f"{name}: must be a plain file")
     return {name: _read_file(path / name) for name in sorted(names)}
+
+
+def _check_images_file(path: Path, contents: Mapping[str, bytes], private: bool) -> None:
+    """Only the attestation says whether images.npz belongs to the bundle."""
+    if private and IMAGES in contents:
+        raise BundleError(f"{IMAGES}: does not belong to a bundle with private evidence; take it out of {path}")
+    if not private and IMAGES not in contents:
+        raise BundleError(f"{IMAGES}: is missing from {path}")
 
 
 def _read_file(path: Path) -> bytes:
@@ -141,15 +163,16 @@ def _read_file(path: Path) -> bytes:
 
 
 def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) -> None:
-    described = {item["name"]: item for item in statement["predicate"]["files"]}
-    if sorted(item["name"] for item in statement["predicate"]["files"]) != sorted(DESCRIBED):
-        raise BundleError(f"{ATTESTATION}: files must describe exactly {', '.join(DESCRIBED)}")
-    expected = {MODEL: model_digest(statement)} | {name: item["sha256"] for name, item in described.items()}
+    files = {item["name"]: item for item in statement["predicate"]["files"]}
+    names = described(is_private(statement["predicate"]))
+    if sorted(item["name"] for item in statement["predicate"]["files"]) != sorted(names):
+        raise BundleError(f"{ATTESTATION}: files must describe exactly {', '.join(names)}")
+    expected = {MODEL: model_digest(statement)} | {name: item["sha256"] for name, item in files.items()}
     for name, digest in expected.items():
         found = sha256_bytes(contents[name])
         if found != digest:
             raise BundleError(f"{name}: SHA-256 is {found[:12]}…, the attestation says {digest[:12]}…")
-    for name, item in described.items():
+    for name, item in files.items():
         if len(contents[name]) != item["size"]:
             raise BundleError(f"{name}: has {len(contents[name])} bytes, the attestation says {item['size']}")
     if statement["predicate"]["model"]["version"] != model_version(model_digest(statement)):
@@ -205,33 +228,16 @@ def _describe(claim: Mapping[str, Any]) -> str:
     return " ".join(str(claim[key]) for key in DESCRIBING if key in claim)
 
 
-def _read_images(content: bytes) -> dict[str, NDArray[np.uint8]]:
+def _evidence(
+    contents: Mapping[str, bytes], outcomes: Outcomes, predicate: Mapping[str, Any]
+) -> Mapping[str, NDArray[np.uint8]]:
+    """The images, each checked; where they are withheld, that the bundle does not show more than it may."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            images = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise BundleError(f"{IMAGES}: not a readable npz archive ({error})") from None
-    if sorted(names) != sorted(f"{name}.npy" for name in images):
-        raise BundleError(f"{IMAGES}: must hold every array once, and nothing but arrays")
+        if is_private(predicate):
+            check_private(predicate, outcomes)
+            return Withheld()
+        images = read_images(contents[IMAGES])
+        check_images(outcomes, images, predicate)
+    except (PrivateEvidenceError, EvidenceError) as error:
+        raise BundleError(str(error)) from None
     return images
-
-
-def _check_evidence(outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]) -> None:
-    threats = {item["name"]: Threat.of(item) for item in predicate["threats"]}
-    expected = {"clean"} | {f"{item['threat']}/{item['name']}" for item in predicate["attacks"]}
-    if set(images) != expected:
-        wrong = f"must hold exactly {', '.join(sorted(expected))}, holds {', '.join(sorted(images))}"
-        raise BundleError(f"{IMAGES}: {wrong}")
-    shape = (len(outcomes), *predicate["data"]["shape"])
-    for name, array in images.items():
-        if array.dtype != np.uint8 or array.shape != shape:
-            raise BundleError(f"{IMAGES}: {name} must be uint8 {shape}, is {array.dtype} {array.shape}")
-    for row, (found, said) in enumerate(zip(image_digests(images["clean"]), outcomes["image_sha256"], strict=True)):
-        if found != said:
-            raise BundleError(f"{IMAGES}: clean row {row} is not the image that {OUTCOMES} describes")
-    for name in expected - {"clean"}:
-        outside = np.flatnonzero(~threats[name.split("/")[0]].inside(images["clean"], images[name]))
-        if len(outside):
-            raise BundleError(f"{IMAGES}: {name} row {outside[0]} lies outside its ball")

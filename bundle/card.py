@@ -18,6 +18,9 @@ from bundle.attestation import model_version
 from bundle.claims import ALL_ATTACKS
 from bundle.wording import FILTERS, TIERS, ball_title, sample_scope, threat_title
 
+#: The classifier of a bound that is about model.onnx itself and not about a smoothed one.
+SERVED = "served"
+
 
 def render_card(predicate: Mapping[str, Any], digest: str) -> str:
     """The model card (Markdown with YAML front matter), the same to the byte for the same predicate.
@@ -40,6 +43,8 @@ def render_card(predicate: Mapping[str, Any], digest: str) -> str:
             calibration=[headline.calibration(predicate, "served", name) for name in (None, threat["name"])],
             corruptions=headline.corruption_mean(predicate),
             threats=[threat_title(threat) for threat in predicate["threats"]],
+            proved=_proved(predicate),
+            voted=[bound for bound in predicate["bounds"] if bound["classifier"] != SERVED],
         )
     )
     return f"---\n{front_matter(predicate, digest)}---\n\n{body}\n"
@@ -64,10 +69,13 @@ def plain(value: Any) -> Any:
 def front_matter(predicate: Mapping[str, Any], digest: str) -> str:
     """The YAML block, without its fences: metadata and a model index with the accuracies, shares in [0, 1]."""
     data = predicate["data"]["name"]
+    sample, test = predicate["sample"], predicate["data"]["splits"]["test"]
+    drawn = {"images": sample["size"], "of": sample["of"], "seed": sample["seed"], "sha256": test["sha256"]}
+    metrics = [_metric(predicate, claim) for claim in [*_indexed(predicate), *_proved(predicate)]]
     results = {
         "task": {"type": "image-classification", "name": "Image classification"},
-        "dataset": {"type": data, "name": data, "split": "test"},
-        "metrics": [_metric(predicate, claim) for claim in _indexed(predicate)],
+        "dataset": {"type": data, "name": data, "split": "test", "args": drawn},
+        "metrics": metrics,
     }
     name = f"{predicate['method']['name']}-{data}-{model_version(digest)}"
     return "".join(
@@ -86,7 +94,7 @@ def front_matter(predicate: Mapping[str, Any], digest: str) -> str:
                     *_threat_names(predicate),
                 ],
                 "datasets": [data],
-                "metrics": ["accuracy", "robust_accuracy"],
+                "metrics": list(dict.fromkeys(metric["type"] for metric in metrics)),
                 "model-index": [{"name": name, "results": [results]}],
             }
         )
@@ -102,9 +110,16 @@ def _indexed(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [claim for claim in predicate["claims"] if claim.get("attack", ALL_ATTACKS) == ALL_ATTACKS]
 
 
+def _proved(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The bounds that are about the served classifier; those of smoothed classifiers are about other models."""
+    return [bound for bound in predicate["bounds"] if bound["classifier"] == SERVED]
+
+
 def _metric(predicate: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:
     if claim["metric"] == "clean_accuracy":
         kind, name = "accuracy", f"Clean accuracy ({claim['setting']})"
+    elif claim["metric"] == "certified_accuracy":
+        kind, name = claim["metric"], f"Certified accuracy, {threat_title(claim)}, {claim['technique']} (lower bound)"
     else:
         ball = ball_title(predicate, claim["threat"])
         kind, name = "robust_accuracy", f"Robust accuracy, {ball}, all attacks ({claim['setting']}, upper bound)"

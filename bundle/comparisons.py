@@ -1,13 +1,21 @@
-"""Two models on the same images: the paired difference, its interval, and the images on which they disagree."""
+"""Two models, or two recipes, on the same images: differences, their intervals, and the images of disagreement."""
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm, sem, t
 
 from bundle.intervals import CONFIDENCE, clopper_pearson
+
+Verdict = Literal["better", "worse", "not distinguishable"]
 
 
 @dataclass(frozen=True)
@@ -39,3 +47,69 @@ def paired_difference(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) ->
         return PairedDifference(images, 0, 0, 0.0, (0.0, 0.0))
     lower, upper = ((2 * bound - 1) * discordant / images for bound in clopper_pearson(only_b, discordant, CONFIDENCE))
     return PairedDifference(images, only_a, only_b, (only_b - only_a) / images, (lower, upper))
+
+
+def score_interval(pair: PairedDifference, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The score interval of a paired difference (Tango 1998, Statistics in Medicine 17:891, eq. 10), for non-inferiority.
+
+    Unlike the interval of `pair` it does not take the number of discordant images as given: where two models agree on
+    every one of a few images, it is as wide as so few images leave it. Returns (lower, upper) in [−1, 1].
+    """
+    images, gained, lost = pair.images, pair.only_b, pair.only_a
+    wanted = float(norm.ppf((1 + confidence) / 2))
+
+    def score(delta: float) -> float:
+        # The most likely share of lost images, given that the difference is delta.
+        linear = -gained - lost + (2 * images - gained + lost) * delta
+        root = math.sqrt(max(linear**2 + 8 * images * lost * delta * (1 - delta), 0.0))
+        variance = images * (2 * (root - linear) / (4 * images) + delta * (1 - delta))
+        gap = gained - lost - images * delta
+        return 0.0 if gap == 0 else gap / math.sqrt(max(variance, 1e-12))
+
+    return _root(score, wanted, -1.0, pair.difference), _root(score, -wanted, pair.difference, 1.0)
+
+
+def _root(score: Callable[[float], float], wanted: float, low: float, high: float) -> float:
+    """Where the falling `score` has the value `wanted`; the end where it does not get there."""
+    low, high = low + 1e-9 * (low == -1), high - 1e-9 * (high == 1)
+    if (score(low) - wanted) * (score(high) - wanted) >= 0:
+        return low if wanted > 0 else high
+    return float(brentq(lambda delta: score(delta) - wanted, low, high))
+
+
+def unpaired_interval(
+    value_a: float, interval_a: Sequence[float], value_b: float, interval_b: Sequence[float]
+) -> tuple[float, float]:
+    """The interval of B minus A for two shares of different images, from the interval of each share.
+
+    Square and add (Newcombe 1998, Statistics in Medicine 17:873, method 10, here on the intervals that are given).
+    """
+    difference = value_b - value_a
+    lower = difference - math.hypot(value_b - interval_b[0], interval_a[1] - value_a)
+    upper = difference + math.hypot(interval_b[1] - value_b, value_a - interval_a[0])
+    return lower, upper
+
+
+def seeds_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of k ≥ 2 differences, one a seed, with k − 1 degrees of freedom."""
+    mean = float(np.mean(differences))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * float(sem(differences))
+    return mean - half, mean + half
+
+
+def welch_interval(values_a: Sequence[float], values_b: Sequence[float]) -> tuple[float, float]:
+    """Welch's 95 % interval of the mean of B minus the mean of A, each of at least two seeds that do not pair."""
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (values_a, values_b)]
+    difference = float(np.mean(values_b)) - float(np.mean(values_a))
+    if not sum(parts):
+        return difference, difference
+    sizes = (len(values_a), len(values_b))
+    freedom = sum(parts) ** 2 / sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(sum(parts))
+    return difference - half, difference + half
+
+
+def verdict(interval: tuple[float, float]) -> Verdict:
+    """What an interval of B minus A says of B."""
+    lower, upper = interval
+    return "better" if lower > 0 else "worse" if upper < 0 else "not distinguishable"

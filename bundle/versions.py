@@ -19,7 +19,8 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns
     -------
-    `version`, `digest` (of model.onnx), `data`, `method` (its title), `n` (images);
+    `version`, `digest` (of model.onnx), `data`, `method` (its title), `n` (images), `tier`;
+    `reliable`: false where a sanity check failed, so that better attacks may find much more;
     `clean`: by setting; `robust`: `threat`, `eps_255` (for l2 and l1 `eps`), and by setting the share right under every
     attack of the headline's threat; `certified`: `classifier`, `radius` and share of the headline's bound, or None;
     `flags`: warnings of attacks and sanity checks that failed, each with where it comes from.
@@ -34,6 +35,8 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
         "data": predicate["data"]["name"],
         "method": predicate["method"]["title"],
         "n": predicate["sample"]["size"],
+        "tier": predicate["tier"],
+        "reliable": predicate["reliable"],
         "clean": {name: _share(find_claim(predicate, "clean_accuracy", setting=name)) for name in SETTINGS},
         "robust": {"threat": threat["name"], RADIUS_FIELD[threat["norm"]]: threat[RADIUS_FIELD[threat["norm"]]]}
         | {name: _share(find_claim(predicate, "robust_accuracy", setting=name, **keys)) for name in SETTINGS},

@@ -13,7 +13,7 @@ from pipeline.companions import FILE as COMPANIONS
 from pipeline.companions import load_companions
 from pipeline.data.split import load_split
 from pipeline.environment import describe_environment, source_digest
-from pipeline.evaluation.crew import cores
+from pipeline.evaluation.crew import crew_size
 from pipeline.evaluation.evidence import draw, gather_evidence
 from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.ledger import record_test_read
@@ -46,9 +46,14 @@ def main(params: Params, folders: Folders = OUT) -> None:
     }
     kept = Kept(checkpoint_folder(identity))
     drawn = draw(load_split(folders.data / "test.npz"), params.attack)
-    processes = max(1, cores() // params.threads) if device.type == "cpu" and params.attack.tier != "quick" else 1
     evidence = gather_evidence(
-        victim, drawn, params.attack, device=device, say=speaker(), kept=kept, processes=processes
+        victim,
+        drawn,
+        params.attack,
+        device=device,
+        say=speaker(),
+        kept=kept,
+        processes=crew_size(device, params.attack.tier, params.threads),
     )
     outcomes = evidence.outcomes
     metrics = {"clean": float(outcomes.clean_right("reference").mean())}

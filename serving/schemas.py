@@ -155,6 +155,8 @@ def _headline() -> Json:
             "data": TEXT,
             "method": TEXT,
             "n": COUNT,
+            "tier": _attested("tier"),
+            "reliable": _attested("reliable"),
             "clean": obj(settings),
             "robust": {"oneOf": [obj({"threat": TEXT, radius: NUMBER, **settings}) for radius in ("eps_255", "eps")]},
             "certified": _or_null(obj({"classifier": TEXT, "radius": NUMBER, **_share()})),

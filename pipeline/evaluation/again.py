@@ -15,7 +15,7 @@ from bundle.plan import attack_names
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.environment import describe_environment, source_digest
-from pipeline.evaluation.crew import cores
+from pipeline.evaluation.crew import crew_size
 from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
 from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.predicate import measured
@@ -100,7 +100,7 @@ def attack_again(
             bundle.model,
         )
         kept = Kept(folder)
-        processes = max(1, cores() // threads) if place.type == "cpu" and settings.tier != "quick" else 1
+        processes = crew_size(place, settings.tier, threads)
         evidence = gather_evidence(
             victim, published.drawn(), settings, device=place, say=speaker(), kept=kept, processes=processes
         )

@@ -30,9 +30,12 @@ PR_SET_PDEATHSIG = 1
 Tasks = Callable[..., list[Task]]
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def crew_size(device: torch.device, tier: str, threads: int) -> int:
+    """Processes that an evaluation is shared by: a CPU's cores for `threads` each; one where starting costs more."""
+    if device.type != "cpu" or tier == "quick":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
 
 
 @contextmanager

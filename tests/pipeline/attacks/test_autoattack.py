@@ -17,6 +17,7 @@ from pipeline.attacks.autoattack import autoattack, settings, square_flags
 from pipeline.attacks.containment import log_lines
 from pipeline.attacks.threat import Threat
 from tests.pipeline.attacks.classifiers import Linear, images, perceptron
+from tests.pipeline.evaluation.defences import convolutions, held_out, train
 
 THREAT = Threat("linf", 16)
 
@@ -56,6 +57,19 @@ def test_same_images_and_verdicts_as_pyautoattack_by_itself(model: nn.Module):
     assert 2 < broken.sum() < 14
     assert (found.images - clean).abs().max() <= threat.eps + 1e-6
     assert found.images.min() >= 0 and found.images.max() <= 1
+
+
+def test_the_verdicts_on_digits_are_pyautoattacks_image_by_image():
+    """A trained network, some images of every kind: wrong from the start, broken by each attack, standing."""
+    network = train(convolutions(8), lambda network, images, labels, index: images, epochs=6, rate=3e-3)
+    sample, threat = held_out(), Threat("linf", 20)
+    reference = pyautoattack.AutoAttack(network, norm="Linf", eps=threat.eps, seed=1, version="standard", device="cpu")
+    expected, answers = reference.run_standard_evaluation(sample.images, sample.labels, batch_size=40)
+    found = autoattack(network, sample.images, sample.labels, threat=threat, seed=1, classes=10, batch_size=40)
+    assert torch.equal(network(found.images).argmax(1), answers)
+    assert (found.images - expected).abs().max() < 1e-6
+    standing = int((answers == sample.labels).sum())
+    assert 10 < standing < 90
 
 
 def test_the_standard_version_of_ten_classes_is_pyautoattacks():

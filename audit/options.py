@@ -1,0 +1,43 @@
+"""What every command of `hallmark` has in common: its options, its JSON, and refusals in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from audit.tables import plain
+from bundle.errors import HallmarkError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Bundles = Annotated[
+    list[Path] | None, typer.Option(help="A bundle's folder; may be given again. [default: out/bundle]")
+]
+Releases = Annotated[Path, typer.Option(help="The folder of signed bundles.")]
+Trust = Annotated[list[Path] | None, typer.Option(help="A key.pub to trust; may be given again.")]
+
+
+class OneSentence(TyperGroup):
+    """Commands whose refusals reach people as one sentence, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HallmarkError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename or 'file'}: {error.strerror or error}")
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def fail(sentence: str) -> NoReturn:
+    """One sentence on stderr, exit 1."""
+    typer.echo(plain(sentence), err=True)
+    raise typer.Exit(1)
