@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test lint serve compare evaluate results lock
+.PHONY: help repro test lint serve compare evaluate results bench lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -51,6 +51,9 @@ evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=fil
 
 results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder ONLY=name; goes on where it stopped
 	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)")
+
+bench: .venv/.installed  ## how long an evaluation takes beside pyautoattack alone; needs out/ of make repro
+	@$(RUN) -m benchmarks.attack
 
 lock: .venv/.installed  ## requirements.lock from pyproject.toml
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \

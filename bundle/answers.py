@@ -9,7 +9,8 @@ from typing import Any, Literal
 from bundle import headline
 from bundle.card import SERVED
 from bundle.claims import find_claim
-from bundle.layout import ENVELOPE, MODEL
+from bundle.layout import CARD, ENVELOPE, IMAGES, MODEL, OUTCOMES
+from bundle.private import is_private
 from bundle.wording import (
     attack_title,
     chosen_by,
@@ -61,7 +62,7 @@ def clean(predicate: Predicate) -> Answer:
     sample = predicate["sample"]
     of = f"{sample['size']} of {sample['of']} test images of {predicate['data']['name']}"
     text = f"Clean accuracy {_share(found)} on {of}. Each number has its metric, its count and its interval."
-    return Answer("measured", text, ("claims", "perClass", "calibration", "data", "model-card.md"))
+    return Answer("measured", text, ("claims", "perClass", "calibration", "data", CARD))
 
 
 def evasion(predicate: Predicate) -> Answer:
@@ -73,7 +74,8 @@ def evasion(predicate: Predicate) -> Answer:
     absent = [threat_title(item) for item in headline.main_threats(predicate) if not _by_autoattack(predicate, item)]
     if absent:
         text += f" AutoAttack was not run at {listing(absent)}."
-    return Answer("measured", text, ("claims", "attacks", "threats", "notTested", "outcomes.parquet", "images.npz"))
+    evidence = "privateEvidence" if is_private(predicate) else IMAGES
+    return Answer("measured", text, ("claims", "attacks", "threats", "notTested", OUTCOMES, evidence))
 
 
 def corruptions(predicate: Predicate) -> Answer:
@@ -88,7 +90,7 @@ def corruptions(predicate: Predicate) -> Answer:
         f"lowest for {corruption_title(worst['corruption'])}, severity {worst['severity']}: {_share(worst)}. "
         "Other faults of the input were not tried."
     )
-    return Answer("measured", text, ("corruptions", "corruptionAccuracy", "outcomes.parquet"))
+    return Answer("measured", text, ("corruptions", "corruptionAccuracy", OUTCOMES))
 
 
 def inconsistency(predicate: Predicate) -> Answer:
@@ -134,7 +136,7 @@ def workflow(predicate: Predicate) -> Answer:
         f"Threats ({balls}), sample, attacks and settings, outcomes image by image and the numbers from them are written "
         f"down; the weights were chosen so: {chosen_by(predicate['selection'])}. No target is set here."
     )
-    return Answer("recorded", text, ("threats", "sample", "selection", "attacks", "claims", "outcomes.parquet"))
+    return Answer("recorded", text, ("threats", "sample", "selection", "attacks", "claims", OUTCOMES))
 
 
 def proofs(predicate: Predicate) -> Answer:

@@ -16,6 +16,7 @@ from bundle.attestation import PREDICATE_TYPE, model_version
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.layout import ATTESTATION, CARD, IMAGES, MODEL, OUTCOMES, REPORT
 from bundle.performance import performance_metrics
+from bundle.private import is_private
 from bundle.wording import TIERS, chosen_by, leaves, listing, sample_scope, threat_title
 
 BOM = "mlbom.cdx.json"
@@ -119,6 +120,7 @@ def _model_card(predicate: Mapping[str, Any]) -> dict[str, Any]:
                 "reliable": predicate["reliable"],
                 "selection": chosen_by(predicate["selection"]),
                 "testReads": predicate["testReads"]["models"],
+                **({"privateEvidence": predicate["privateEvidence"]["root"]} if is_private(predicate) else {}),
                 **{f"network.{name}": value for name, value in leaves(predicate["network"])},
                 **{f"parameters.{name}": value for name, value in leaves(predicate["parameters"])},
             }

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bundle import headline
 from bundle.attestation import model_version
 from bundle.claims import ALL_ATTACKS
+from bundle.private import is_private
 from bundle.wording import FILTERS, TIERS, ball_title, sample_scope, threat_title
 
 #: The classifier of a bound that is about model.onnx itself and not about a smoothed one.
@@ -43,6 +44,7 @@ def render_card(predicate: Mapping[str, Any], digest: str) -> str:
             calibration=[headline.calibration(predicate, "served", name) for name in (None, threat["name"])],
             corruptions=headline.corruption_mean(predicate),
             threats=[threat_title(threat) for threat in predicate["threats"]],
+            private=is_private(predicate),
             proved=_proved(predicate),
             voted=[bound for bound in predicate["bounds"] if bound["classifier"] != SERVED],
         )

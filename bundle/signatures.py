@@ -11,7 +11,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -138,7 +138,11 @@ def verify_envelope(envelope_bytes: bytes, statement_bytes: bytes, trusted: Sequ
     Every signature must be valid and by a trusted key: one that nobody can check would be bytes without a guard.
     Raises SignatureError that names the key, and what read_envelope raises.
     """
-    keys = {key_id(key): key for key in map(read_public_key, trusted)}
+    return verify_with(envelope_bytes, statement_bytes, {key_id(key): key for key in map(read_public_key, trusted)})
+
+
+def verify_with(envelope_bytes: bytes, statement_bytes: bytes, keys: Mapping[str, Ed25519PublicKey]) -> str:
+    """The same with trusted keys that were read before, by their ids (bundle.trust reads them)."""
     signatures = read_envelope(envelope_bytes, statement_bytes)
     signed = pre_authentication_encoding(PAYLOAD_TYPE, statement_bytes)
     for signature in signatures:

@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch import nn
 
 from bundle.smoothing import EarlyEnd, Scores, certified_radii, early_end_rule, votes
 from pipeline.attacks.saved import Part
-from pipeline.evaluation.crew import cores
 from pipeline.evaluation.kept import Kept
 from pipeline.networks.external import External
 from pipeline.params import CertifySettings
@@ -60,7 +58,7 @@ def smoothed_columns(
             return Part(torch.tensor([(vote.selected, vote.successes) for vote in found]))
 
         name = smoothed_name(sigma)
-        selected, successes = _parts(name, part, len(images), device, kept or Kept(), say).T
+        selected, successes = _parts(name, part, len(images), kept or Kept(), say).T
         columns[f"{name}/selected"], columns[f"{name}/successes"] = selected, successes
         columns[f"{name}/radius"] = certified_radii(successes, settings.estimation, sigma, settings.alpha)
     return columns
@@ -106,34 +104,20 @@ def _early_end(settings: CertifySettings) -> EarlyEnd | None:
 
 
 def _parts(
-    name: str,
-    part: Callable[[int], Part],
-    size: int,
-    device: torch.device,
-    kept: Kept,
-    say: Callable[[str], None],
+    name: str, part: Callable[[int], Part], size: int, kept: Kept, say: Callable[[str], None]
 ) -> NDArray[np.int64]:
-    """(N, 2) selected classes and counts: what is kept, and the rest computed, on a CPU in a thread a free core."""
-    found: dict[int, NDArray[np.int64]] = {}
-
-    def do(start: int) -> int:
-        key = f"{name}/{start:06}"
-        found[start] = kept.parts(key, lambda: {"votes": part(start)})["votes"].images.numpy()
-        return start
-
-    workers = max(1, cores() // torch.get_num_threads()) if device.type == "cpu" else 1
-    starts, begun = range(0, size, PART), time.monotonic()
-    old = sum(min(PART, size - start) for start in starts if kept.holds(f"{name}/{start:06}"))
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for future in as_completed([pool.submit(do, start) for start in starts]):
-            future.result()
-            done = sum(len(votes) for votes in list(found.values()))
-            rate = max(done - old, 1) / (time.monotonic() - begun)
+    """(N, 2) selected classes and counts, part after part; after each, rate, time left and how many abstain are said."""
+    found: list[NDArray[np.int64]] = []
+    begun, fresh = time.monotonic(), 0
+    for start in range(0, size, PART):
+        key, done = f"{name}/{start:06}", min(start + PART, size)
+        held = kept.holds(key)
+        found.append(kept.parts(key, lambda start=start: {"votes": part(start)})["votes"].images.numpy())
+        if not held:
+            fresh += done - start
+            rate = fresh / (time.monotonic() - begun)
             say(f"{name}: {done}/{size} images, {rate:.1f} images/s, {(size - done) / rate:.0f} s left")
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return np.concatenate([found[start] for start in starts])
+    return np.concatenate(found)
 
 
 def _scores(network: nn.Module, device: torch.device) -> Scores:

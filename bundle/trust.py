@@ -1,0 +1,79 @@
+"""Whose signatures count: a policy of trusted keys, for whoever verifies, serves or gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from bundle.bundle import Bundle
+from bundle.layout import ENVELOPE
+from bundle.signatures import PUBLIC_KEY, SignatureError, key_id, read_public_key, verify_with
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A trusted key that signed: its id, and the name under which the policy knows it."""
+
+    key_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class TrustPolicy:
+    """Trusted keys by id, with a name for each; any one of them may have signed."""
+
+    keys: Mapping[str, Ed25519PublicKey]
+    names: Mapping[str, str]
+
+    @classmethod
+    def read(cls, paths: Iterable[str | Path]) -> TrustPolicy:
+        """The policy of key files and of folders of them.
+
+        A folder stands for every `*.pub` in it. A key's name is its file's, without `.pub`; of a `key.pub`, as
+        `hallmark keygen DIR` makes it, it is the folder's. A key that is there twice has the first name. Raises
+        SignatureError where a file is no Ed25519 public key, a folder has none, or no key is named at all.
+        """
+        keys: dict[str, Ed25519PublicKey] = {}
+        names: dict[str, str] = {}
+        for path in (found for given in paths for found in _files(Path(given))):
+            key = read_public_key(path)
+            keys.setdefault(key_id(key), key)
+            names.setdefault(key_id(key), _name(path))
+        if not keys:
+            raise SignatureError(f"trusted keys: there must be at least one {PUBLIC_KEY}, or nobody is trusted")
+        return cls(keys, names)
+
+    def check(self, bundle: Bundle) -> Signer:
+        """Who signed a verified bundle.
+
+        Raises SignatureError where it is unsigned, or by a key that is not trusted; the message names the key.
+        """
+        if bundle.envelope is None:
+            raise SignatureError(f"{ENVELOPE}: is missing from {bundle.path}; only signed bundles are trusted here")
+        return self.signer(verify_with(bundle.envelope, bundle.statement_bytes, self.keys))
+
+    def signer(self, name: str) -> Signer:
+        """The signer with this key id; raises SignatureError where it is not trusted."""
+        if name not in self.keys:
+            raise SignatureError(f"key {name} is not among the trusted keys: {self.describe()}")
+        return Signer(name, self.names[name])
+
+    def describe(self) -> str:
+        """The trusted keys for people, each by name and the first digits of its id."""
+        return ", ".join(f"{self.names[key]} ({key[:12]}…)" for key in sorted(self.keys))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(item for item in path.iterdir() if item.suffix == ".pub")
+    if not found:
+        raise SignatureError(f"{path}: holds no *.pub file; `hallmark keygen` makes {PUBLIC_KEY}")
+    return found
+
+
+def _name(path: Path) -> str:
+    return path.resolve().parent.name if path.name == PUBLIC_KEY else path.stem
