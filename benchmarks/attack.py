@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from pipeline.companions import load_companions
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import load_split
 from pipeline.environment import describe_environment
+from pipeline.evaluation.crew import crew_size
 from pipeline.evaluation.evidence import draw, gather_evidence
+from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.victim import Victim
 from pipeline.folders import Folders
 from pipeline.params import load_params
@@ -31,6 +34,10 @@ from pipeline.stage import set_threads
 ROUNDS = 3
 PAGE = Path(__file__).with_suffix(".md")
 ALONE = "pyautoattack standard alone"
+
+
+def silent(line: str) -> None:
+    """Says nothing."""
 
 
 def main() -> None:
@@ -48,9 +55,18 @@ def main() -> None:
         attack = AutoAttack(network, norm="Linf", eps=threat.eps, seed=params.attack.seed, device=device)
         attack.run_standard_evaluation(images, torch.from_numpy(drawn.labels), batch_size=params.attack.batch_size)
 
-    def tier(name: str) -> Callable[[], object]:
+    def tier(name: str) -> Callable[[], None]:
+        """A tier as the stage attack runs it, on as many processes."""
         settings = params.attack.model_copy(update={"tier": name})
-        return lambda: gather_evidence(victim, drawn, settings, device=device, say=lambda line: None)
+
+        def evaluate() -> None:
+            with TemporaryDirectory() as folder:
+                processes = crew_size(device, name, params.threads)
+                gather_evidence(
+                    victim, drawn, settings, device=device, say=silent, kept=Kept(Path(folder)), processes=processes
+                )
+
+        return evaluate
 
     work = {ALONE: alone, "Hallmark, tier quick": tier("quick"), "Hallmark, tier standard": tier("standard")}
     seconds: dict[str, list[float]] = {name: [] for name in work}
@@ -84,7 +100,7 @@ def _page(seconds: dict[str, list[float]], images: int, threads: int, instructio
             "|---|---:|---:|---:|",
             *rows,
             "",
-            "Standard runs AutoAttack and, beyond it, PGD, margin, FGSM, noise, transfer, the adaptive attack, Square on the "
+            f"Standard is shared by {crew_size(torch.device('cpu'), 'standard', threads)} processes and runs AutoAttack and, beyond it, PGD, margin, FGSM, noise, transfer, the adaptive attack, Square on the "
             "ONNX file, the sweep of eps, the corruptions and the sanity checks.",
             "",
             "`python -m benchmarks.attack`",
