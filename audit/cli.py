@@ -2,87 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from audit.challenge_commands import challenge as challenge_command
+from audit.challenge_commands import prove, withhold
+from audit.documents import document
 from audit.merging import merge_bundles
+from audit.options import AsJson, OneSentence, Trust, fail, print_json
+from audit.release_commands import gate_command, release_command
 from audit.signing import sign_bundle
-from audit.tables import plain, print_version, print_versions
+from audit.tables import plain
 from audit.verification import UnsignedError, verify
-from audit.versions import BUNDLE, RELEASES, VersionError, find_version, list_versions, read_folder
+from audit.version_commands import TwoSides, diff, history, show, versions
 from bundle.attestation import model_version
 from bundle.errors import HallmarkError
 from bundle.signatures import PRIVATE_KEY, PUBLIC_KEY, generate_key
 
-
-class OneSentence(TyperGroup):
-    """Commands whose refusals reach people as one sentence, without a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except HallmarkError as error:
-            fail(str(error))
-        except OSError as error:
-            fail(f"{error.filename or 'file'}: {error.strerror or error}")
-
-
 app = typer.Typer(
     cls=OneSentence,
-    help="Lists, shows, signs, verifies and merges the measured robustness of models.",
+    help="Lists, compares, gates, releases, signs, verifies and merges the measured robustness of models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Bundles = Annotated[
-    list[Path] | None, typer.Option(help="A bundle's folder; may be given again. [default: out/bundle]")
-]
-Releases = Annotated[Path, typer.Option(help="The folder of signed bundles.")]
-Trust = Annotated[list[Path] | None, typer.Option(help="A key.pub to trust; may be given again.")]
-
-
-@app.command()
-def versions(
-    bundles: Bundles = None, releases: Releases = RELEASES, trust: Trust = None, as_json: AsJson = False
-) -> None:
-    """List every version at hand: bundles in folders, attestations in git's tags and branches."""
-    found = list_versions(bundles or [BUNDLE], releases, trust or [])
-    if as_json:
-        print_json({"versions": [version.describe() for version in found]})
-    elif found:
-        print_versions(found)
-    else:
-        where = ", ".join(path.as_posix() for path in [*(bundles or [BUNDLE]), releases])
-        typer.echo(
-            f"No version at hand: no bundle in {where}, no out/bundle/attestation.json in git's tags and branches."
-        )
-
-
-@app.command()
-def show(
-    version: Annotated[str, typer.Argument(metavar="V", help="Digits of the SHA-256, a tag, or a bundle's folder.")],
-    bundles: Bundles = None,
-    releases: Releases = RELEASES,
-    trust: Trust = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show one version: numbers with intervals, bounds, flags, how it came about, what was not tested."""
-    if Path(version).is_dir():
-        found = read_folder(Path(version), trust or [])
-    else:
-        found = find_version(version, list_versions(bundles or [BUNDLE], releases, trust or []))
-    if found.statement is None:
-        raise VersionError(f"{version}: {found.refusal}")
-    if as_json:
-        print_json({**found.describe(), "statement": found.statement})
-    else:
-        print_version(found)
+app.command()(versions)
+app.command()(show)
+app.command(cls=TwoSides)(diff)
+app.command("gate")(gate_command)
+app.command()(history)
+app.command("release")(release_command)
+app.command("challenge")(challenge_command)
+app.command()(prove)
+app.command()(withhold)
+app.command()(document)
 
 
 @app.command()
@@ -121,11 +77,13 @@ def verify_command(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
     trust: Trust = None,
     data: Annotated[Path | None, typer.Option(help="A folder like out/data: every row is held against it.")] = None,
+    proof: Annotated[Path | None, typer.Option(metavar="FILE", help="Opened rows of private evidence.")] = None,
+    challenge: Annotated[Path | None, typer.Option(metavar="FILE", help="Your challenge that they answer.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every file, claim and image of a bundle, and its signature, if it has one."""
     try:
-        found = verify(bundle, trust or [], data)
+        found = verify(bundle, trust or [], data, (proof, challenge))
     except HallmarkError as error:
         if as_json:
             outcome = "consistent but unsigned" if isinstance(error, UnsignedError) else "refused"
@@ -139,10 +97,14 @@ def verify_command(
         print_json({**state, "sentence": found.signature.sentence(), **details})
         return
     typer.echo(f"{model_version(details['model'])}: {found.signature.sentence()}")
+    if details["evidence"] == "private":
+        typer.echo("private evidence: the images are not here, the rows are committed to; see hallmark challenge")
     typer.echo("checked: {files} files, {claims} claims, {bounds} bounds, {images} images".format(**details))
     if found.data is not None:
         labels = "index, image and label" if found.data.labels else "index and image (no labels are there)"
         typer.echo(f"data: {found.data.rows} rows agree with {data} ({', '.join(found.data.files)}): {labels}")
+    if found.proof is not None:
+        typer.echo(f"proof: {plain(found.proof.sentence())}")
 
 
 @app.command("merge")
@@ -160,17 +122,6 @@ def merge_command(
         return
     for sentence in found.sentences():
         typer.echo(plain(sentence))
-
-
-def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    typer.echo(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
-
-
-def fail(sentence: str) -> NoReturn:
-    """One sentence on stderr, exit 1."""
-    typer.echo(plain(sentence), err=True)
-    raise typer.Exit(1)
 
 
 def main() -> None:

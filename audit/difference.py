@@ -117,7 +117,7 @@ class Difference:
         threat = self.pair.deciding()
         if threat and (others := self.pair.other_attacks(threat)):
             titles = listing([attack_title(name) for name in others])
-            found.append(f"The attacks are not the same: {titles} are left out here, since one side alone met them so.")
+            found.append(f"The attacks are not the same: those that both met in one strength count, without {titles}.")
         alone = self.pair.alone
         if any(alone):
             found.append(f"Images that one side alone has are left out: {alone[0]} of A, {alone[1]} of B.")

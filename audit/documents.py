@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from audit.options import AsJson, print_json
 from bundle.bom import render_bom
 from bundle.bundle import Bundle, open_bundle
 from bundle.card import render_card
 from bundle.crosswalk import render_crosswalk
-from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
 
 
@@ -61,7 +62,7 @@ def document(
         Path | None,
         typer.Option(metavar="FILE", help="Where EU AI Act art. 15, ISO/IEC 24029 and NIST AI 100-2 are answered."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write documents from a verified bundle: the model card, a bill of materials, a crosswalk to standards."""
     asked = {"card": card, "bom": bom, "crosswalk": crosswalk}
@@ -69,7 +70,7 @@ def document(
     digests = write_documents(bundle, files)
     if as_json:
         found = {kind: {"file": file.as_posix(), "sha256": digests[kind]} for kind, file in files.items()}
-        typer.echo(canonical_json(found).decode(), nl=False)
+        print_json(found)
         return
     for kind, file in files.items():
         typer.echo(f"{kind}: {file} (SHA-256 {digests[kind][:12]}…)")

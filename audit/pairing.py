@@ -83,11 +83,11 @@ class Pair:
 
     def changed(self) -> list[dict[str, Any]]:
         """The settings that differ, leaf by leaf: `setting`, `a`, `b`; null where a side has none."""
-        return _differing(*({"parameters": item.predicate["parameters"]} for item in (self.a, self.b)), "parameters.")
+        return _differing(self.a.predicate["parameters"], self.b.predicate["parameters"])
 
     def data(self) -> list[dict[str, Any]]:
         """The digests of the data that differ, as `changed` gives settings."""
-        return _differing(*(_data(bundle.predicate) for bundle in (self.a, self.b)))
+        return _differing(_data(self.a.predicate), _data(self.b.predicate))
 
 
 def common_rows(bundles: Sequence[Bundle]) -> list[Rows]:
@@ -142,10 +142,10 @@ def _data(predicate: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": data["name"], "splits": splits, **extra}
 
 
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[dict[str, Any]]:
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
     first, second = dict(leaves(a)), dict(leaves(b))
     return [
-        {"setting": name.removeprefix(prefix), "a": first.get(name), "b": second.get(name)}
+        {"setting": name, "a": first.get(name), "b": second.get(name)}
         for name in sorted(first.keys() | second.keys())
         if first.get(name) != second.get(name) or (name in first) != (name in second)
     ]

@@ -36,6 +36,7 @@ class ProofCheck:
 
     challenge: Challenge
     images: int
+    different: int
     moved: int
     provider: str
 
@@ -50,6 +51,7 @@ class ProofCheck:
             "rowsOpened": len(self.challenge.rows),
             "rows": self.challenge.of,
             "imagesReplayed": self.images,
+            "differentImages": self.different,
             "answersMovedWithinTolerance": self.moved,
             "provider": self.provider,
             "drawnFrom": self.challenge.source,
@@ -62,9 +64,10 @@ class ProofCheck:
         """The same for people."""
         opened, of = len(self.challenge.rows), self.challenge.of
         share = f"{100 * self.most_false / of:.1f} %"
+        repeated = f"; only {self.different} of the images are different" if self.different < opened else ""
         return (
             f"{opened} of {of} rows, drawn from {self.challenge.source}, were opened and are true: "
-            f"with 95 % confidence at most {self.most_false} rows ({share}) are false"
+            f"with 95 % confidence at most {self.most_false} rows ({share}) are false{repeated}"
         )
 
 
@@ -107,7 +110,7 @@ def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Pa
         replayed = replay(bundle, openings, threads)
     except HallmarkError as error:
         raise ProofError(f"{proof_path}: {error}") from None
-    return ProofCheck(challenge, replayed.images, replayed.moved, replayed.provider)
+    return ProofCheck(challenge, replayed.images, replayed.different, replayed.moved, replayed.provider)
 
 
 def _replay() -> Any:

@@ -138,7 +138,7 @@ class Recipes:
                 found.append(f"Recipe {name} has unreliable models, whose sanity checks failed: {listing(bad)}.")
         if others := self._other_attacks():
             titles = listing([attack_title(name) for name in others])
-            found.append(f"The attacks are not the same: {titles} are left out, since not every model met them so.")
+            found.append(f"The attacks are not the same: those that all met in one strength count, without {titles}.")
         if any(len(bundle.outcomes) != self.images for bundle in [*self.a, *self.b]):
             found.append("Images that not every model has are left out.")
         return found

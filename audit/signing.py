@@ -11,7 +11,7 @@ from pathlib import Path
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
-from bundle.layout import ENVELOPE, REQUIRED
+from bundle.layout import ENVELOPE
 from bundle.signatures import key_id, read_private_key, sign
 
 RELEASES = "releases"
@@ -68,14 +68,14 @@ def _release(bundle: Bundle, envelope: bytes, target: Path) -> bool:
     target.parent.mkdir(exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        for name in REQUIRED:
+        for name in bundle.files:
             shutil.copyfile(bundle.path / name, copy / name)
         # What is signed is the copy, so the copy is what must verify: the source may have changed meanwhile.
         if open_bundle(copy).statement_bytes != bundle.statement_bytes:
             raise SigningError(f"{bundle.path}: changed while it was copied; sign it again")
         write_whole(copy / ENVELOPE, envelope)
         if target.exists():
-            _require_same(copy, target)
+            _require_same(copy, target, {*bundle.files, ENVELOPE})
             return False
         copy.chmod(0o755)
         copy.rename(target)
@@ -84,8 +84,7 @@ def _release(bundle: Bundle, envelope: bytes, target: Path) -> bool:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _require_same(copy: Path, target: Path) -> None:
-    names = {*REQUIRED, ENVELOPE}
+def _require_same(copy: Path, target: Path, names: set[str]) -> None:
     for name in sorted(names | {item.name for item in target.iterdir()}):
         present = (target / name).is_file() and (copy / name).is_file()
         if not present or (target / name).read_bytes() != (copy / name).read_bytes():

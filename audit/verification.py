@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from audit.data import DataCheck, check_data
+from audit.data import DataCheck, DataError, check_data
+from audit.proof import ProofCheck, ProofError, check_proof
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
-from bundle.layout import ENVELOPE, REQUIRED
+from bundle.layout import ENVELOPE
 from bundle.signatures import read_envelope, verify_envelope
 
 State = Literal["unsigned", "unchecked", "signed"]
@@ -44,19 +45,22 @@ class Verification:
     bundle: Bundle
     signature: SignatureState
     data: DataCheck | None
+    proof: ProofCheck | None = None
 
     def details(self) -> dict[str, Any]:
         """What was checked, as counts and digests."""
-        predicate = self.bundle.predicate
+        predicate, private = self.bundle.predicate, self.bundle.evidence == "private"
         return {
             "model": self.bundle.digest,
             "attestation": sha256_bytes(self.bundle.statement_bytes),
-            "files": len(REQUIRED) + (self.signature.state != "unsigned"),
+            "files": len(self.bundle.files) + (self.signature.state != "unsigned"),
             "claims": len(predicate["claims"]),
             "bounds": len(predicate["bounds"]),
-            "images": sum(len(array) for array in self.bundle.images.values()),
+            "images": 0 if private else sum(len(array) for array in self.bundle.images.values()),
             "dataRows": self.data.rows if self.data else 0,
             "dataFiles": list(self.data.files) if self.data else [],
+            "evidence": self.bundle.evidence,
+            "proof": self.proof.describe() if self.proof else None,
         }
 
 
@@ -72,14 +76,33 @@ def signature_state(bundle: Bundle, trusted: Sequence[Path]) -> SignatureState:
     return SignatureState("unchecked", read_envelope(bundle.envelope, bundle.statement_bytes)[0].key_id)
 
 
-def verify(path: str | Path, trusted: Sequence[Path] = (), data: Path | None = None) -> Verification:
+def verify(
+    path: str | Path,
+    trusted: Sequence[Path] = (),
+    data: Path | None = None,
+    proof: tuple[Path | None, Path | None] = (None, None),
+) -> Verification:
     """Verifies a bundle; raises a HallmarkError that names the file, claim, row or key where it is refused.
 
     `trusted` are key.pub files: with any, a bundle without a signature raises UnsignedError. `data` is a folder like
-    out/data, against which every row is held.
+    out/data, against which every row is held. `proof` opens rows of private evidence, and the challenge that it answers
+    (bundle.private); one without the other raises ProofError.
     """
     bundle = open_bundle(path)
     signature = signature_state(bundle, trusted)
     if trusted and signature.state == "unsigned":
         raise UnsignedError(f"consistent but unsigned: {path} has no {ENVELOPE}, and a trusted signature was asked for")
-    return Verification(bundle, signature, check_data(bundle.outcomes, data) if data else None)
+    if data and bundle.evidence == "private":
+        raise DataError(
+            f"{path}: has private evidence, whose digests are salted; see hallmark challenge instead of --data"
+        )
+    checked = check_data(bundle.outcomes, data) if data else None
+    return Verification(bundle, signature, checked, _check_opened(bundle, *proof))
+
+
+def _check_opened(bundle: Bundle, proof: Path | None, challenge: Path | None) -> ProofCheck | None:
+    if proof is None and challenge is None:
+        return None
+    if proof is None or challenge is None:
+        raise ProofError("a proof is held against the challenge that you drew: give both --proof and --challenge")
+    return check_proof(bundle, proof, challenge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,10 @@ class VersionError(HallmarkError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch` or `commit`, and its path or name.
-
-    `folder` is the bundle's, where there is one.
-    """
+    """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch` or `commit`, and its path or name."""
 
     kind: str
     name: str
-    folder: Path | None = None
 
     def __str__(self) -> str:
         return self.name if self.kind == "folder" else f"{self.kind} {self.name}"
@@ -52,7 +48,8 @@ class Version:
 
     `attestation` is the SHA-256 of attestation.json, the attestation's identity. `signature` is one of RANK, where
     `attestation only` means that neither files nor claims could be checked; `key_id` names the signing key; `refusal`
-    is the sentence that says why a bundle does not verify, or why its signature is invalid.
+    is the sentence that says why a bundle does not verify, or why its signature is invalid. `folder` holds the whole
+    bundle, with that signature; None where the attestation alone is at hand.
     """
 
     places: tuple[Place, ...]
@@ -61,12 +58,7 @@ class Version:
     signature: str = "unsigned"
     key_id: str | None = None
     refusal: str | None = None
-
-    def folder(self) -> Path | None:
-        """The first folder that holds the whole bundle; None where its attestation alone is at hand."""
-        if self.signature == "attestation only":
-            return None
-        return next((place.folder for place in self.places if place.folder), None)
+    folder: Path | None = None
 
     def describe(self) -> dict[str, Any]:
         """The version as a JSON document: its headline numbers and where they come from."""
@@ -94,34 +86,32 @@ def list_versions(
     if releases.is_dir():
         folders += sorted(path for path in releases.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = [read_folder(path, trusted) for path in folders]
-    found += [_read_place(Place("bentoml", item.tag, item.folder), trusted) for item in stored_bundles()]
+    found += [_read_place(Place("bentoml", item.tag), item.folder, trusted) for item in stored_bundles()]
     return _merge([*found, *map(_read_committed, committed_attestations(root))])
 
 
 def read_folder(path: Path, trusted: Sequence[Path] = ()) -> Version:
     """The version in one folder; a folder that holds attestation.json alone, as a fresh clone does, is read as such."""
-    return _read_place(Place("folder", path.as_posix(), path), trusted)
+    return _read_place(Place("folder", path.as_posix()), path, trusted)
 
 
-def open_version(name: str, bundles: Sequence[Path] = (BUNDLE,), releases: Path = RELEASES) -> Bundle:
-    """The verified bundle of a folder, tag or digest.
+def open_version(name: str, versions: Callable[[], Sequence[Version]] = list_versions) -> Bundle:
+    """The verified bundle of a folder, or of the version at hand with this tag or digest; see find_version.
 
-    Raises VersionError where git alone has it, which keeps no evidence, and what find_version and open_bundle raise.
+    Raises VersionError where git alone has it, which keeps no evidence, and what open_bundle raises.
     """
     if Path(name).is_dir():
         return open_bundle(name)
-    version = find_version(name, list_versions(bundles, releases))
-    if (folder := version.folder()) is None:
+    version = find_version(name, versions())
+    if version.folder is None:
         raise VersionError(
             f"{name}: {version.refusal or 'only its attestation is at hand, not its bundle'}; "
             "give the folder of its bundle, or --releases with the folder that holds it"
         )
-    return open_bundle(folder)
+    return open_bundle(version.folder)
 
 
-def _read_place(place: Place, trusted: Sequence[Path]) -> Version:
-    path = place.folder
-    assert path is not None
+def _read_place(place: Place, path: Path, trusted: Sequence[Path]) -> Version:
     try:
         if [item.name for item in path.iterdir()] == [ATTESTATION]:
             return read_attestation(place, (path / ATTESTATION).read_bytes())
@@ -130,7 +120,7 @@ def _read_place(place: Place, trusted: Sequence[Path]) -> Version:
         return Version((place,), refusal=str(error))
     except OSError as error:
         return Version((place,), refusal=f"{path}: cannot be read ({error.strerror})")
-    version = Version((place,), sha256_bytes(bundle.statement_bytes), bundle.statement)
+    version = Version((place,), sha256_bytes(bundle.statement_bytes), bundle.statement, folder=path)
     try:
         signature = signature_state(bundle, trusted)
     except SignatureError as error:

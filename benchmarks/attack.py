@@ -100,8 +100,9 @@ def _page(seconds: dict[str, list[float]], images: int, threads: int, instructio
             "|---|---:|---:|---:|",
             *rows,
             "",
-            f"Standard is shared by {crew_size(torch.device('cpu'), 'standard', threads)} processes and runs AutoAttack and, beyond it, PGD, margin, FGSM, noise, transfer, the adaptive attack, Square on the "
-            "ONNX file, the sweep of eps, the corruptions and the sanity checks.",
+            f"Standard is shared by {crew_size(torch.device('cpu'), 'standard', threads)} processes. It runs AutoAttack "
+            "and, beyond it, PGD, margin, FGSM, noise, transfer, the adaptive attack, Square on the ONNX file, the sweep "
+            "of eps, the corruptions and the sanity checks.",
             "",
             "`python -m benchmarks.attack`",
             "",

@@ -15,6 +15,7 @@ from bundle.distances import minimum_distances
 from bundle.outcomes import SETTINGS, Outcomes
 from bundle.plan import ALL_ATTACKS as ALL_ATTACKS  # the name that readers of claims look for here
 from bundle.plan import UNION_NORM, attack_names
+from bundle.proofs import brackets, proof_bounds
 from bundle.shares import share
 from bundle.smoothing import certified_radii
 
@@ -28,6 +29,7 @@ KINDS = (
     "agreement",
     "corruptionAccuracy",
     "minimumDistances",
+    "brackets",
 )
 
 
@@ -39,14 +41,15 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
     outcomes : one row an image (see bundle.outcomes).
     settings : the predicate's `threats` (name, norm, eps_255 or eps), `attacks` (threat, name), `unions` (name,
         threats), `smoothing` (name, sigma, estimation, alpha, radii), `corruptions` (None, or names), `distances` (name,
-        norm) and `data.classes` (names).
+        norm), `proofs` (norm, technique, eps_255) and `data.classes` (names).
 
     Returns
     -------
     `claims`: clean and robust accuracy by setting, threat and attack; `all` is the share of images that are right under
     every attack that was run for the threat, and an upper bound of the true robust accuracy. A union's claim has the
     union's name for its threat, the norm `union` and no radius: the share right under every attack of its threats.
-    `bounds`: certified accuracy of each smoothed classifier at each l2 radius, a lower bound for that classifier alone.
+    `bounds`: certified accuracy of each smoothed classifier at each l2 radius, a lower bound for that classifier alone;
+    and of the served classifier at each radius of a proof. `brackets`: see bundle.proofs.
     `perClass`, `worstClass`: see bundle.classes; `calibration`, `agreement`, `corruptionAccuracy` and
     `minimumDistances`: see the modules bundle.calibration, agreement, corrupted and distances.
     Each share has the count, the sample size and the Clopper-Pearson interval (95 %, for the worst class wider), which
@@ -57,13 +60,17 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
     """
     return {
         "claims": [claim for setting in SETTINGS for claim in _accuracies(outcomes, settings, setting)],
-        "bounds": [bound for item in settings["smoothing"] for bound in smoothing_bounds(outcomes, item)],
+        "bounds": [
+            *(bound for item in settings["smoothing"] for bound in smoothing_bounds(outcomes, item)),
+            *(bound for item in settings["proofs"] for bound in proof_bounds(outcomes, item)),
+        ],
         "perClass": per_class(outcomes, settings),
         "worstClass": worst_class(outcomes, settings),
         "calibration": calibration(outcomes, settings),
         "agreement": agreement(outcomes, settings),
         "corruptionAccuracy": corruption_accuracy(outcomes, settings),
         "minimumDistances": minimum_distances(outcomes, settings),
+        "brackets": brackets(outcomes, settings),
     }
 
 

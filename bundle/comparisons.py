@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,8 @@ def _root(score: Callable[[float], float], wanted: float, low: float, high: floa
     low, high = low + 1e-9 * (low == -1), high - 1e-9 * (high == 1)
     if (score(low) - wanted) * (score(high) - wanted) >= 0:
         return low if wanted > 0 else high
-    return float(brentq(lambda delta: score(delta) - wanted, low, high))
+    root: Any = brentq(lambda delta: score(delta) - wanted, low, high)
+    return float(root)
 
 
 def unpaired_interval(

@@ -27,6 +27,7 @@ from bundle.findings import (
 )
 from bundle.outcomes import SETTINGS, Outcomes
 from bundle.plan import TIERS, untested_balls
+from bundle.proofs import proof_column
 from bundle.rows import ANSWER_PARTS, corrupted_columns, expected_columns
 
 #: Rows are the same images where these agree.
@@ -67,7 +68,8 @@ def merge(bundles: Sequence[Bundle]) -> Merged:
     Attacks of all are kept: the same one (threat, name, record, columns and images) once; another of the same threat
     and name as NAME-seed-K, K its bundle's seed, or NAME-2, NAME-3 where that is taken too. Smoothed classifiers and
     minimum distances likewise, unions as NAME-2. Threats are united. Of a sanity check the worse result stays, of two
-    evaluations on common corruptions the one with the lower mean. `notTested` keeps what all of them name. What is
+    evaluations on common corruptions the one with the lower mean, of proofs the first.
+    `notTested` keeps what all of them name. What is
     said of training, data, parity and environment is the first bundle's, and so are the margins on clean images.
 
     Raises MergeError where a bundle is of another model, of other images or classes, gives other answers to clean
@@ -75,6 +77,11 @@ def merge(bundles: Sequence[Bundle]) -> Merged:
     """
     if len(bundles) < 2:
         raise MergeError(f"merging takes two bundles or more, got {len(bundles)}")
+    for bundle in bundles:
+        if bundle.evidence == "private":
+            raise MergeError(
+                f"{bundle.path}: has private evidence; merge the bundles with images, then withhold theirs"
+            )
     first = bundles[0]
     for other in bundles[1:]:
         _check_pair(first, other)
@@ -94,6 +101,7 @@ class _Found:
     smoothing: list[Finding]
     distances: list[Finding]
     corrupted: Bundle | None
+    proved: Bundle | None
 
     @classmethod
     def of(cls, bundles: Sequence[Bundle]) -> _Found:
@@ -103,6 +111,7 @@ class _Found:
             joined([smoothing_findings(bundle) for bundle in bundles]),
             joined([distance_findings(bundle) for bundle in bundles]),
             _worst_corrupted(bundles),
+            next((bundle for bundle in bundles if bundle.predicate["proofs"]), None),
         )
 
     def records(self) -> dict[str, Any]:
@@ -113,6 +122,7 @@ class _Found:
             "smoothing": [item.record for item in self.smoothing],
             "distances": [item.record for item in self.distances],
             "corruptions": self.corrupted and self.corrupted.predicate["corruptions"],
+            "proofs": self.proved.predicate["proofs"] if self.proved else [],
         }
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -122,6 +132,9 @@ class _Found:
         if self.corrupted is not None:
             answers = self.corrupted.outcomes
             columns |= {name: answers[name] for name in corrupted_columns(self.corrupted.predicate)}
+        if self.proved is not None:
+            named = (proof_column(item["norm"]) for item in self.proved.predicate["proofs"])
+            columns |= {name: self.proved.outcomes[name] for name in named}
         return columns
 
     def renamed(self) -> list[Renaming]:

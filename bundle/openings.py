@@ -38,9 +38,13 @@ class Opening:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a check ran: images, and how many the model answered otherwise here, within the tolerance."""
+    """What a check ran: images, and how many the model answered otherwise here, within the tolerance.
+
+    `different` counts the different clean images: one easy image in many rows is true in each of them.
+    """
 
     images: int
+    different: int
     moved: int
     provider: str
 
@@ -68,7 +72,8 @@ def check_openings(bundle: Bundle, openings: Sequence[Opening], threads: int = 2
     said = Outcomes({name: values[rows] for name, values in bundle.outcomes.columns.items()})
     tolerance = 2 * float(bundle.predicate["parity"]["tolerance"])
     moved = sum(_moved(said, name, rows, classifier.logits_in_batches(stacked[name]), tolerance) for name in names)
-    return Replayed(len(rows) * len(names), moved, classifier.provider)
+    different = len({image.tobytes() for image in stacked[CLEAN]})
+    return Replayed(len(rows) * len(names), different, moved, classifier.provider)
 
 
 def _check_committed(bundle: Bundle, opening: Opening) -> None:

@@ -45,6 +45,7 @@ KINDS: dict[str, Callable[[pa.DataType], bool]] = {
     "selected": pa.types.is_integer,
     "successes": pa.types.is_integer,
     "radius": pa.types.is_floating,
+    "eps_255": pa.types.is_floating,
 }
 
 

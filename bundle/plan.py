@@ -75,7 +75,13 @@ def check_plan(predicate: Mapping[str, Any]) -> None:
 
 
 def _names(predicate: Mapping[str, Any]) -> dict[str, list[str]]:
-    named = ("threat", "threats"), ("union", "unions"), ("smoothed classifier", "smoothing"), ("distance", "distances")
+    named = (
+        ("threat", "threats"),
+        ("proof", "proofs"),
+        ("union", "unions"),
+        ("smoothed classifier", "smoothing"),
+        ("distance", "distances"),
+    )
     return {
         **{kind: [item["name"] for item in predicate[key]] for kind, key in named},
         "attack": [f"{item['threat']}/{item['name']}" for item in predicate["attacks"]],

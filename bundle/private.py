@@ -136,9 +136,9 @@ def _coarse(name: str, values: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def _rounded(values: NDArray[Any], rounding: str) -> NDArray[Any]:
-    """In decimals, so that it is the same on every host; infinite and undefined values stay."""
+    """In decimals, so that it is the same on every host and again; infinite and undefined values stay."""
     context = Context(prec=DIGITS, rounding=rounding)
-    found = [float(context.create_decimal_from_float(value)) for value in values.tolist()]
+    found = [float(context.create_decimal(str(value))) for value in values]  # the shortest text that is the value
     return np.array(found, dtype=values.dtype)
 
 

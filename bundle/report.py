@@ -31,7 +31,8 @@ def render_report(
     ----------
     predicate : the attestation's, with claims and bounds; `files` may be missing, since the report is one of them.
     digest : SHA-256 of model.onnx.
-    outcomes, images : the outcome table and the arrays of images.npz.
+    outcomes, images : the outcome table and the arrays of images.npz; with private evidence there are none, and no
+        image is shown.
     """
     sections = render_sections(predicate, digest, outcomes, images)
     return _page("report.html").render(
@@ -58,7 +59,7 @@ def render_sections(
         unions=tables.union_rows(predicate),
         sweep=tables.sweep_rows(predicate),
         plots=list(plots(predicate, threat, outcomes)),
-        gallery=choose(predicate, outcomes, images),
+        gallery=choose(predicate, outcomes, images) if images else None,
         worst=tables.worst_rows(predicate),
         calibration=tables.calibration_rows(predicate),
         corruptions=tables.corruption_rows(predicate),

@@ -9,6 +9,7 @@ import numpy as np
 
 from bundle.corrupted import corruption_columns
 from bundle.outcomes import SETTINGS, OutcomeError, Outcomes, distance_column
+from bundle.proofs import check_proofs, proof_column
 from bundle.smoothing import certified_radii
 
 SMOOTHING_PARTS = ("selected", "successes", "radius")
@@ -25,6 +26,7 @@ def expected_columns(predicate: Mapping[str, Any]) -> list[str]:
         *corrupted_columns(predicate),
         *(distance_column(item["name"]) for item in predicate["distances"]),
         *(f"{item['name']}/{part}" for item in predicate["smoothing"] for part in SMOOTHING_PARTS),
+        *(proof_column(item["norm"]) for item in predicate["proofs"]),
     ]
 
 
@@ -50,6 +52,7 @@ def check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
         _check_distances(outcomes, distance_column(item["name"]))
     for contradiction in outcomes.contradictions():
         raise OutcomeError(contradiction)
+    check_proofs(outcomes, predicate)
     if predicate["surface"] is not None:
         for row in sorted(set(predicate["surface"]["rows"]) - set(index.tolist())):
             raise OutcomeError(f"has no index {row}, of which the attestation's surface is")

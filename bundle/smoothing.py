@@ -106,7 +106,7 @@ def _counts(
         for place in np.unique(owner):
             mine = slice(*np.searchsorted(owner, [place, place + 1]))
             shape = (mine.stop - mine.start, *images.shape[1:])
-            noisy[mine] += np.float32(sigma) * draws[rows[place]].standard_normal(shape, dtype=np.float32)
+            noisy[mine] += np.float32(sigma) * draws[int(rows[place])].standard_normal(shape, dtype=np.float32)
         answers = scores(noisy)
         if total is None:
             total = np.zeros((len(rows), answers.shape[1]), dtype=np.int64)

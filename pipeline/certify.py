@@ -1,42 +1,54 @@
-"""Stage certify: l2 radii that randomized smoothing proves, for the smoothed classifier and for no other."""
+"""Stage certify: l2 radii that randomized smoothing proves, for the smoothed classifiers and for no other."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import torch
+
 from bundle.claims import smoothing_bounds
-from bundle.digests import canonical_json, write_whole
-from bundle.layout import OUTCOMES
+from bundle.digests import canonical_json, sha256_file, write_whole
+from bundle.layout import OUTCOMES, WEIGHTS
 from bundle.outcomes import Outcomes, load_outcomes
 from pipeline.data.split import load_split
+from pipeline.environment import describe_environment, source_digest
+from pipeline.evaluation.curves import curve_csv, curve_metrics
+from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.smoothed import describe, smoothed_columns
+from pipeline.evaluation.suite import speaker
 from pipeline.folders import OUT, Folders
 from pipeline.params import Params
 from pipeline.serialisation import load_network
 from pipeline.stage import stage
+from pipeline.training.checkpoints import checkpoint_folder
 from pipeline.training.devices import choose_device
 
 
 def main(params: Params, folders: Folders = OUT) -> None:
-    """Writes outcomes.parquet (the smoothed classifier's columns), smoothing.json, curve.csv and metrics.json."""
-    settings, out = params.certify, folders.certified
+    """Writes outcomes.parquet (a column a certificate), smoothing.json, curve.csv and metrics.json.
+
+    Finished parts are kept in checkpoints/ until the stage ends, so that the same command goes on after a kill.
+    """
+    settings, out, device = params.certify, folders.certified, choose_device(params.device)
     index = load_outcomes(folders.evidence / OUTCOMES)["index"]
     test = load_split(folders.data / "test.npz").take(index)
-    columns = smoothed_columns(
-        load_network(folders.trained), test.images, index, settings, choose_device(params.device)
-    )
+    network = load_network(folders.trained)
+    kept = Kept(checkpoint_folder(_identity(params, folders, index.tolist(), device)))
+    columns = smoothed_columns(network, test.images, index, settings, device, kept=kept, say=speaker())
     outcomes = Outcomes({"index": index, "label": test.labels, **columns})
-    described = describe(settings)
-    *curve, average = smoothing_bounds(outcomes, described)
-    rows = ["radius,certified_accuracy,lower,upper"]
-    rows += ["{},{:.6f},{:.6f},{:.6f}".format(bound["radius"], bound["value"], *bound["interval"]) for bound in curve]
-    metrics = {f"certified_at_{bound['radius']}": bound["value"] for bound in curve}
-    write_whole(out / "smoothing.json", canonical_json({"smoothing": [described], "settings": settings.model_dump()}))
-    write_whole(out / "curve.csv", ("\n".join(rows) + "\n").encode())
-    write_whole(out / "metrics.json", canonical_json({**metrics, "average_certified_radius": average["value"]}))
+    described = describe(settings, _noise_of_training(folders))
+    bounds = [smoothing_bounds(outcomes, item) for item in described]
+    write_whole(out / "smoothing.json", canonical_json({"smoothing": described, "settings": settings.model_dump()}))
+    write_whole(out / "curve.csv", curve_csv(bounds))
+    write_whole(out / "metrics.json", canonical_json(curve_metrics(bounds)))
     outcomes.save(out / OUTCOMES)
-    print(
-        f"smoothed classifier, sigma {settings.sigma:g} (not the served one): "
-        f"average certified l2 radius {average['value']:.3f}"
-    )
+    for *_, average in bounds:
+        print(
+            f"smoothed classifier, sigma {average['sigma']:g} (not the served one): "
+            f"average certified l2 radius {average['value']:.3f}"
+        )
+    kept.remove()
 
 
 def leave_out(folders: Folders) -> None:
@@ -44,6 +56,24 @@ def leave_out(folders: Folders) -> None:
     evidence = load_outcomes(folders.evidence / OUTCOMES)
     write_whole(folders.certified / "smoothing.json", canonical_json({"smoothing": [], "settings": None}))
     Outcomes({name: evidence[name] for name in ("index", "label")}).save(folders.certified / OUTCOMES)
+
+
+def _identity(params: Params, folders: Folders, index: list[int], device: torch.device) -> dict[str, Any]:
+    """Everything that decides a kept part; the noise's sigma is in its name."""
+    return {
+        "stage": "certify",
+        "settings": params.certify.model_dump(exclude={"sigma"}),
+        "index": index,
+        "files": {path.name: sha256_file(path) for path in (folders.data / "test.npz", folders.trained / WEIGHTS)},
+        "environment": describe_environment(device, params.threads),
+        "source": source_digest(),
+    }
+
+
+def _noise_of_training(folders: Folders) -> float | None:
+    """The sigma that the network was trained with, of the methods that train with Gaussian noise."""
+    record = json.loads((folders.trained / "training.json").read_text(encoding="utf-8"))
+    return record["settings"].get("method", {}).get("sigma")
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | N
 
 def _inputs(params: Params, data: Path) -> dict[str, Any]:
     """Digests of the files that training reads."""
-    guide = params.method.get("guide_weights")
+    named = {key: params.method.get(key) for key in ("guide_weights", "init_weights")}
     return {
         "splits": {name: sha256_file(data / f"{name}.npz") for name in ("train", "validation")},
-        "guide_weights": sha256_file(guide) if guide and Path(guide).is_file() else None,
+        **{key: sha256_file(path) if path and Path(path).is_file() else None for key, path in named.items()},
     }
 
 

@@ -43,9 +43,10 @@ def serve(
 def _verify(settings: Settings) -> None:
     """Opens the bundle as the worker will; what it holds is given back, since the worker opens it again."""
     opened, _, check = open_checked(settings)
+    moved = f"{check.moved} of {check.rows} closest verdicts moved, {check.allowed} may"
+    told = moved if check.rows else "not possible: private evidence"
     print(
-        f"model {opened.version} from {settings.bundle}: verified; self-check on {check.provider}: "
-        f"{check.moved} of {check.rows} closest verdicts moved, {check.allowed} may",
+        f"model {opened.version} from {settings.bundle}: verified; self-check on {check.provider}: {told}",
         file=sys.stderr,
     )
 

@@ -60,7 +60,9 @@ class Page:
         self.samples = list(_samples(bundle))
         self._fixed: dict[str, Any] = {
             "predicate": bundle.predicate,
-            "evidence": MEDIA_TYPES if bundle.envelope else [name for name in MEDIA_TYPES if name != ENVELOPE],
+            "evidence": [
+                name for name in MEDIA_TYPES if name in bundle.files or (name == ENVELOPE and bundle.envelope)
+            ],
             "threat": headline_threat(bundle.predicate),
             "version": bundle.version,
             "digest": bundle.digest,
@@ -75,8 +77,8 @@ class Page:
 
 
 def _samples(bundle: Bundle) -> Iterator[Sample]:
-    """The first image of each class in the evidence, SAMPLES at most; none for images that PNG cannot hold."""
-    if bundle.predicate["data"]["shape"][2] not in (1, 3):
+    """The first image of each class in the evidence, SAMPLES at most; none where they are withheld, or PNG cannot hold them."""
+    if bundle.evidence == "private" or bundle.predicate["data"]["shape"][2] not in (1, 3):
         return
     labels = bundle.outcomes["label"]
     for label in sorted({int(label) for label in labels})[:SAMPLES]:

@@ -12,6 +12,7 @@ from bundle.errors import HallmarkError
 
 PREFIX = "HALLMARK_"
 DEVICES = ("auto", "cpu", "cuda")
+SELF_CHECKS = ("required", "if-possible")
 
 
 class SettingsError(HallmarkError):
@@ -29,6 +30,8 @@ class Settings:
     request_rows : largest number of images in one /predict_batch, ≥ 1.
     queue_rows : images that may wait; more are refused with 503; ≥ request_rows.
     image_bytes : largest body of /predict, in bytes, ≥ 1.
+    self_check : `required`, or `if-possible`, which also serves a bundle with private evidence: without its images the
+        host cannot be tried.
     seconds : how long a body may take to arrive, and then how long an answer may take; ≥ 1.
     """
 
@@ -36,6 +39,7 @@ class Settings:
     releases: Path = Path("releases")
     threads: int = 2
     device: str = "auto"
+    self_check: str = "required"
     batch_rows: int = 64
     request_rows: int = 1024
     queue_rows: int = 4096
@@ -49,6 +53,8 @@ class Settings:
                 raise SettingsError(f"{name}: must be at least 1, got {getattr(self, name)}")
         if self.device not in DEVICES:
             raise SettingsError(f"device: must be one of {', '.join(DEVICES)}, got {self.device}")
+        if self.self_check not in SELF_CHECKS:
+            raise SettingsError(f"self_check: must be one of {', '.join(SELF_CHECKS)}, got {self.self_check}")
         if self.queue_rows < self.request_rows:
             wanted = f"at least request_rows, {self.request_rows}"
             raise SettingsError(f"queue_rows: must be {wanted}, got {self.queue_rows}")

@@ -254,6 +254,7 @@ def make_bundle(
         )
         if full
         else None,
+        "proofs": [],
         "smoothing": [
             {
                 "name": "smoothed-0.25",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.certification.intervals import Bounds, Interval, after, rounding_of
 from pipeline.certification.layers import Affine
-from pipeline.certification.linear import LIFT
+from pipeline.certification.linear import relaxation
 from pipeline.certification.program import Program, Step
 from pipeline.certification.rounding import SUMS, gamma
 
@@ -66,7 +66,9 @@ def propagate(program: Program, start: Interval, tighten: Tighten | None = None)
         interval, _ = after(step.layer, inputs, rounded=True)
         form, rounding = _after(step, [found[number] for number in step.inputs], inputs)
         own = form.interval()
-        bounds.nodes.append(Interval(torch.maximum(interval.lower, own.lower), torch.minimum(interval.upper, own.upper)))
+        bounds.nodes.append(
+            Interval(torch.maximum(interval.lower, own.lower), torch.minimum(interval.upper, own.upper))
+        )
         bounds.rounding.append(rounding)
         found.append(form)
     return bounds
@@ -93,9 +95,7 @@ def _mapped(layer: Affine, form: Form, interval: Interval) -> tuple[Form, Tensor
 
 
 def _clipped(form: Form, before: Interval) -> Form:
-    lower, upper = before
-    active, crossing = lower >= 0, (lower < 0) & (upper > 0)
-    slope = torch.where(crossing, upper / torch.where(crossing, upper - lower, 1), active.to(lower.dtype))
-    half = torch.where(crossing, -slope * lower / 2 + LIFT * (upper - lower), 0)
-    rest = slope * form.rest + half + torch.where(active | crossing, SUMS * form.size, 0)
+    _, slope, lift = relaxation(before)
+    half = lift / 2
+    rest = slope * form.rest + half + torch.where(slope > 0, SUMS * form.size, 0)
     return Form(form.slopes * slope[:, None], slope * form.centre + half, rest)

@@ -38,6 +38,12 @@ class Bounds(NamedTuple):
     nodes: list[Interval]
     rounding: list[Tensor | None]
 
+    def of(self, image: int) -> Bounds:
+        """Those of one image, (1, *shape)."""
+        one = slice(image, image + 1)
+        nodes = [Interval(interval.lower[one], interval.upper[one]) for interval in self.nodes]
+        return Bounds(nodes, [None if added is None else added[one] for added in self.rounding])
+
 
 def box(images: Tensor, eps: Tensor, *, rounded: bool = True) -> Interval:
     """The pixels within eps of the images and within [0, 1].

@@ -15,10 +15,12 @@ from pipeline.networks.blocks import Normalise
 class Affine(ABC):
     """y = W x + b on tensors (..., *shape); leading dimensions are images, or images and rows.
 
-    `terms` is the number of products that one output sums. Weights are read when they are used, in the type of x.
+    `terms` is the number of products that one output sums, `terms_back` that an entry of Wᵀ rows sums. Weights are
+    read when they are used, in the type of x.
     """
 
     terms = 1
+    terms_back = 1
 
     @abstractmethod
     def linear(self, x: Tensor, *, absolute: bool = False) -> Tensor:
@@ -48,6 +50,7 @@ class Convolution(Affine):
     def __init__(self, module: nn.Conv2d) -> None:
         self.module = module
         self.terms = module.weight[0].numel() + 1
+        self.terms_back = module.weight[:, 0].numel() // module.groups
         assert not isinstance(module.padding, str)
         self.padding: tuple[int, ...] = tuple(module.padding)
 
@@ -79,7 +82,7 @@ class Dense(Affine):
 
     def __init__(self, module: nn.Linear) -> None:
         self.module = module
-        self.terms = module.in_features + 1
+        self.terms, self.terms_back = module.in_features + 1, module.out_features
 
     def linear(self, x: Tensor, *, absolute: bool = False) -> Tensor:
         weight = self.module.weight.to(x.dtype)
@@ -155,6 +158,7 @@ class Cells(Affine):
     def __init__(self, size: tuple[int, int], shape: torch.Size) -> None:
         self.size = size
         self.terms = math.prod(-(-whole // cells) + 1 for whole, cells in zip(shape[-2:], size, strict=True)) + 1
+        self.terms_back = math.prod(-(-cells // whole) + 1 for whole, cells in zip(shape[-2:], size, strict=True))
 
     def linear(self, x: Tensor, *, absolute: bool = False) -> Tensor:
         return x if x.shape[-2:] == self.size else functional.adaptive_avg_pool2d(x, self.size)

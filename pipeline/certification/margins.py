@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,20 +13,12 @@ from pipeline.certification.layers import Affine
 from pipeline.certification.linear import Backward
 from pipeline.certification.program import Program
 
-#: How wide the intervals before each ReLU are: from intervals alone, from affine forms in the pixels, or from CROWN.
-Intermediate = Literal["interval", "forms", "crown"]
-#: Rows of one backward pass of `crown` intermediate bounds, so that memory stays small.
-ROWS = 1024
-
-
-class Margins(NamedTuple):
-    """Lower bounds (N, K − 1) of the label's logit minus the other classes', by interval bounds and by CROWN.
-
-    `crown` is nowhere below `ibp`: the larger of the two bounds is a bound.
-    """
-
-    ibp: Tensor
-    crown: Tensor
+#: From the cheapest to the tightest. ibp: intervals to the end. The others end with CROWN's backward pass, and differ in
+#: what bounds the values before each ReLU: intervals, affine forms in the pixels, or CROWN itself for every unit whose
+#: sign the forms leave open.
+Technique = Literal["ibp", "crown-ibp", "crown-forward", "crown"]
+#: Units of one backward pass of `crown` intermediate bounds, so that memory stays small.
+ROWS = 512
 
 
 def differences(labels: Tensor, classes: int) -> Tensor:
@@ -38,45 +30,43 @@ def differences(labels: Tensor, classes: int) -> Tensor:
 
 
 @torch.no_grad()
-def margins(
-    program: Program, images: Tensor, labels: Tensor, eps: Tensor, *, intermediate: Intermediate = "forms"
-) -> Margins:
-    """Margins that hold for every image within eps (l∞) of the given ones and within [0, 1].
+def margins(program: Program, images: Tensor, labels: Tensor, eps: Tensor, *, technique: Technique) -> Tensor:
+    """Lower bounds (N, K − 1) of the label's logit minus each other class's, over a ball around each image.
 
-    Parameters: images float64 (N, C, H, W) in [0, 1], labels (N,), eps (N,) for images in [0, 1]. They hold as
-    pipeline.certification.rounding says: in real arithmetic and in float32.
+    Parameters: images float64 (N, C, H, W) in [0, 1], labels (N,), eps (N,) in the same unit. The ball is all images
+    within eps (l∞) and within [0, 1]. The bounds hold as pipeline.certification.rounding says: in real arithmetic and in
+    float32. None is below that of `ibp`, which they are the larger of.
     """
     start = intervals.box(images, eps)
-    plain = intervals.propagate(program, start)
-    ibp = _margins(program, plain, labels, _before_last(program))
-    if intermediate == "interval":
-        bounds = plain
-    else:
-        bounds = forms.propagate(program, start, tighten=_tightened if intermediate == "crown" else None)
-    return Margins(ibp, torch.maximum(ibp, _margins(program, bounds, labels, 0)))
+    bounds = intervals.propagate(program, start)
+    ibp = _margins(program, bounds, labels, _before_last(program))
+    if technique == "ibp":
+        return ibp
+    if technique != "crown-ibp":
+        bounds = forms.propagate(program, start, tighten=_tightened if technique == "crown" else None)
+    return torch.maximum(ibp, _margins(program, bounds, labels, 0))
 
 
 def _margins(program: Program, bounds: Bounds, labels: Tensor, down_to: int) -> Tensor:
     last = len(program.steps)
-    rows = differences(labels, program.shape(last)[0])
-    owners = torch.arange(len(labels), device=labels.device).repeat_interleave(rows.shape[1])
-    return Backward(program, bounds, rows.flatten(0, 1), owners, last).run(down_to).view(rows.shape[:2])
+    return Backward(program, bounds, differences(labels, program.shape(last)[0]), last).run(down_to)
 
 
 def _tightened(program: Program, bounds: Bounds, node: int) -> Interval:
     """The interval of a node before a ReLU, by CROWN where its sign is open: elsewhere nothing would change."""
-    lower, upper = bounds.nodes[node]
-    open_sign = ((lower < 0) & (upper > 0)).flatten(1)
-    owners, units = open_sign.nonzero(as_tuple=True)
-    below, above = lower.flatten(1).clone(), upper.flatten(1).clone()
-    for part, unit in zip(owners.split(ROWS), units.split(ROWS), strict=True):
-        rows = torch.zeros(len(part), lower[0].numel(), dtype=lower.dtype, device=lower.device)
-        rows = rows.scatter(1, unit[:, None], 1).view(-1, *program.shape(node))
-        found = Backward(program, bounds, rows, part, node).run(0)
-        below[part, unit] = torch.maximum(below[part, unit], found)
-        found = -Backward(program, bounds, -rows, part, node).run(0)
-        above[part, unit] = torch.minimum(above[part, unit], found)
-    return Interval(below.view_as(lower), above.view_as(upper))
+    interval = bounds.nodes[node]
+    lower, upper = interval.lower.flatten(1).clone(), interval.upper.flatten(1).clone()
+    for image in range(len(lower)):
+        own = bounds.of(image)
+        units = ((lower[image] < 0) & (upper[image] > 0)).nonzero().squeeze(1)
+        for part in units.split(ROWS) if len(units) else ():
+            rows = torch.zeros(2, len(part), lower.shape[1], device=lower.device)
+            rows[0].scatter_(1, part[:, None], 1.0)
+            rows[1] -= rows[0]
+            found = Backward(program, own, rows.view(1, -1, *program.shape(node)), node).run(0).view(2, -1)
+            lower[image, part] = torch.maximum(lower[image, part], found[0])
+            upper[image, part] = torch.minimum(upper[image, part], -found[1])
+    return Interval(lower.view_as(interval.lower), upper.view_as(interval.upper))
 
 
 def _before_last(program: Program) -> int:

@@ -102,9 +102,10 @@ class _Reader:
     def _add(self, layer: object, inputs: list[int], node: fx.Node) -> int:
         shapes = [self.program.shape(number) for number in inputs]
         if layer is None:
-            if len(node.args) != 2 or len(inputs) not in (1, 2) or len(set(shapes)) != 1 or node.kwargs:
+            # x + x has one input node, and so has x + 1.
+            if not all(isinstance(item, fx.Node) for item in node.args) or len(set(shapes)) != 1 or node.kwargs:
                 raise self._unknown(node)
-            inputs = inputs * (3 - len(inputs))  # x + x has one input node
+            inputs = inputs * (len(node.args) // len(inputs))
             shape = shapes[0]
         else:
             shape = self._shape(layer, shapes[0], node)
@@ -155,7 +156,10 @@ class _Reader:
                 return Reshape()
             case nn.AdaptiveAvgPool2d():
                 return self._cells(target.output_size, shape)
-            case _ if target in (torch.flatten, "flatten") and _options(node, "start_dim", "end_dim") in ((1,), (1, -1)):
+            case _ if target in (torch.flatten, "flatten") and _options(node, "start_dim", "end_dim") in (
+                (1,),
+                (1, -1),
+            ):
                 return Reshape()
             case _ if target in (torch.mean, "mean") and len(shape) == 3:
                 dims, keep = (*_options(node, "dim", "keepdim"), False)[:2]

@@ -128,7 +128,7 @@ def write_again(
     served = served_columns(classifier, evidence.images, bundle.outcomes["label"])
     origin = {"attestation": published.attestation, "transfer_from": dict(transfer_from)}
     parameters = {**predicate["parameters"], "reattack": origin}
-    kept = ("schema", "assuranceLevel", "model", "network", "method", "data", "selection", "testReads", "smoothing")
+    kept = ("schema", "assuranceLevel", "model", "network", "method", "data", "selection", "testReads", "smoothing", "proofs")
     again = {
         **{key: predicate[key] for key in (*kept, "parity", "selfCheck")},
         "environment": dict(environment),
@@ -151,7 +151,7 @@ def write_again(
 
 def _unattacked(column: str, predicate: Mapping[str, Any]) -> bool:
     first, _, rest = column.partition("/")
-    return rest.startswith("clean/") or first in {item["name"] for item in predicate["smoothing"]}
+    return rest.startswith("clean/") or first in {"proved", *(item["name"] for item in predicate["smoothing"])}
 
 
 def _require_room(out: Path) -> None:

@@ -50,6 +50,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
             "rule": RULE,
         },
         "smoothing": smoothing["smoothing"],
+        "proofs": smoothing["proofs"],
         "parity": export["parity"],
         # On the machine that made the bundle none moves; another CPU may turn a verdict that hangs by rounding.
         "selfCheck": {"rows": SELF_CHECK_ROWS, "allowedMoved": 1},

@@ -63,6 +63,8 @@ def open_published(path: Path, factories: Collection[str] = ()) -> Published:
     nowhere else. Raises HallmarkError.
     """
     bundle = open_bundle(path)
+    if bundle.evidence == "private":
+        raise HallmarkError(f"{path}: has private evidence; only its owner, who has the images, can attack it again")
     description = bundle.predicate["network"]
     factory = description.get("factory")
     if factory is not None and factory not in factories:

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ PART = 8
 #: Noisy copies in one pass, and the most pixels in one.
 COPIES = {"cpu": 256, "cuda": 4096}
 PIXELS = 2**22
+VOTES = "votes"
+#: Between two lines of progress.
+SECONDS = 2
 
 
 def smoothed_columns(
@@ -40,27 +44,14 @@ def smoothed_columns(
 
     Finished parts lie in `kept`, so that a killed call goes on after the last; `say` is told a line of progress.
     """
-    scores, columns = _scores(network, device), {}
-    copies = max(1, min(COPIES.get(device.type, COPIES["cpu"]), PIXELS // images[0].size))
+    scores, kept = _scores(network, device), kept or Kept()
+    columns: dict[str, NDArray[Any]] = {}
     for sigma in sigmas(settings):
-
-        def part(start: int, sigma: float = sigma) -> Part:
-            rows = slice(start, start + PART)
-            found = votes(
-                scores,
-                images[rows].astype(np.float32) / np.float32(255),
-                index=index[rows].tolist(),
-                sigma=sigma,
-                **settings.model_dump(include={"selection", "estimation", "seed"}),
-                batch_size=copies,
-                early_end=_early_end(settings),
-            )
-            return Part(torch.tensor([(vote.selected, vote.successes) for vote in found]))
-
+        vote = partial(_vote, scores, settings=settings, sigma=sigma, copies=_copies(images, device))
+        proved = partial(certified_radii, samples=settings.estimation, sigma=sigma, alpha=settings.alpha)
         name = smoothed_name(sigma)
-        selected, successes = _parts(name, part, len(images), kept or Kept(), say).T
-        columns[f"{name}/selected"], columns[f"{name}/successes"] = selected, successes
-        columns[f"{name}/radius"] = certified_radii(successes, settings.estimation, sigma, settings.alpha)
+        selected, successes = _counted(name, vote, images, index, kept, proved, say).T
+        columns |= {f"{name}/selected": selected, f"{name}/successes": successes, f"{name}/radius": proved(successes)}
     return columns
 
 
@@ -99,25 +90,63 @@ def _radii(settings: CertifySettings, sigma: float) -> list[float]:
 
 
 def _early_end(settings: CertifySettings) -> EarlyEnd | None:
-    wanted = getattr(settings, "early_end", None)
+    wanted = settings.early_end
     return early_end_rule(settings.estimation, settings.alpha) if wanted else None
 
 
-def _parts(
-    name: str, part: Callable[[int], Part], size: int, kept: Kept, say: Callable[[str], None]
+def _counted(
+    name: str,
+    vote: Callable[..., Part],
+    images: NDArray[np.uint8],
+    index: NDArray[np.int64],
+    kept: Kept,
+    proved: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    say: Callable[[str], None],
 ) -> NDArray[np.int64]:
-    """(N, 2) selected classes and counts, part after part; after each, rate, time left and how many abstain are said."""
-    found: list[NDArray[np.int64]] = []
-    begun, fresh = time.monotonic(), 0
-    for start in range(0, size, PART):
-        key, done = f"{name}/{start:06}", min(start + PART, size)
+    """(N, 2) selected classes and counts, part after part; what is not kept yet is voted on, with a line of progress."""
+    counted, fresh = np.zeros((0, 2), dtype=np.int64), 0
+    begun = told = time.monotonic()
+    for start in range(0, len(images), PART):
+        rows, key = slice(start, start + PART), f"{name}/{start:06}"
         held = kept.holds(key)
-        found.append(kept.parts(key, lambda start=start: {"votes": part(start)})["votes"].images.numpy())
-        if not held:
-            fresh += done - start
-            rate = fresh / (time.monotonic() - begun)
-            say(f"{name}: {done}/{size} images, {rate:.1f} images/s, {(size - done) / rate:.0f} s left")
-    return np.concatenate(found)
+        part = kept.parts(key, lambda rows=rows: {VOTES: vote(images[rows], index[rows])})[VOTES]
+        counted = np.concatenate([counted, part.images.numpy()])
+        fresh += 0 if held else len(part.images)
+        done, now = len(counted), time.monotonic()
+        if fresh and (now - told >= SECONDS or done == len(images)):
+            told, rate = now, fresh / (now - begun)
+            say(
+                f"{name}: {done}/{len(images)} images, {(proved(counted[:, 1]) > 0).mean():.0%} of them with a radius, "
+                f"{rate:.1f} images/s, {(len(images) - done) / rate:.0f} s left"
+            )
+    return counted
+
+
+def _vote(
+    scores: Scores,
+    images: NDArray[np.uint8],
+    index: NDArray[np.int64],
+    *,
+    settings: CertifySettings,
+    sigma: float,
+    copies: int,
+) -> Part:
+    """One part's selected classes and counts (n, 2)."""
+    found = votes(
+        scores,
+        images.astype(np.float32) / np.float32(255),
+        index=index.tolist(),
+        sigma=sigma,
+        **settings.model_dump(include={"selection", "estimation", "seed"}),
+        batch_size=copies,
+        early_end=_early_end(settings),
+    )
+    return Part(torch.tensor([(vote.selected, vote.successes) for vote in found]))
+
+
+def _copies(images: NDArray[np.uint8], device: torch.device) -> int:
+    """Noisy copies in one pass: what is fast on the device, and not more than fits."""
+    return max(1, min(COPIES.get(device.type, COPIES["cpu"]), PIXELS // images[0].size))
 
 
 def _scores(network: nn.Module, device: torch.device) -> Scores:

@@ -39,8 +39,9 @@ class Run:
         del settings["data"]["path"]
         for field in NOT_RUN:
             del settings["attack"][field]
-        if guide := settings["method"].get("guide_weights"):
-            settings["method"]["guide_weights"] = sha256_file(guide) if Path(guide).is_file() else None
+        for field in ("guide_weights", "init_weights"):
+            if path := settings["method"].get(field):
+                settings["method"][field] = sha256_file(path) if Path(path).is_file() else None
         return settings
 
     @cached_property

@@ -18,7 +18,7 @@ from bundle.errors import HallmarkError
 from bundle.threats import Threat
 from pipeline.methods.ascent import steepest_ascent
 from pipeline.methods.divergence import at_least_float32
-from pipeline.methods.method import Batch, Method, Task, classes_of, crafting
+from pipeline.methods.method import Batch, Method, Task, crafting
 from pipeline.networks.registry import NetworkError
 from pipeline.networks.weights import put_in, read_weights
 from pipeline.params import RADII, Section
@@ -37,9 +37,13 @@ class GaussianNoise(Method):
     selected_by = "clean"
 
     class Settings(Section):
-        sigma: float = Field(0.25, gt=0, le=4, description="standard deviation of the noise; certify.sigma's, as a rule")
+        sigma: float = Field(
+            0.25, gt=0, le=4, description="standard deviation of the noise; certify.sigma's, as a rule"
+        )
         init_weights: str | None = Field(
-            None, min_length=1, description="file of weights that training goes on from, of the same network; null: none"
+            None,
+            min_length=1,
+            description="file of weights that training goes on from, of the same network; null: none",
         )
 
     def __init__(self, settings: Any, task: Task, build: Callable[[str], nn.Module]) -> None:
@@ -81,11 +85,11 @@ class SmoothAdv(GaussianNoise):
     def perturb(self, batch: Batch) -> Tensor:
         """Noisy adversarial images (m · N, C, H, W), draw after draw."""
         noise = [self._noise(batch.images) for _ in range(self.settings.draws)]
-        label = classes_of(batch.labels)[:, None]
 
         def objective(images: Tensor) -> Tensor:
             answers = torch.stack([at_least_float32(self.target(images + one)).log_softmax(dim=1) for one in noise])
-            return -answers.logsumexp(dim=0).gather(1, label).sum()
+            # The softmax of these sums is the mean of the draws' probabilities.
+            return functional.cross_entropy(answers.logsumexp(dim=0), batch.labels, reduction="sum")
 
         with crafting(self.target):
             ball = Threat("l2", self.settings.eps_l2).scaled(self.radius_share)

@@ -25,11 +25,12 @@ class NetworkError(HallmarkError):
 class Plan:
     """What a name stands for.
 
-    Stage s has `blocks[s]` residual blocks, the first of them with stride `strides[s]`, and `width * widen * 2**s`
-    channels. The convolution before the stages has `width` channels, so `width` scales the whole network.
+    Stage s has `blocks[s]` residual blocks (plain: convolutions), the first of them with stride `strides[s]`, and
+    `width * widen * 2**s` channels. The convolution before the stages has `width` channels (plain has none), so `width`
+    scales the whole network.
     """
 
-    family: Literal["resnet", "preact_resnet", "wide_resnet"]
+    family: Literal["resnet", "preact_resnet", "wide_resnet", "plain"]
     blocks: tuple[int, ...]
     strides: tuple[int, ...]
     width: int
@@ -63,6 +64,9 @@ PLANS: dict[str, Plan] = {
     ),
     "resnet8": Plan("resnet", (1, 1, 1), (1, 2, 2), 16, f"{RESNET}; small, for 8x8 digits"),
     "preact_resnet8": Plan("preact_resnet", (1, 1, 1), (1, 2, 2), 16, f"{PREACT}; small, for 8x8 digits"),
+    "plain4": Plan(
+        "plain", (1, 1), (1, 2), 16, "after Gowal et al. 2018, arXiv 1810.12715; no BatchNorm, for provable bounds"
+    ),
 }
 
 
@@ -135,11 +139,13 @@ def describe(network: nn.Module) -> dict[str, Any]:
 
 
 def _architecture(family: str) -> type[Any]:
+    from pipeline.networks.plain import PlainNetwork
     from pipeline.networks.preact_resnet import PreActResNet
     from pipeline.networks.resnet import ResNet
     from pipeline.networks.wide_resnet import WideResNet
 
-    return {"resnet": ResNet, "preact_resnet": PreActResNet, "wide_resnet": WideResNet}[family]
+    families = {"resnet": ResNet, "preact_resnet": PreActResNet, "wide_resnet": WideResNet, "plain": PlainNetwork}
+    return families[family]
 
 
 def whole_number(field: str, value: object, *, least: int) -> int:

@@ -13,12 +13,14 @@ DATA_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "network": {"name": "preact_resnet8", "guide": "preact_resnet8"},
         "train": {"schedule": "digits", "augment": "shift"},
         "attack": {"images": 200},
+        "certify": {"early_end": False},
     },
     "cifar10": {
         "threat": {"eps_255": 8.0},
         "network": {"name": "resnet18", "guide": "guide_resnet18"},
         "train": {"schedule": "paper", "augment": "crop_flip"},
         "attack": {"images": 1000, "eps_255": [8.0, 16.0]},
+        "certify": {"early_end": True},
     },
     "folder": {
         "data": {"image_size": 32, "channels": 3},
@@ -26,6 +28,7 @@ DATA_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "network": {"name": "preact_resnet18", "guide": "resnet18"},
         "train": {"schedule": "paper", "augment": "crop_flip"},
         "attack": {"images": 1000},
+        "certify": {"early_end": True},
     },
 }
 #: The radii of the other norms, where l∞'s is DATA_DEFAULTS': l2 and l1 for images in [0, 1].

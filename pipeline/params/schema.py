@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
 Eps255 = Annotated[float, Field(gt=0, le=255)]
 Multiple = Annotated[float, Field(gt=0, le=10)]
@@ -15,6 +15,15 @@ def _each_once(values: list[float]) -> list[float]:
     if len(set(values)) != len(values):
         raise ValueError("must list each eps once")
     return sorted(values)
+
+
+def _deviations(value: object) -> float | list[float]:
+    """One deviation, or several in the order in which they are reported."""
+    listed = value if isinstance(value, list) else [value]
+    numbers = [float(item) for item in listed if type(item) in (int, float) and 0 < item <= 4]
+    if not listed or len(numbers) < len(listed) or len({f"{number:g}" for number in numbers}) < len(numbers):
+        raise ValueError("must be a number > 0 to 4, or a list of such numbers, each once")
+    return numbers if isinstance(value, list) else numbers[0]
 
 
 class Section(BaseModel):
@@ -161,9 +170,18 @@ class AttackSettings(Section):
 class CertifySettings(Section):
     """Randomized smoothing (Cohen et al. 2019)."""
 
-    sigma: float = Field(0.25, gt=0, le=4, description="standard deviation of the noise, in units of the pixel range")
+    sigma: Annotated[float | list[float], PlainValidator(_deviations)] = Field(
+        0.25,
+        description="standard deviation of the noise, > 0 to 4 in units of the pixel range; a list: a smoothed classifier "
+        "each, the first is the headline's",
+    )
     selection: int = Field(100, ge=1, description="noisy copies that choose the class")
     estimation: int = Field(1000, ge=10, description="other noisy copies that bound its probability")
+    early_end: bool | None = Field(
+        None,
+        description="ends an image after a first part of the estimation where its class is no majority; that costs a "
+        "radius with chance 1e-4 at most; null: off for the digits, on otherwise",
+    )
     alpha: float = Field(0.001, gt=0, lt=0.5, description="chance, an image, that its radius is too large")
     seed: int = Field(0, ge=0, description="draws the noise, image by image")
 
@@ -173,7 +191,10 @@ class Params(Section):
 
     seed: int = Field(0, ge=0, description="of the weights, the order of images and the training noise")
     threads: int | None = Field(
-        None, ge=1, le=256, description="CPU threads; another number gives other weights; null: 1 for digits, 2 otherwise"
+        None,
+        ge=1,
+        le=256,
+        description="CPU threads; another number gives other weights; null: 1 for digits, 2 otherwise",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
     data: DataSettings

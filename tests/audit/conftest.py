@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def masters(tmp_path_factory: pytest.TempPathFactory) -> Masters:
     return Masters(unsigned, second, signed, root / "trusted", root / "other", key_id)
 
 
+@pytest.fixture(autouse=True)
+def model_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test meets the BentoML model store of whoever runs it."""
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    return tmp_path / "bentoml" / "models"
+
+
 @pytest.fixture
 def unsigned(masters: Masters, tmp_path: Path) -> Path:
     return shutil.copytree(masters.unsigned, tmp_path / "unsigned")
@@ -45,3 +53,16 @@ def unsigned(masters: Masters, tmp_path: Path) -> Path:
 @pytest.fixture
 def signed(masters: Masters, tmp_path: Path) -> Path:
     return shutil.copytree(masters.signed, tmp_path / "signed")
+
+
+@pytest.fixture
+def bentoml_store(model_store: Path) -> Iterator[Path]:
+    """BentoML's own idea of its store, which it forms once a process, for the length of a test."""
+    pytest.importorskip("bentoml")
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    model_store.mkdir(parents=True)
+    BentoMLContainer.model_store.set(ModelStore(model_store))
+    yield model_store
+    BentoMLContainer.model_store.reset()

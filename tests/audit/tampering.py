@@ -11,7 +11,7 @@ import numpy as np
 
 from bundle.claims import claims
 from bundle.digests import canonical_json, sha256_bytes
-from bundle.layout import ATTESTATION, DESCRIBED, MODEL, OUTCOMES
+from bundle.layout import ATTESTATION, MODEL, OUTCOMES, described
 from bundle.outcomes import Outcomes, load_outcomes
 
 Predicate = dict[str, Any]
@@ -37,10 +37,8 @@ def rewrite(
     digest = sha256_bytes((folder / MODEL).read_bytes())
     statement["subject"][0]["digest"]["sha256"] = digest
     content["model"]["version"] = digest[:12]
-    described = {name: (folder / name).read_bytes() for name in DESCRIBED}
-    content["files"] = [
-        {"name": name, "sha256": sha256_bytes(data), "size": len(data)} for name, data in described.items()
-    ]
+    files = {name: (folder / name).read_bytes() for name in described("privateEvidence" in content)}
+    content["files"] = [{"name": name, "sha256": sha256_bytes(data), "size": len(data)} for name, data in files.items()]
     if predicate is not None:
         predicate(content)
     (folder / ATTESTATION).write_bytes(canonical_json(statement))

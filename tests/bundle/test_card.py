@@ -1,5 +1,6 @@
 """The model card: front matter that parses, all numbers, and what was not measured."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,64 @@ def test_front_matter_has_the_fields_and_the_headline_numbers(bundle: Bundle) ->
     assert [metric["value"] for metric in metrics] == pytest.approx([claim["value"] for claim in claims], abs=1e-6)
     assert {metric["type"] for metric in metrics} == {"accuracy", "robust_accuracy"}
     assert all("upper bound" in metric["name"] for metric in metrics if metric["type"] == "robust_accuracy")
+
+
+#: Fields of a result and of its parts after hub-docs' modelcard.md; the first tuple is required.
+MODEL_INDEX = {
+    "task": (("type",), ("name",)),
+    "dataset": (("type", "name"), ("config", "split", "revision", "args")),
+    "metrics": (("type", "value"), ("name", "config", "args", "verified", "verifyToken")),
+}
+
+
+def test_model_index_is_in_the_hubs_format(bundle: Bundle) -> None:
+    """Unknown or missing fields make the Hub refuse a push, and huggingface_hub a load."""
+    fields = front(card(bundle))
+    assert {"license", "license_name", "tags", "datasets", "metrics", "model-index"} <= fields.keys()
+    (model,) = fields["model-index"]
+    assert model.keys() == {"name", "results"} and re.fullmatch(r"[\w.-]+", model["name"])
+    (result,) = model["results"]
+    assert result.keys() == MODEL_INDEX.keys()
+    parts = [("task", result["task"]), ("dataset", result["dataset"])]
+    parts += [("metrics", metric) for metric in result["metrics"]]
+    for kind, part in parts:
+        required, optional = MODEL_INDEX[kind]
+        assert {*required} <= part.keys() <= {*required, *optional}
+    assert all(0 <= metric["value"] <= 1 and metric["verified"] is False for metric in result["metrics"])
+    names = [(metric["type"], metric["name"]) for metric in result["metrics"]]
+    assert len(set(names)) == len(names)
+    assert fields["metrics"] == list(dict.fromkeys(kind for kind, _ in names))
+    assert result["dataset"]["args"] == {"images": 60, "of": 360, "seed": 0, "sha256": "0" * 64}
+
+
+def proved(bundle: Bundle) -> dict[str, Any]:
+    """What a proof about the served classifier adds to a predicate."""
+    bound = {
+        **{"metric": "certified_accuracy", "classifier": "served", "norm": "linf", "eps_255": 4.0, "technique": "IBP"},
+        **{"bound": "lower", "value": 0.25, "correct": 15, "sampleSize": 60, "interval": [0.15, 0.38]},
+        "confidence": 0.95,
+    }
+    proof = {"name": "served-linf", "norm": "linf", "technique": "IBP", "arithmetic": "Bounds hold in real numbers."}
+    return {"bounds": [*bundle.predicate["bounds"], bound], "proofs": [proof]}
+
+
+def test_proofs_about_the_served_classifier_stand_apart_from_the_smoothed_one(bundle: Bundle) -> None:
+    text = card(bundle, **proved(bundle))
+    own, other = text.index("## Proved for this classifier"), text.index("## Bounds, about another classifier")
+    row = text.index("| l∞ 4/255 | IBP | 15 | 60 | 25.0 % | 15.0 to 38.0 % |")
+    assert own < row < text.index("- served-linf: Bounds hold in real numbers.") < other
+    assert text.index("| smoothed-0.25 |") > other
+    assert "Proved for this classifier" not in card(bundle)
+    metrics = front(text)["model-index"][0]["results"][0]["metrics"]
+    certified = [metric for metric in metrics if metric["type"] == "certified_accuracy"]
+    assert [metric["name"] for metric in certified] == ["Certified accuracy, l∞ 4/255, IBP (lower bound)"]
+    assert "certified_accuracy" in front(text)["metrics"]
+
+
+def test_withheld_images_are_said_to_be(bundle: Bundle) -> None:
+    private = {"scheme": "salted-merkle-v1", "root": "ab" * 32}
+    assert "the test images are withheld" in card(bundle, privateEvidence=private)
+    assert "withheld" not in card(bundle)
 
 
 def test_every_claim_has_its_row(bundle: Bundle) -> None:

@@ -16,6 +16,7 @@ SETTINGS: dict[str, Any] = {
     "distances": [],
     "threats": [{"name": "linf-8", "norm": "linf", "eps_255": 8}],
     "attacks": [{"threat": "linf-8", "name": "pgd-10"}, {"threat": "linf-8", "name": "margin"}],
+    "proofs": [],
     "smoothing": [
         {"name": "smoothed-0.25", "sigma": 0.25, "estimation": 100, "alpha": 0.001, "radii": [0.0, 0.25, 0.5]}
     ],

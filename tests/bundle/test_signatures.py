@@ -2,8 +2,10 @@
 
 import base64
 import json
+import shutil
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from bundle.signatures import (
     sign,
     verify_envelope,
 )
+from bundle.trust import Signer, TrustPolicy
 
 STATEMENT = canonical_json({"predicate": "ünïcode, so that bytes and characters differ"})
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -217,3 +220,54 @@ def test_files_that_are_no_such_keys_are_refused(keys: tuple[Path, Path], tmp_pa
     ]:
         with pytest.raises(SignatureError, match=sentence):
             verify_envelope(envelope, STATEMENT, [path])
+
+
+def signed_bundle(statement: bytes, envelope: bytes | None) -> Any:
+    """What a policy asks of a verified bundle."""
+    return SimpleNamespace(path=Path("bundle"), statement_bytes=statement, envelope=envelope)
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> dict[str, str]:
+    """Three people's keys, and a folder `trusted` with the public ones of two; returns key ids by name."""
+    names = {name: generate_key(tmp_path / name) for name in ("ada", "berta", "mallory")}
+    (tmp_path / "trusted").mkdir()
+    for name in ("ada", "berta"):
+        shutil.copyfile(tmp_path / name / "key.pub", tmp_path / "trusted" / f"{name}.pub")
+    return names
+
+
+@pytest.mark.parametrize("given", [["trusted"], ["ada/key.pub", "berta/key.pub"], ["trusted/ada.pub", "berta"]])
+def test_a_policy_is_files_or_folders_of_keys_and_names_the_signer(
+    team: dict[str, str], tmp_path: Path, given: list[str]
+) -> None:
+    policy = TrustPolicy.read(tmp_path / path for path in given)
+    assert set(policy.keys) == {team["ada"], team["berta"]}
+    for name in ("ada", "berta"):
+        envelope = sign(STATEMENT, tmp_path / name / "key.pem")
+        assert policy.check(signed_bundle(STATEMENT, envelope)) == Signer(team[name], name)
+
+
+def test_a_policy_refuses_strangers_unsigned_bundles_and_other_statements(team: dict[str, str], tmp_path: Path) -> None:
+    policy = TrustPolicy.read([tmp_path / "trusted"])
+    stranger = sign(STATEMENT, tmp_path / "mallory" / "key.pem")
+    with pytest.raises(SignatureError, match=f"signed by key {team['mallory']}, which is not among the trusted keys"):
+        policy.check(signed_bundle(STATEMENT, stranger))
+    with pytest.raises(SignatureError, match=r"attestation.dsse.json: is missing from bundle"):
+        policy.check(signed_bundle(STATEMENT, None))
+    with pytest.raises(SignatureError, match=r"made for another attestation.json"):
+        policy.check(signed_bundle(STATEMENT + b"\n", sign(STATEMENT, tmp_path / "ada" / "key.pem")))
+
+
+def test_a_policy_that_trusts_nobody_or_a_private_key_is_refused(team: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "leaked").mkdir()
+    shutil.copyfile(tmp_path / "ada" / "key.pem", tmp_path / "leaked" / "ada.pub")
+    for given, sentence in [
+        ([], "must be at least one key.pub"),
+        ([tmp_path / "empty"], r"empty: holds no \*.pub file"),
+        ([tmp_path / "absent"], "cannot be read as a key"),
+        ([tmp_path / "leaked"], "is a private key"),
+    ]:
+        with pytest.raises(SignatureError, match=sentence):
+            TrustPolicy.read(given)

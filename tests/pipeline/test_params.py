@@ -52,7 +52,8 @@ def written(folder: Path, text: str) -> Path:
         ({"method": {"name": "standard", "alpha": 3}}, "method.alpha: is not a key here; the keys are none"),
         (
             {"attack": {"qqqq": 1}},
-            "attack.qqqq: is not a key here; the keys are tier, eps_255, eps_l2, eps_l1, images, restarts, batch_size, seed",
+            "attack.qqqq: is not a key here; the keys are tier, eps_255, eps_l2, eps_l1, sweep, seeds, plugins, images, "
+            "restarts, batch_size, seed",
         ),
         ({"data": {"name": "digits", "image_size": 16}}, "data.image_size: only data.name folder takes it, got 16"),
         ({"train": {"lr": float("nan")}}, "train.lr: input should be a finite number, got nan"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 from bundle.outcomes import Outcomes, load_outcomes
 from pipeline import certify
 from pipeline.data.split import save_split
+from pipeline.evaluation import smoothed
+from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.smoothed import describe, smoothed_columns, smoothed_name
-from pipeline.params import CertifySettings, complete
+from pipeline.networks import build_network
+from pipeline.params import CertifySettings, Params, complete
 from tests.pipeline.evaluation.networks import Linear, split
 
 CPU = torch.device("cpu")
@@ -77,22 +81,124 @@ def test_noise_is_gaussian_unclipped_and_in_the_pixel_range():
 
 
 def test_the_name_and_the_statement_say_whose_certificate_it_is():
-    described = describe(SETTINGS)
-    assert described["name"] == smoothed_name(SETTINGS) == "smoothed-0.5"
+    (described,) = describe(SETTINGS)
+    assert described["name"] == smoothed_name(0.5) == "smoothed-0.5"
     assert "smoothed classifier" in described["statement"]
     assert (described["sigma"], described["estimation"], described["alpha"]) == (0.5, 200, 0.001)
+    assert described.keys().isdisjoint({"earlyEnd", "noiseTrained"})
+    assert describe(SETTINGS, trained_with=0.25)[0]["noiseTrained"] == 0.25
 
 
-def test_the_stage_certifies_the_images_that_were_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_curve_reaches_the_largest_radius_that_the_samples_can_prove():
+    """Radii of the default are 0 to 1; more noise proves larger ones, which the curve must not cut off."""
+    (default,) = describe(CertifySettings())
+    assert default["radii"] == [round(0.1 * step, 1) for step in range(11)]
+    (wide,) = describe(CertifySettings(sigma=1.0))
+    largest = norm.ppf(0.001 ** (1 / 1000))
+    assert wide["radii"][-2] < largest <= wide["radii"][-1]
+
+
+def with_settings(**changed: object) -> CertifySettings:
+    return SETTINGS.model_copy(update=changed)
+
+
+def test_several_sigma_are_several_classifiers_each_as_if_alone(tmp_path: Path):
+    images, index = split(12).images, np.arange(12)
+    both = smoothed_columns(Linear(), images, index, with_settings(sigma=[0.25, 0.5]), CPU, kept=Kept(tmp_path))
+    assert len(both) == 6
+    for sigma in (0.25, 0.5):
+        for name, values in smoothed_columns(Linear(), images, index, with_settings(sigma=sigma), CPU).items():
+            assert values.tolist() == both[name].tolist()
+    assert (both["smoothed-0.25/successes"] != both["smoothed-0.5/successes"]).any()
+    assert [item["name"] for item in describe(with_settings(sigma=[0.25, 0.5]))] == ["smoothed-0.25", "smoothed-0.5"]
+
+
+def test_ending_early_saves_copies_and_changes_no_radius():
+    """Linear's four classes leave many images without a majority at this noise; the record says where they end."""
+    seen: list[int] = []
+
+    class Counting(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(len(images))
+            return super().forward(images)
+
+    images, index, given = split(40).images, np.arange(40), {"sigma": 2.0, "estimation": 1000}
+    whole = smoothed_columns(Counting(), images, index, with_settings(**given), CPU)
+    copies = sum(seen)
+    seen.clear()
+    ended = smoothed_columns(Counting(), images, index, with_settings(**given, early_end=True), CPU)
+    (described,) = describe(with_settings(**given, early_end=True))
+    rule = described["earlyEnd"]
+    stopped = ended["smoothed-2/successes"] <= rule["successes"]
+    assert 5 < stopped.sum() < 40
+    assert copies == 40 * 1020 and sum(seen) == copies - stopped.sum() * (1000 - rule["after"])
+    assert ended["smoothed-2/radius"].tolist() == whole["smoothed-2/radius"].tolist()
+    assert (ended["smoothed-2/successes"] == whole["smoothed-2/successes"])[~stopped].all()
+
+
+def test_a_killed_call_goes_on_after_its_last_part_and_ends_with_the_same(tmp_path: Path):
+    """The network fails in the third of four parts; the second call shows it the last two parts alone."""
+    images, index = split(30).images, np.arange(30)
+    whole = smoothed_columns(Linear(), images, index, SETTINGS, CPU)
+    seen: list[int] = []
+
+    class Failing(Linear):
+        stop_after = 2 * 8 * 220
+
+        def forward(self, images: Tensor) -> Tensor:
+            if sum(seen) >= Failing.stop_after:
+                raise KeyboardInterrupt
+            seen.append(len(images))
+            return super().forward(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        smoothed_columns(Failing(), images, index, SETTINGS, CPU, kept=Kept(tmp_path))
+    seen.clear()
+    Failing.stop_after = 10**9
+    lines: list[str] = []
+    resumed = smoothed_columns(Failing(), images, index, SETTINGS, CPU, kept=Kept(tmp_path), say=lines.append)
+    assert sum(seen) == (30 - 16) * 220
+    assert lines[-1].startswith("smoothed-0.5: 30/30 images, ") and lines[-1].endswith(" 0 s left")
+    certified = (whole["smoothed-0.5/radius"] > 0).mean()
+    assert f" {certified:.0%} of them with a radius" in lines[-1]
+    for name, values in whole.items():
+        assert resumed[name].tolist() == values.tolist()
+
+
+def test_counts_do_not_depend_on_how_many_copies_a_pass_holds(monkeypatch: pytest.MonkeyPatch):
+    """A network with convolutions, whose sums round otherwise in other batches and layouts."""
+    torch.manual_seed(0)
+    network = build_network("preact_resnet8", classes=4, channels=1, width=8).eval()
+    found = []
+    for copies, pixels, part in ((256, 2**22, 8), (37, 2**22, 3), (256, 160, 8)):
+        monkeypatch.setattr(smoothed, "COPIES", {"cpu": copies})
+        monkeypatch.setattr(smoothed, "PIXELS", pixels)
+        monkeypatch.setattr(smoothed, "PART", part)
+        columns = smoothed_columns(network, split(10).images, np.arange(10), SETTINGS, CPU)
+        found.append(columns["smoothed-0.5/successes"].tolist())
+    assert found[0] == found[1] == found[2]
+
+
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any]) -> None:
+    """What the stages before leave: data, weights, the attacked rows 2, 5 and 11, and the record of the training."""
     monkeypatch.chdir(tmp_path)
     test = split(20)
     save_split("out/data/test.npz", test)
     Outcomes({"index": np.array([2, 5, 11]), "label": test.labels[[2, 5, 11]]}).save("out/evidence/outcomes.parquet")
+    Path("out/train").mkdir()
+    Path("out/train/weights.safetensors").write_bytes(b"of Linear")
+    Path("out/train/training.json").write_text(json.dumps({"settings": {"method": method}}))
     monkeypatch.setattr(certify, "load_network", lambda folder: Linear())
-    small = {"sigma": 0.1, "selection": 10, "estimation": 50}
-    certify.main(
-        complete({"device": "cpu", "data": {"name": "digits"}, "method": {"name": "standard"}, "certify": small})
-    )
+
+
+def settings(**given: Any) -> Params:
+    return complete({"device": "cpu", "data": {"name": "digits"}, "method": {"name": "standard"}, "certify": given})
+
+
+def test_the_stage_certifies_the_images_that_were_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    prepared(tmp_path, monkeypatch, {"name": "standard"})
+    test, small = split(20), {"sigma": 0.1, "selection": 10, "estimation": 50}
+    certify.main(settings(**small))
     table = load_outcomes("out/certified/outcomes.parquet")
     assert table["index"].tolist() == [2, 5, 11] and table["label"].tolist() == test.labels[[2, 5, 11]].tolist()
     expected = smoothed_columns(Linear(), test.images[[2, 5, 11]], np.array([2, 5, 11]), CertifySettings(**small), CPU)
@@ -108,3 +214,32 @@ def test_the_stage_certifies_the_images_that_were_attacked(tmp_path: Path, monke
     metrics = json.loads(Path("out/certified/metrics.json").read_text())
     average = float(np.where(right, table["smoothed-0.1/radius"], 0).mean())
     assert metrics["average_certified_radius"] == pytest.approx(average, abs=1e-9)
+    record = json.loads(Path("out/certified/smoothing.json").read_text())
+    assert record["smoothing"] == describe(CertifySettings(**small)) and record["settings"]["sigma"] == 0.1
+    assert not any(path.is_file() for path in Path("checkpoints").rglob("*"))
+
+
+def test_the_stage_writes_a_curve_a_sigma_and_the_noise_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The first sigma keeps the columns and keys that plots and comparisons read."""
+    prepared(tmp_path, monkeypatch, {"name": "gaussian_noise", "sigma": 0.25})
+    params = settings(selection=10, estimation=50)
+    several = params.certify.model_copy(update={"sigma": [0.1, 0.6]})
+    certify.main(params.model_copy(update={"certify": several}))
+    record = json.loads(Path("out/certified/smoothing.json").read_text())
+    assert [(item["name"], item["noiseTrained"]) for item in record["smoothing"]] == [
+        ("smoothed-0.1", 0.25),
+        ("smoothed-0.6", 0.25),
+    ]
+    head, *rows = [line.split(",") for line in Path("out/certified/curve.csv").read_text().splitlines()]
+    assert head == ["radius", "certified_accuracy", "lower", "upper", "smoothed-0.6"]
+    metrics, table = (
+        json.loads(Path("out/certified/metrics.json").read_text()),
+        load_outcomes("out/certified/outcomes.parquet"),
+    )
+    for name, column, numbers in (("smoothed-0.1", 1, metrics), ("smoothed-0.6", 4, metrics["smoothed-0.6"])):
+        radii = np.where(table[f"{name}/selected"] == table["label"], table[f"{name}/radius"], 0)
+        assert numbers["average_certified_radius"] == pytest.approx(float(radii.mean()), abs=1e-9)
+        assert numbers["certified_at_0.1"] == pytest.approx(float((radii >= 0.1).mean()))
+        assert float(rows[1][column]) == pytest.approx(float((radii >= 0.1).mean()), abs=1e-6)
+    longest = [float(row[0]) for row in rows][-1]
+    assert longest >= max(table["smoothed-0.6/radius"]) and (longest == 1.0 or rows[-1][1] == "")

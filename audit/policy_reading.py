@@ -1,0 +1,222 @@
+"""Reading a policy of YAML or JSON: a sentence for each field that is unknown, repeated or wrong."""
+# pyright: reportMissingModuleSource=false
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from audit.metrics import KEYS, METRICS
+from audit.policy import NotWorse, Policy, PolicyError, Threshold
+from bundle.digests import sha256_bytes
+from bundle.outcomes import SETTINGS
+from bundle.plan import ALL_ATTACKS, TIERS
+from bundle.wording import listing
+
+KEY_ID = re.compile("[0-9a-f]{64}")
+#: What a threshold may hold: the number itself, or an end of its 95 % interval.
+ENDS = ("value", "lower", "upper")
+
+
+@dataclass
+class _Reading:
+    """The sentences about wrong fields, as they are found."""
+
+    wrong: list[str] = field(default_factory=list[str])
+
+    def say(self, where: str, sentence: str) -> None:
+        self.wrong.append(f"{where}: {sentence}")
+
+    def take(self, where: str, value: Any, right: Callable[[Any], bool], sentence: str) -> Any:
+        """The value where it is right; None, and a sentence, where not."""
+        if right(value):
+            return value
+        self.say(where, f"must be {sentence}, is {_shown(value)}")
+        return None
+
+    def known(self, where: str, fields: Mapping[Any, Any], names: Sequence[str]) -> None:
+        for name in fields:
+            if name not in names:
+                near = get_close_matches(str(name), names, 1)
+                self.say(
+                    f"{where}{name}",
+                    f"is no field, did you mean {near[0]}?" if near else f"is no field, there are {listing(names)}",
+                )
+
+
+def read_policy(path: str | Path) -> Policy:
+    """Reads a policy of YAML, or of JSON where the file's name ends in .json.
+
+    Raises PolicyError with a sentence for each field that is unknown, repeated, or of another kind.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PolicyError(f"{path}: cannot be read as a policy ({error.strerror})") from None
+    document = _parse(path, content)
+    if not isinstance(document, dict) or not document:
+        raise PolicyError(f"{path}: must be a policy, fields with what they ask for, as docs/policy.yaml shows them")
+    reading = _Reading()
+    fields = dict(_fields(reading, cast("dict[str, Any]", document), path.parent))
+    if reading.wrong:
+        raise PolicyError(f"{path}: {'; '.join(reading.wrong)}")
+    return Policy(path.as_posix(), sha256_bytes(content), **fields)
+
+
+def _parse(path: Path, content: bytes) -> Any:
+    try:
+        if path.suffix == ".json":
+            return json.loads(content, object_pairs_hook=_once)
+        return yaml.load(content, _Loader)
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        raise PolicyError(f"{path}: cannot be read as a policy: {' '.join(str(error).split())}") from None
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A mapping whose names are each there once: of two, a reader would see one and the parser take the other."""
+    found: dict[Any, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = value
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without repeated names."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        return _once(
+            [(self.construct_object(key), self.construct_object(value, deep=True)) for key, value in node.value]
+        )
+
+
+def _fields(reading: _Reading, document: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
+    simple: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "tier": (lambda value: value in TIERS, listing(TIERS).replace(" and ", " or ")),
+        "flags": (_is_count, "the largest number of flags, 0 for none"),
+        "reliable": (lambda value: value is True, "true"),
+        "test_reads": (lambda value: _is_count(value) and value > 0, "the largest number of models, a whole number"),
+        "selection": (lambda value: value == "validation", "validation"),
+        "sample": (lambda value: _is_count(value) and value > 0, "the smallest number of images, a whole number"),
+    }
+    reading.known("", document, ("metrics", *simple, "not_worse", "signed_by"))
+    for name, (right, sentence) in simple.items():
+        if name in document:
+            yield name, reading.take(name, document[name], right, sentence)
+    lists = (("metrics", _threshold), ("not_worse", _not_worse))
+    for name, read in lists:
+        yield name, [read(reading, f"{name}[{number}]", item) for number, item in _rows(reading, document, name)]
+    yield from _signers(reading, document, folder)
+
+
+def _rows(reading: _Reading, document: Mapping[str, Any], name: str) -> list[tuple[int, dict[str, Any]]]:
+    """The numbered items of a list of mappings; one mapping alone is a list of one."""
+    if name not in document:
+        return []
+    value = [document[name]] if isinstance(document[name], dict) else document[name]
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in cast("list[Any]", value)):
+        reading.say(name, "must be a list of rules with their fields")
+        return []
+    return list(enumerate(cast("list[dict[str, Any]]", value)))
+
+
+def _threshold(reading: _Reading, where: str, item: Mapping[str, Any]) -> Threshold:
+    reading.known(f"{where}.", item, ("metric", *KEYS, "min", "max", "at"))
+    name = reading.take(
+        f"{where}.metric", item.get("metric"), lambda value: value in METRICS, f"one of {listing(list(METRICS))}"
+    )
+    given = {key: item[key] for key in KEYS if key in item}
+    if name is not None:
+        if name == "robust_accuracy":
+            given.setdefault("attack", ALL_ATTACKS)
+        _check_keys(reading, where, name, given)
+    ends = {
+        end: reading.take(f"{where}.{end}", item[end], _is_number, "a number, shares as 0 to 1")
+        for end in ("min", "max")
+        if end in item
+    }
+    if not ends:
+        reading.say(where, "asks for nothing, give min, max or both")
+    at = reading.take(f"{where}.at", item.get("at", "value"), lambda value: value in ENDS, "value, lower or upper")
+    return Threshold(name or "", given, ends.get("min"), ends.get("max"), at or "value")
+
+
+def _check_keys(reading: _Reading, where: str, name: str, given: Mapping[str, Any]) -> None:
+    metric = METRICS[name]
+    for key in metric.required:
+        if key not in given:
+            reading.say(f"{where}.{key}", f"is missing, {name} is keyed by {listing(metric.keys)}")
+    for key in given:
+        if key not in metric.keys:
+            reading.say(f"{where}.{key}", f"is no key of {name}")
+    if given.get("setting", SETTINGS[0]) not in SETTINGS:
+        reading.say(f"{where}.setting", f"must be {' or '.join(SETTINGS)}, is {_shown(given['setting'])}")
+
+
+def _not_worse(reading: _Reading, where: str, item: Mapping[str, Any]) -> NotWorse:
+    names = ("margin", "metric", "setting", "threat", "attack", "first")
+    reading.known(f"{where}.", item, names)
+    margin = reading.take(
+        f"{where}.margin",
+        item.get("margin"),
+        lambda value: _is_number(value) and 0 < value < 100,
+        "points above 0, 2 for 2 %",
+    )
+    metric = reading.take(
+        f"{where}.metric",
+        item.get("metric", "robust_accuracy"),
+        lambda value: value in ("robust_accuracy", "clean_accuracy"),
+        "robust_accuracy or clean_accuracy",
+    )
+    setting = reading.take(
+        f"{where}.setting", item.get("setting", "served"), lambda value: value in SETTINGS, " or ".join(SETTINGS)
+    )
+    threat = reading.take(
+        f"{where}.threat", item.get("threat"), lambda value: value is None or isinstance(value, str), "a threat's name"
+    )
+    attack = reading.take(
+        f"{where}.attack", item.get("attack", ALL_ATTACKS), lambda value: isinstance(value, str), "an attack's name"
+    )
+    first = reading.take(
+        f"{where}.first", item.get("first", "fail"), lambda value: value in ("pass", "fail"), "pass or fail"
+    )
+    return NotWorse((margin or 0) / 100, metric or "", setting or "", threat, attack or "", first == "pass")
+
+
+def _signers(reading: _Reading, document: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
+    if "signed_by" not in document:
+        return
+    value = document["signed_by"]
+    names = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) and name for name in cast("list[Any]", names))
+    ):
+        reading.say("signed_by", "must be a list of key.pub files and key ids")
+        return
+    texts = cast("list[str]", names)
+    yield "key_ids", [name for name in texts if KEY_ID.fullmatch(name)]
+    yield "key_files", [folder / name for name in texts if not KEY_ID.fullmatch(name)]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    return "not there" if value is None else repr(value)

@@ -1,0 +1,168 @@
+"""A release: gated, signed, put into BentoML's model store and tagged in git; or nothing of all that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from audit import store
+from audit.baseline import Baseline
+from audit.gate import Gate, gate
+from audit.history import COMMITTED
+from audit.policy import Policy
+from audit.signing import sign_bundle
+from bundle.bundle import Bundle, open_bundle
+from bundle.digests import sha256_bytes, write_whole
+from bundle.errors import HallmarkError
+from bundle.layout import ATTESTATION, ENVELOPE
+from bundle.signatures import sign
+from bundle.versions import headline
+from bundle.wording import percent
+
+
+class ReleaseError(HallmarkError):
+    """Something stands in the way of a release; nothing of it was made."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release made: the bundle's folder (the signed copy, where there is one), the store's tag, git's tag."""
+
+    gate: Gate
+    folder: Path
+    stored: store.Stored
+    tag: str
+    commit: str
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": self.gate.bundle.version,
+            "folder": self.folder.as_posix(),
+            "bentoml": self.stored.tag,
+            "tag": self.tag,
+            "commit": self.commit,
+            "gate": self.gate.describe(),
+        }
+
+
+def prepare(bundle: Bundle, key: Path | None) -> Bundle:
+    """The bundle with the envelope that `key` will give it, so that a policy can ask who signs; nothing is written."""
+    return bundle if key is None else replace(bundle, envelope=sign(bundle.statement_bytes, key))
+
+
+def release(
+    bundle: Bundle,
+    tag: str,
+    policy: Policy,
+    *,
+    key: Path | None = None,
+    name: str | None = None,
+    baseline: Baseline | None = None,
+    trusted: Sequence[Path] = (),
+    root: Path = Path(),
+) -> Release | Gate:
+    """Releases a verified bundle under the git tag `tag`; returns the gate alone where the policy is not met.
+
+    `name` is the store's (by default hallmark-DATA-METHOD), the version there is the model's. HEAD must hold this
+    attestation as out/bundle/attestation.json. Everything is checked first; then signed, stored and tagged, and where a
+    step fails, what was made before it is undone. Raises ReleaseError, StoreError or another HallmarkError.
+    """
+    found = gate(prepare(bundle, key), policy, baseline, trusted)
+    if found.failed:
+        return found
+    store_tag = f"{name or store.store_name(bundle.predicate)}:{bundle.version}"
+    store.check_store(store_tag)
+    commit = _check_git(bundle, tag, root)
+    with ExitStack() as undo:
+        folder = _sign(bundle, key, undo)
+        labels = {"git-tag": tag, "attestation": sha256_bytes(bundle.statement_bytes), "model": bundle.digest}
+        undo.callback(_take_back, store_tag)
+        stored = store.put(folder, store_tag, labels)
+        # The copy is what will be served, so the copy is what must verify.
+        if open_bundle(stored.folder).statement_bytes != bundle.statement_bytes:
+            raise ReleaseError(f"{bundle.path}: changed while it was copied; release it again")
+        _keep_attestation(bundle, root, undo)
+        _git(root, "tag", "-a", tag, "-m", _message(found, store_tag), commit)
+        undo.pop_all()
+    return Release(found, folder, stored, tag, commit)
+
+
+def _sign(bundle: Bundle, key: Path | None, undo: ExitStack) -> Path:
+    if key is None:
+        return bundle.path
+    signed = sign_bundle(bundle.path, key)
+    if signed.written and signed.folder.resolve() == bundle.path.resolve():
+        undo.callback((signed.folder / ENVELOPE).unlink, missing_ok=True)
+    elif signed.written:
+        undo.callback(shutil.rmtree, signed.folder, ignore_errors=True)
+    return signed.folder
+
+
+def _take_back(store_tag: str) -> None:
+    if (store.store_root() / store_tag.replace(":", "/")).exists():
+        store.remove(store_tag)
+
+
+def _keep_attestation(bundle: Bundle, root: Path, undo: ExitStack) -> None:
+    """Puts the attestation where git keeps it, where the working tree lacks it; HEAD holds the same bytes."""
+    kept = root / COMMITTED
+    if not kept.exists():
+        undo.callback(kept.unlink, missing_ok=True)
+        write_whole(kept, bundle.statement_bytes)
+
+
+def _check_git(bundle: Bundle, tag: str, root: Path) -> str:
+    """The commit that HEAD is; raises ReleaseError where it cannot carry the tag."""
+    commit = _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
+    if _run(root, "check-ref-format", f"refs/tags/{tag}").returncode or tag.startswith("-"):
+        raise ReleaseError(f"{tag}: is no name for a git tag")
+    if not _run(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}").returncode:
+        raise ReleaseError(f"{tag}: is a git tag already; a release is never moved, so choose another name")
+    _git(root, "var", "GIT_COMMITTER_IDENT")  # who tags must be known before anything is made
+    shown = COMMITTED.removeprefix("./")
+    kept = root / COMMITTED
+    if kept.is_file() and kept.read_bytes() != bundle.statement_bytes:
+        raise ReleaseError(f"{shown}: is the attestation of another evaluation than {bundle.path / ATTESTATION}")
+    committed = _run(root, "cat-file", "blob", f"{commit}:{COMMITTED}")
+    if committed.returncode or committed.stdout != bundle.statement_bytes:
+        state = "is not committed" if committed.returncode else "is another one in the last commit"
+        raise ReleaseError(f"{shown}: {state}; `git add {shown}` and `git commit` first, so that the tag holds it")
+    return commit
+
+
+def _message(found: Gate, store_tag: str) -> str:
+    top = headline(found.bundle.statement)
+    robust = top["robust"]
+    return (
+        f"Hallmark release of model {top['version']}\n\n"
+        f"clean {percent(top['clean']['served']['value'])}, under all attacks at {robust['threat']} "
+        f"{percent(robust['served']['value'])} (served, n {top['n']}, tier {top['tier']})\n"
+        f"model.onnx SHA-256 {top['digest']}\n"
+        f"attestation.json SHA-256 {sha256_bytes(found.bundle.statement_bytes)}\n"
+        f"policy SHA-256 {found.policy.sha256}, {len(found.rules)} rules met\n"
+        f"BentoML model {store_tag}\n"
+    )
+
+
+def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        quiet = {"GIT_TERMINAL_PROMPT": "0"}
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, env=os.environ | quiet, check=False
+        )
+    except OSError:
+        raise ReleaseError("git is not there, and a release is a git tag") from None
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    done = _run(root, *arguments)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ReleaseError(f"git {arguments[0]}: {said[-1] if said else 'failed'}")
+    return done.stdout

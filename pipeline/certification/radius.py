@@ -1,0 +1,144 @@
+"""For each image the largest l∞ radius that is proved: the column proved/linf/eps_255."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from pipeline.attacks.saved import Part
+from pipeline.certification.margins import Technique, margins
+from pipeline.certification.program import Program, UnprovableError, read
+from pipeline.evaluation.kept import Kept
+
+#: Forms keep a coefficient a pixel for every value, which larger images cannot afford.
+PIXELS_FOR_FORMS = 256
+
+
+@dataclass(frozen=True)
+class Search:
+    """How radii are searched: whole multiples of `tolerance_255` up to `limit_255`, both in 255ths of the pixel range.
+
+    `technique`: see pipeline.certification.margins. Images are taken `batch_size` at a time; where nothing is proved
+    for any of the first batch, the search ends, and the other radii are 0, which is a lower bound too.
+    """
+
+    technique: Technique
+    limit_255: float = 64.0
+    tolerance_255: float = 0.25
+    first_255: float = 1.0
+    batch_size: int = 20
+
+    @property
+    def steps(self) -> int:
+        """The limit in steps of the tolerance."""
+        return math.floor(self.limit_255 / self.tolerance_255 + 1e-9)
+
+
+def default_technique(image: tuple[int, ...]) -> Technique:
+    """Affine forms for small images (C, H, W), intervals before CROWN's pass for others."""
+    return "crown-forward" if math.prod(image) <= PIXELS_FOR_FORMS else "crown-ibp"
+
+
+def proved_radii(
+    network: nn.Module,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    search: Search,
+    *,
+    kept: Kept | None = None,
+) -> NDArray[np.float64]:
+    """Radii (N,), float64, in 255ths: no image of the ball, and so none that a client can send, is misclassified.
+
+    Parameters: `network` in eval mode on the CPU; images uint8 (N, H, W, C) and labels (N,); finished batches are kept
+    in `kept`, whose folder must name the search too. A radius is 0 where the image itself is misclassified or nothing
+    is proved. A proved radius was itself evaluated; the next step above it was evaluated and not proved, or is above
+    the limit. Raises UnprovableError, one sentence, for a network with a layer through which no bounds are known.
+    """
+    unit = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float64) / 255
+    program = read(network, tuple(unit.shape[1:]))
+    if any(value.device.type != "cpu" for value in network.parameters()):
+        raise UnprovableError(
+            "nothing proved: bounds are computed on the CPU, whose sums they allow for; move the network"
+        )
+    target, found = torch.from_numpy(labels), torch.zeros(len(labels), dtype=torch.float64)
+    keep = kept or Kept()
+    with _progress(len(labels)) as advance:
+        for start in range(0, len(labels), search.batch_size):
+            rows = slice(start, start + search.batch_size)
+
+            def compute(rows: slice = rows) -> dict[str, Part]:
+                radii = largest_radii(program, unit[rows], target[rows], search)
+                return {"radii": Part(radii)}
+
+            found[rows] = keep.parts(f"proofs/{start}", compute)["radii"].images
+            advance(len(target[rows]))
+            if start == 0 and not found[rows].any():
+                break
+    return found.numpy()
+
+
+def largest_radii(program: Program, images: Tensor, labels: Tensor, search: Search) -> Tensor:
+    """The largest proved radius of each image in 255ths, (N,), one search for all; images as margins() has them.
+
+    The radius doubles from `first_255` until it is not proved; then the bracket shrinks, by interpolation between the
+    margins and by halving in turns, until the two ends are one step apart.
+    """
+    size = len(images)
+    low, high = torch.zeros(size, dtype=torch.int64), torch.full((size,), search.steps + 1)
+    above, below = torch.full((size,), torch.nan), torch.full((size,), torch.nan)  # margins at both ends
+    guess = torch.full((size,), max(1, round(search.first_255 / search.tolerance_255))).clamp_max(search.steps)
+    turn = 0
+    while (open_ := high - low > 1).any():
+        rows = open_.nonzero().squeeze(1)
+        eps = guess[rows].to(torch.float64) * search.tolerance_255 / 255
+        margin = (
+            margins(program, images[rows], labels[rows], eps, technique=search.technique).amin(dim=1).to(above.dtype)
+        )
+        proved = margin > 0  # False for NaN: bounds that overflow prove nothing
+        low[rows], high[rows] = (
+            torch.where(proved, guess[rows], low[rows]),
+            torch.where(proved, high[rows], guess[rows]),
+        )
+        above[rows], below[rows] = torch.where(proved, margin, above[rows]), torch.where(proved, below[rows], margin)
+        guess = _next(low, high, above, below, search.steps, halve=turn % 2 == 1)
+        turn += 1
+    return low.to(torch.float64) * search.tolerance_255
+
+
+def _next(low: Tensor, high: Tensor, above: Tensor, below: Tensor, steps: int, *, halve: bool) -> Tensor:
+    """The next radius to try, strictly between the ends where there is room, in steps."""
+    doubled = (2 * low).clamp_min(1).clamp_max(steps)
+    middle = (low + high) // 2
+    # Margins fall faster and faster below zero: they count at most ten times what is left above.
+    fall = torch.minimum(-below, 10 * above)
+    share = torch.where(torch.isfinite(fall), above / (above + fall), 0.5)
+    between = middle if halve else (low + share * (high - low)).nan_to_num(0).to(torch.int64)
+    guess = torch.where(high > steps, doubled, torch.where(torch.isfinite(above), between, middle))
+    return torch.minimum(torch.maximum(guess, low + 1), high - 1).clamp_min(1)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left on a terminal."""
+    console = Console(file=sys.stdout)
+    columns = (TextColumn("proving"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("proving", total=total, rate="")
+
+        def advance(images: int) -> None:
+            bar.advance(task, images)
+            bar.update(task, rate=f"{bar.tasks[0].speed or 0:.1f} images/s")
+
+        yield advance

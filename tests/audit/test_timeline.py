@@ -1,0 +1,101 @@
+"""`hallmark history`: every attestation of git once, in order, then what git has not; the figure and its lines."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import xml.dom.minidom
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from audit.cli import app
+from audit.timeline import Moment, timeline
+from audit.timeline_figure import timeline_svg
+from bundle.bundle import open_bundle
+from tests.audit.conftest import Masters
+from tests.audit.test_versions import commit, git
+from tests.bundles import make_bundle
+
+
+@pytest.fixture
+def folder(masters: Masters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two commits, the first with a tag; the first attestation comes back in a third."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    git("init", "-b", "main")
+    commit(masters.unsigned, "first")
+    git("tag", "v1")
+    commit(masters.second, "second")
+    Path("out/bundle/attestation.json").write_text("{}\n")
+    git("commit", "-am", "nonsense")
+    commit(masters.unsigned, "the first again")
+    shutil.rmtree("out")
+    return tmp_path / "work"
+
+
+def moments() -> list[Moment]:
+    return list(timeline([Path("out/bundle")], Path("releases")).moments)
+
+
+def test_each_attestation_stands_once_where_it_first_came(folder: Path, masters: Masters) -> None:
+    """The second has no tag and no branch any more: only the history of commits knows it."""
+    first, second = moments()
+    assert first.label == "v1"
+    assert first.numbers["digest"] == open_bundle(masters.unsigned).digest
+    assert second.numbers["digest"] == open_bundle(masters.second).digest
+    assert re.fullmatch("[0-9a-f]{10}", second.label)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", second.day or "")
+
+
+def test_what_git_has_not_stands_at_the_end(folder: Path, tmp_path: Path) -> None:
+    make_bundle(folder / "releases" / "new", seed=4, noise=0.2, tier="quick")
+    last = moments()[-1]
+    assert (len(moments()), last.label, last.day) == (3, "releases/new", None)
+
+
+def test_the_command_draws_bars_and_writes_figures(folder: Path) -> None:
+    done = CliRunner().invoke(app, ["history", "--svg", "h.svg", "--html", "h.html"])
+    assert done.exit_code == 0
+    assert "██████████ 96.7 % [88.5, 99.6]" in done.stdout
+    assert "█████████░ 90.0 % [79.5, 96.2]" in done.stdout
+    svg = Path("h.svg").read_text()
+    assert xml.dom.minidom.parseString(svg).documentElement.tagName == "svg"
+    assert "v1, served: 45.0 % (27 of 60; 32.1 to 58.4 %)" in svg
+    page = Path("h.html").read_text()
+    assert "Right under all attacks (l∞ 32/255), an upper bound" in page and "<script" not in page
+    assert re.search(r"left out: commit [0-9a-f]{10}: attestation\.json: ", done.stdout)
+    whole = json.loads(CliRunner().invoke(app, ["history", "--json"]).stdout)
+    document = whole["history"]
+    assert len(whole["leftOut"]) == 1  # the commit that is none
+    assert [item["headline"]["robust"]["served"]["correct"] for item in document] == [27, 20]
+    assert document[0]["time"] <= document[1]["time"]
+
+
+def test_without_a_version_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    done = CliRunner().invoke(app, ["history", "--svg", "h.svg"])
+    assert (done.exit_code, done.stdout.startswith("No version at hand")) == (0, True)
+    assert not Path("h.svg").exists()
+
+
+def test_numbers_of_different_threats_are_not_joined(folder: Path) -> None:
+    """A line from 32/255 to 16/255 would show a rise that is no rise."""
+    before = timeline_svg(moments())
+    make_bundle(folder / "releases" / "narrow", seed=4, noise=0.2, tier="quick", eps=(16,))
+    after = timeline_svg(moments())
+    drawn = [re.findall(r'<line class="curve (reference|served)"', text) for text in (before, after)]
+    assert (len(drawn[0]), len(drawn[1])) == (4, 6)  # clean goes on, two settings; robust does not
+    assert "l∞ 32/255, l∞ 16/255" in after
+
+
+def test_a_name_cannot_write_into_the_figure(folder: Path, masters: Masters) -> None:
+    shutil.copytree(masters.unsigned, "releases/x")
+    git("tag", "a<b>&c", "v1")
+    git("tag", "-d", "v1")
+    assert "<b>" not in timeline_svg(moments())
+    xml.dom.minidom.parseString(timeline_svg(moments()))

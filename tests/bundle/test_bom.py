@@ -1,0 +1,158 @@
+"""The ML-BOM: valid by CycloneDX's own schema, the same to the byte, and with every number and digest of the attestation."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT7
+
+from bundle.bom import render_bom
+from bundle.bundle import Bundle, open_bundle
+from bundle.performance import performance_metrics
+from bundle.threats import Threat
+from tests.bundle.test_card import proved
+from tests.bundles import make_bundle
+
+SCHEMAS = Path(__file__).parent / "cyclonedx"
+NAMESPACE = "http://cyclonedx.org/schema/"
+EXTRA = {"file_sha256": "ab" * 32, "images": 1000, "per_class": [100] * 10, "share": 0.7}
+PACKAGES = {"torch": "2.13.0+cpu", "Pillow_SIMD": "9.0"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return open_bundle(make_bundle(tmp_path_factory.mktemp("bundle"), eps=(32,), others=(Threat("l2", 0.5),)))
+
+
+@pytest.fixture(scope="module")
+def validator() -> Draft7Validator:
+    documents = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in SCHEMAS.glob("*.json")}
+    resources = {NAMESPACE + name: Resource.from_contents(found, DRAFT7) for name, found in documents.items()}
+    return Draft7Validator(
+        documents["bom-1.6.SNAPSHOT.schema.json"], registry=Registry().with_resources(resources.items())
+    )
+
+
+def bom(bundle: Bundle, **changes: Any) -> dict[str, Any]:
+    return json.loads(render_bom({**bundle.predicate, **changes}, bundle.digest))
+
+
+def model(document: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [item for item in document["components"] if item["type"] == "machine-learning-model"]
+    return found
+
+
+def metrics(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return model(document)["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+
+
+def test_the_schema_is_cyclonedx_1_6_and_refuses(validator: Draft7Validator, bundle: Bundle) -> None:
+    """A validator that does not find its references, or lets everything pass, would prove nothing."""
+    Draft7Validator.check_schema(validator.schema)
+    assert validator.schema["$id"] == f"{NAMESPACE}bom-1.6.schema.json"
+    wrong = bom(bundle)
+    model(wrong)["hashes"][0]["content"] = "none"
+    model(wrong)["licenses"] = [{"license": {"id": "no such licence"}}]
+    metrics(wrong)[0]["value"] = 0.5
+    places = {error.json_path.split(".")[-1].split("[")[0] for error in validator.iter_errors(wrong)}
+    assert {"content", "licenses", "value"} <= places
+
+
+@pytest.mark.parametrize("changes", ["standard", "everything", "quick"])
+def test_bom_is_valid(validator: Draft7Validator, bundle: Bundle, tmp_path: Path, changes: str) -> None:
+    found = bom(bundle)
+    if changes == "everything":
+        data = {**bundle.predicate["data"], "extra": EXTRA}
+        found = bom(bundle, **proved(bundle), data=data, environment={"packages": PACKAGES}, reliable=False)
+    elif changes == "quick":
+        found = bom(open_bundle(make_bundle(tmp_path / "quick", tier="quick", eps=(32,))))
+    assert [error.message for error in validator.iter_errors(found)] == []
+    # What the schema's copy in the wheel no longer asks for.
+    assert (found["$schema"], found["version"]) == (f"{NAMESPACE}bom-1.6.schema.json", 1)
+
+
+def test_bytes_follow_from_the_attestation_alone(bundle: Bundle, tmp_path: Path) -> None:
+    again = open_bundle(make_bundle(tmp_path / "again", eps=(32,), others=(Threat("l2", 0.5),)))
+    assert render_bom(again.predicate, again.digest) == render_bom(bundle.predicate, bundle.digest)
+    found, other = bom(bundle), bom(bundle, tier="thorough")
+    assert "timestamp" not in found["metadata"]
+    assert uuid.UUID(found["serialNumber"]).version == 5
+    assert found["serialNumber"] != other["serialNumber"]
+
+
+def test_the_pages_do_not_change_it(bundle: Bundle) -> None:
+    """So it can lie in the bundle beside them: it is the same before they are made."""
+    bare = [item for item in bundle.predicate["files"] if item["name"] not in ("model-card.md", "report.html")]
+    assert bom(bundle, files=bare) == bom(bundle)
+
+
+def test_every_digest_is_there(bundle: Bundle) -> None:
+    data = {**bundle.predicate["data"], "extra": EXTRA}
+    found = {item["name"]: item["hashes"] for item in bom(bundle, data=data)["components"] if "hashes" in item}
+    expected = {item["name"]: item["sha256"] for item in bundle.predicate["files"] if "." in item["name"]}
+    del expected["model-card.md"], expected["report.html"]
+    expected |= {f"digits {name}": split["sha256"] for name, split in data["splits"].items()}
+    expected |= {"d2r_cag-digits": bundle.digest, "digits extra": EXTRA["file_sha256"]}
+    assert {name: hashes[0]["content"] for name, hashes in found.items()} == expected
+    assert all(hashes[0]["alg"] == "SHA-256" for hashes in found.values())
+
+
+def test_every_reference_points_at_something(bundle: Bundle) -> None:
+    found = bom(bundle, environment={"packages": PACKAGES})
+    known = {"bundle", *(item["bom-ref"] for item in found["components"])}
+    assert len(known) == 1 + len(found["components"])
+    assert {item["ref"] for item in found["dependencies"]} == known
+    assert {ref for item in found["dependencies"] for ref in item.get("dependsOn", ())} == known - {"bundle"}
+    assert {item["ref"] for item in model(found)["modelCard"]["modelParameters"]["datasets"]} < known
+    packages = {item["purl"]: item["scope"] for item in found["components"] if item["type"] == "library"}
+    assert packages == {"pkg:pypi/torch@2.13.0%2Bcpu": "excluded", "pkg:pypi/pillow-simd@9.0": "excluded"}
+
+
+def test_every_number_is_a_metric_with_its_slice(bundle: Bundle) -> None:
+    predicate, found = bundle.predicate, metrics(bom(bundle))
+    lists = ("claims", "bounds", "worstClass", "perClass", "calibration", "corruptionAccuracy", "minimumDistances")
+    assert len(found) == sum(len(predicate[name]) for name in lists)
+    keys = [(item["type"], item["slice"]) for item in found]
+    assert len(set(keys)) == len(keys)
+    for claim, item in zip(predicate["claims"], found, strict=False):
+        assert item["type"] == claim["metric"] and float(item["value"]) == pytest.approx(claim["value"], abs=1e-6)
+        ends = [float(item["confidenceInterval"][end]) for end in ("lowerBound", "upperBound")]
+        assert ends == pytest.approx(claim["interval"], abs=1e-6)
+        assert item["slice"].startswith(claim["setting"])
+        assert item["slice"].endswith(f"{claim['correct']} of {claim['sampleSize']} images")
+        assert ("upper bound" in item["slice"]) == (claim["metric"] == "robust_accuracy")
+    bounds = [item["slice"] for item in found if item["type"] == "certified_accuracy"]
+    assert all("classifier smoothed-0.25" in item and "lower bound" in item for item in bounds)
+
+
+def test_a_proof_names_its_classifier_and_technique(bundle: Bundle) -> None:
+    (found,) = [
+        item
+        for item in performance_metrics({**bundle.predicate, **proved(bundle)})
+        if "classifier served" in item["slice"]
+    ]
+    assert found["slice"] == "classifier served, linf 4/255, IBP, lower bound, interval 95.0 %, 15 of 60 images"
+
+
+def test_a_distance_that_was_not_found_is_no_number(bundle: Bundle) -> None:
+    (item,) = bundle.predicate["minimumDistances"]
+    missing = [{**item, "quantiles": {**item["quantiles"], "50": None}}]
+    assert "median_minimum_distance" in {metric["type"] for metric in metrics(bom(bundle))}
+    assert "median_minimum_distance" not in {
+        metric["type"] for metric in metrics(bom(bundle, minimumDistances=missing))
+    }
+
+
+def test_what_limits_the_numbers_is_said(bundle: Bundle) -> None:
+    sanity = [{**bundle.predicate["sanity"][0], "passed": False, "outcome": "fail"}]
+    found = model(bom(bundle, sanity=sanity, reliable=False))["modelCard"]
+    limits = found["considerations"]["technicalLimitations"]
+    assert any("large_eps" in item and "failed" in item for item in limits)
+    assert {f"Not tested: {item}" for item in bundle.predicate["notTested"]} <= set(limits)
+    properties = {item["name"]: item["value"] for item in found["properties"]}
+    assert (properties["hallmark:reliable"], properties["hallmark:tier"]) == ("false", "standard")
+    assert properties["hallmark:parameters.attack.tier"] == "standard"
