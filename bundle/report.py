@@ -65,6 +65,8 @@ def render_sections(
         corruptions=tables.corruption_rows(predicate),
         agreement=tables.agreement_rows(predicate),
         bounds=tables.bound_rows(predicate),
+        proofs=tables.proof_rows(predicate),
+        brackets=tables.bracket_rows(predicate),
         average_radii=[bound for bound in predicate["bounds"] if bound["metric"] == "average_certified_radius"],
         settings=list(leaves(predicate["parameters"])),
         environment=list(leaves(predicate["environment"])),

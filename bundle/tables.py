@@ -9,6 +9,7 @@ from typing import Any
 from bundle import headline
 from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.outcomes import SETTINGS
+from bundle.proofs import SERVED
 from bundle.wording import attack_title, corruption_title, threat_name_title, threat_title, union_title
 
 #: Shades of a table's cells, 0 (all right) to this (all wrong).
@@ -83,6 +84,16 @@ def bound_rows(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for radius in radii
     ]
+
+
+def proof_rows(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The bounds about the served classifier itself, by radius."""
+    return [bound for bound in predicate["bounds"] if bound["classifier"] == SERVED]
+
+
+def bracket_rows(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """For each attacked l∞ radius, how many images are proved, broken, and neither."""
+    return [row for bracket in predicate["brackets"] for row in bracket["undecided"]]
 
 
 def worst_rows(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Stage certify: l2 radii that randomized smoothing proves, for the smoothed classifiers and for no other."""
+"""Stage certify: what is proved, about smoothed classifiers (l2) and about the served classifier itself (l-infinity)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.data.split import load_split
 from pipeline.environment import describe_environment, source_digest
 from pipeline.evaluation.curves import curve_csv, curve_metrics
 from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.proved import attacked_radii, prove
 from pipeline.evaluation.smoothed import describe, smoothed_columns
 from pipeline.evaluation.suite import speaker
 from pipeline.folders import OUT, Folders
@@ -35,11 +36,15 @@ def main(params: Params, folders: Folders = OUT) -> None:
     test = load_split(folders.data / "test.npz").take(index)
     network = load_network(folders.trained)
     kept = Kept(checkpoint_folder(_identity(params, folders, index.tolist(), device)))
-    columns = smoothed_columns(network, test.images, index, settings, device, kept=kept, say=speaker())
+    proofs, proved = prove(network, test, settings, attacked_radii(folders), kept)
+    columns = proved | smoothed_columns(network, test.images, index, settings, device, kept=kept, say=speaker())
     outcomes = Outcomes({"index": index, "label": test.labels, **columns})
     described = describe(settings, _noise_of_training(folders))
     bounds = [smoothing_bounds(outcomes, item) for item in described]
-    write_whole(out / "smoothing.json", canonical_json({"smoothing": described, "settings": settings.model_dump()}))
+    write_whole(
+        out / "smoothing.json",
+        canonical_json({"smoothing": described, "proofs": proofs, "settings": settings.model_dump()}),
+    )
     write_whole(out / "curve.csv", curve_csv(bounds))
     write_whole(out / "metrics.json", canonical_json(curve_metrics(bounds)))
     outcomes.save(out / OUTCOMES)
@@ -54,7 +59,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
 def leave_out(folders: Folders) -> None:
     """Writes the record of an evaluation that certifies nothing."""
     evidence = load_outcomes(folders.evidence / OUTCOMES)
-    write_whole(folders.certified / "smoothing.json", canonical_json({"smoothing": [], "settings": None}))
+    write_whole(folders.certified / "smoothing.json", canonical_json({"smoothing": [], "proofs": [], "settings": None}))
     Outcomes({name: evidence[name] for name in ("index", "label")}).save(folders.certified / OUTCOMES)
 
 

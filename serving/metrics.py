@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 def publish(predicate: Mapping[str, Any], digest: str, registry: CollectorRegistry = REGISTRY) -> None:
     """Sets the gauges of one model; once a process.
 
-    Labels follow the claims: version, setting, threat and attack; certified accuracy names its smoothed classifier.
+    Labels follow the claims: version, setting, threat and attack; certified accuracy names its classifier.
     """
     version = predicate["model"]["version"]
     info = _gauge("hallmark_model_info", "The model that answers.", ["version", "digest"], registry)
@@ -25,7 +25,7 @@ def publish(predicate: Mapping[str, Any], digest: str, registry: CollectorRegist
     )
     certified = _gauge(
         "hallmark_certified_accuracy",
-        "Certified accuracy of the smoothed classifier at an l2 radius, a lower bound.",
+        "Certified accuracy, a lower bound: of a smoothed classifier at an l2 radius, of the served one in linf.",
         ["version", "classifier", "norm", "radius"],
         registry,
     )
@@ -36,7 +36,8 @@ def publish(predicate: Mapping[str, Any], digest: str, registry: CollectorRegist
             robust.labels(version, claim["setting"], claim["threat"], claim["attack"]).set(claim["value"])
     for bound in predicate["bounds"]:
         if bound["metric"] == "certified_accuracy":
-            certified.labels(version, bound["classifier"], bound["norm"], f"{bound['radius']:g}").set(bound["value"])
+            radius = f"{bound['radius']:g}" if "radius" in bound else f"{bound['eps_255']:g}/255"
+            certified.labels(version, bound["classifier"], bound["norm"], radius).set(bound["value"])
 
 
 def _gauge(name: str, documentation: str, labels: list[str], registry: CollectorRegistry) -> Gauge:

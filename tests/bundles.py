@@ -18,6 +18,7 @@ from bundle.corrupted import corruption_column
 from bundle.corruptions import NAMES as CORRUPTIONS
 from bundle.corruptions import SEVERITIES
 from bundle.outcomes import Outcomes, distance_column, image_digests
+from bundle.proofs import proof_column
 from bundle.replay import judge
 from bundle.runtime import OnnxClassifier
 from bundle.smoothing import certified_radii
@@ -87,6 +88,7 @@ def _outcomes(
     if full:
         columns |= _corrupted(classifier, images["clean"], labels)
         columns[distance_column("cw")] = _distances(classifier, weight, images["clean"], labels)
+        columns[proof_column("linf")] = _proved(classifier, weight, images["clean"], labels)
     successes = np.random.default_rng(0).integers(400, 1000, len(labels))
     columns["smoothed-0.25/selected"] = columns["served/clean/prediction"]
     columns["smoothed-0.25/successes"] = successes
@@ -116,6 +118,17 @@ def _distances(
     slopes = np.linalg.norm(weight.T[labels][:, None, :].astype(np.float64) - weight.T[None], axis=2)
     distances = np.divide(gaps, slopes, out=np.full_like(gaps, np.inf), where=slopes > 0).min(axis=1)
     return np.where(np.arange(len(labels)) % 9 == 8, np.inf, np.maximum(distances, 0.0))
+
+
+def _proved(
+    classifier: OnnxClassifier, weight: NDArray[np.float32], clean: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The l∞ radius in 255ths within which a linear classifier's answer is right, less a quarter; 0 where that is none."""
+    logits = classifier.logits_in_batches(clean).astype(np.float64)
+    gaps = logits[np.arange(len(labels)), labels][:, None] - logits
+    slopes = np.abs(weight.T[labels][:, None, :].astype(np.float64) - weight.T[None]).sum(axis=2)
+    radii = 255 * np.divide(gaps, slopes, out=np.full_like(gaps, np.inf), where=slopes > 0).min(axis=1)
+    return np.maximum(np.floor(4 * radii - 1) / 4, 0.0)
 
 
 def _surface(
@@ -171,7 +184,7 @@ def make_bundle(
     """Writes a complete, verifying bundle of the linear digits classifier into `folder` and returns it.
 
     `eps` are its l∞ radii, `others` threats of other norms, `trained` is the one of the headline; the first threats of
-    different norms make a union. The tier quick has no corruptions, distances and surface. `attack_seed` draws the
+    different norms make a union. The tier quick has no corruptions, distances, proofs and surface. `attack_seed` draws the
     random corners of pgd-10 (where it is not given: `seed`); the model is the same for the same `seed` and `noise`.
     """
     attack_seed = seed if attack_seed is None else attack_seed
@@ -254,7 +267,20 @@ def make_bundle(
         )
         if full
         else None,
-        "proofs": [],
+        "proofs": [
+            {
+                "name": "served-linf",
+                "norm": "linf",
+                "technique": "exact, linear",
+                "eps_255": [1, 2, 4],
+                "tolerance_255": 0.25,
+                "arithmetic": "real arithmetic, computed in float64",
+                "harness": harness,
+                "settings": {},
+            }
+        ]
+        if full
+        else [],
         "smoothing": [
             {
                 "name": "smoothed-0.25",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,20 @@ from torch import Tensor, nn
 from pipeline.attacks.saved import Part
 from pipeline.certification.margins import Technique, margins
 from pipeline.certification.program import Program, UnprovableError, read
+from pipeline.certification.rounding import ARITHMETIC
+from pipeline.evaluation.jobs import OWN_HARNESS
 from pipeline.evaluation.kept import Kept
 
 #: Forms keep a coefficient a pixel for every value, which larger images cannot afford.
 PIXELS_FOR_FORMS = 256
+
+#: How the record names the techniques.
+NAMES: dict[Technique, str] = {
+    "ibp": "IBP",
+    "crown-ibp": "CROWN, intermediate bounds by IBP",
+    "crown-forward": "CROWN, intermediate bounds by forward linear propagation",
+    "crown": "CROWN",
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,22 @@ class Search:
 
 
 def default_technique(image: tuple[int, ...]) -> Technique:
-    """Affine forms for small images (C, H, W), intervals before CROWN's pass for others."""
-    return "crown-forward" if math.prod(image) <= PIXELS_FOR_FORMS else "crown-ibp"
+    """Affine forms for small images (C, H, W); for others intervals, which are what is left within minutes."""
+    return "crown-forward" if math.prod(image) <= PIXELS_FOR_FORMS else "ibp"
+
+
+def describe(search: Search, radii_255: Sequence[float]) -> dict[str, Any]:
+    """The search as an item of the predicate's `proofs`; `radii_255` are those at which accuracy is claimed."""
+    return {
+        "name": "served-linf",
+        "norm": "linf",
+        "technique": NAMES[search.technique],
+        "eps_255": sorted(radii_255),
+        "tolerance_255": search.tolerance_255,
+        "arithmetic": ARITHMETIC,
+        "harness": dict(OWN_HARNESS),
+        "settings": {"limit_255": search.limit_255, "first_255": search.first_255, "batch_size": search.batch_size},
+    }
 
 
 def proved_radii(

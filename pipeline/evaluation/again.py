@@ -128,7 +128,18 @@ def write_again(
     served = served_columns(classifier, evidence.images, bundle.outcomes["label"])
     origin = {"attestation": published.attestation, "transfer_from": dict(transfer_from)}
     parameters = {**predicate["parameters"], "reattack": origin}
-    kept = ("schema", "assuranceLevel", "model", "network", "method", "data", "selection", "testReads", "smoothing", "proofs")
+    kept = (
+        "schema",
+        "assuranceLevel",
+        "model",
+        "network",
+        "method",
+        "data",
+        "selection",
+        "testReads",
+        "smoothing",
+        "proofs",
+    )
     again = {
         **{key: predicate[key] for key in (*kept, "parity", "selfCheck")},
         "environment": dict(environment),

@@ -104,6 +104,11 @@ class Method(nn.Module, ABC):
         return {}
 
     @classmethod
+    def sections(cls, data: str) -> dict[str, dict[str, Any]]:
+        """What the method prefers to the data set's defaults, by section of params.yaml."""
+        return {}
+
+    @classmethod
     def schedule(cls, name: str) -> dict[str, Any]:
         """TrainSettings of one of the three schedules: `digits`, `paper`, `common`."""
         return {"digits": DIGITS_SCHEDULE, "paper": cls.paper_schedule, "common": COMMON_SCHEDULE}[name]

@@ -58,7 +58,11 @@ def complete(document: dict[str, Any]) -> Params:
     settings = validated(method.Settings, method.defaults(params.data.name) | given, prefix="method")
 
     defaults = DATA_DEFAULTS[params.data.name]
-    sections = {name: defaults.get(name, {}) | _set_by_hand(getattr(params, name)) for name in _section_names()}
+    preferred = method.sections(params.data.name)
+    sections = {
+        name: defaults.get(name, {}) | preferred.get(name, {}) | _set_by_hand(getattr(params, name))
+        for name in _section_names()
+    }
     if params.data.name != "folder":
         for field in ("image_size", "channels"):
             if getattr(params.data, field) is not None:

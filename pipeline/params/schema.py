@@ -168,7 +168,7 @@ class AttackSettings(Section):
 
 
 class CertifySettings(Section):
-    """Randomized smoothing (Cohen et al. 2019)."""
+    """Randomized smoothing (Cohen et al. 2019), and bounds about the served classifier itself."""
 
     sigma: Annotated[float | list[float], PlainValidator(_deviations)] = Field(
         0.25,
@@ -184,6 +184,11 @@ class CertifySettings(Section):
     )
     alpha: float = Field(0.001, gt=0, lt=0.5, description="chance, an image, that its radius is too large")
     seed: int = Field(0, ge=0, description="draws the noise, image by image")
+    proof: Literal["none", "ibp", "crown-ibp", "crown-forward", "crown"] | None = Field(
+        None,
+        description="l-infinity bounds about the served classifier: none, or a technique, from the quickest to the "
+        "tightest; null: crown-forward up to 256 pixel values an image, ibp otherwise",
+    )
 
 
 class Params(Section):

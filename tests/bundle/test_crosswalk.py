@@ -13,7 +13,7 @@ from bundle.crosswalk import DOCUMENTS, render_crosswalk
 from bundle.layout import REQUIRED
 from bundle.threats import Threat
 from bundle.wording import percent
-from tests.bundle.test_card import proved
+from tests.bundle.test_card import proved, unproved
 from tests.bundles import make_bundle
 
 ATTACK = {"threat": "linf-32", "harness": {"name": "hallmark", "version": "1"}, "settings": {}, "flags": []}
@@ -126,11 +126,11 @@ def test_the_quick_tier_says_not_tested_where_the_standard_one_has_numbers(
 
 def test_proofs_about_a_smoothed_classifier_are_none_about_this_one(bundle: Bundle) -> None:
     asks = "formal: properties that hold on a whole domain"
-    (other,) = answers(crosswalk(bundle), asks)
+    (other,) = answers(crosswalk(bundle, **unproved(bundle)), asks)
     assert other[0] == "not tested" and "Of another, the smoothed classifier: smoothed-0.25 at l2 0.5:" in other[1]
     (own,) = answers(crosswalk(bundle, **proved(bundle)), asks)
     assert own[0] == "measured" and "l∞ 4/255: 25.0 % (15.0 to 38.0 %) by IBP" in own[1]
-    (none,) = answers(crosswalk(bundle, smoothing=[], bounds=[]), asks)
+    (none,) = answers(crosswalk(bundle, smoothing=[], bounds=[], proofs=[]), asks)
     assert none == ("not tested", "Nothing was proved, neither of this classifier nor of a smoothed one.")
     arithmetic = answers(crosswalk(bundle, **proved(bundle)), "the kind of method, and its arithmetic")
     assert "Bounds hold in real numbers" in next(iter(arithmetic))[1]

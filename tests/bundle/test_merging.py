@@ -285,7 +285,14 @@ def random_bundle(like: Bundle, attacks: list[tuple[str, str, list[bool]]]) -> B
             columns |= attack_columns(f"{setting}/{threat}/{name}", columns["label"], broken, classes=10)
     records = [{"threat": threat, "name": name, "settings": {}, "flags": []} for threat, name, _ in attacks]
     used = [item for item in THREATS if item["name"] in {threat for threat, _, _ in attacks}]
-    empty: dict[str, Any] = {"unions": [], "smoothing": [], "proofs": [], "distances": [], "corruptions": None, "surface": None}
+    empty: dict[str, Any] = {
+        "unions": [],
+        "smoothing": [],
+        "proofs": [],
+        "distances": [],
+        "corruptions": None,
+        "surface": None,
+    }
     found = changed(like, threats=used, attacks=records, **empty)
     images = {f"{threat}/{name}": like.images["clean"][:6] for threat, name, _ in attacks}
     return replace(found, outcomes=type(like.outcomes)(columns), images={"clean": like.images["clean"][:6], **images})

@@ -162,3 +162,6 @@ def test_gauges_have_every_claim_and_bound(folders: Path) -> None:
     certified = next(item for item in bundle.predicate["bounds"] if item.get("radius") == 0.25)
     labels = {"version": bundle.version, "classifier": "smoothed-0.25", "norm": "l2", "radius": "0.25"}
     assert registry.get_sample_value("hallmark_certified_accuracy", labels) == certified["value"]
+    proved = next(item for item in bundle.predicate["bounds"] if item.get("eps_255") == 2)
+    labels = {"version": bundle.version, "classifier": "served", "norm": "linf", "radius": "2/255"}
+    assert registry.get_sample_value("hallmark_certified_accuracy", labels) == proved["value"]

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from bundle.outcomes import Outcomes
+from bundle.proofs import proof_bounds
 from pipeline.certification import radius
 from pipeline.certification.margins import margins
 from pipeline.certification.program import UnprovableError, read
@@ -81,13 +83,14 @@ def test_radii_do_not_depend_on_the_batch(size: int):
     assert whole[0] > 0 and parts.tolist() == whole.tolist()
 
 
-def test_bounds_that_overflow_prove_nothing():
+@pytest.mark.parametrize("technique", ["ibp", "crown-forward", "crown"])
+def test_bounds_that_overflow_prove_nothing(technique):
     network, images = random_network("plain4"), random_images(3)
     labels = own_labels(network, images).numpy()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1e30)
-    assert not proved_radii(network, images, labels, Search("crown-forward")).any()
+    assert not proved_radii(network, images, labels, Search(technique)).any()
 
 
 def test_where_the_first_batch_has_no_proof_the_search_ends(monkeypatch: pytest.MonkeyPatch):
@@ -149,4 +152,13 @@ def test_a_network_with_an_unknown_layer_says_so():
 
 
 def test_small_images_are_worth_a_coefficient_a_pixel():
-    assert default_technique((1, 8, 8)) == "crown-forward" and default_technique((3, 32, 32)) == "crown-ibp"
+    assert default_technique((1, 8, 8)) == "crown-forward" and default_technique((3, 32, 32)) == "ibp"
+
+
+def test_the_record_is_the_proof_that_bounds_are_made_of():
+    record = radius.describe(Search("crown", tolerance_255=0.5), [8.0, 2.0])
+    assert (record["name"], record["norm"], record["technique"]) == ("served-linf", "linf", "CROWN")
+    assert record["eps_255"] == [2.0, 8.0] and record["tolerance_255"] == 0.5
+    assert "float32" in record["arithmetic"] and set(record["harness"]) == {"name", "version"}
+    outcomes = Outcomes({"proved/linf/eps_255": [0.0, 2.5, 8.0]})
+    assert [bound["correct"] for bound in proof_bounds(outcomes, record)] == [2, 1]

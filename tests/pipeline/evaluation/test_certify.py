@@ -185,6 +185,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, 
     test = split(20)
     save_split("out/data/test.npz", test)
     Outcomes({"index": np.array([2, 5, 11]), "label": test.labels[[2, 5, 11]]}).save("out/evidence/outcomes.parquet")
+    Path("out/evidence/attacks.json").write_text(json.dumps({"threats": [{"norm": "linf", "eps_255": 8.0}]}))
     Path("out/train").mkdir()
     Path("out/train/weights.safetensors").write_bytes(b"of Linear")
     Path("out/train/training.json").write_text(json.dumps({"settings": {"method": method}}))

@@ -52,6 +52,7 @@ def trained(network: nn.Module) -> nn.Module:
         ("wide_resnet_30_10", 3, 36_479_194),
         ("resnet8", 1, 77_754),
         ("preact_resnet8", 1, 77_562),
+        ("plain4", 1, 71_754),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name: str, channels: int, count: int) -> None:
@@ -63,7 +64,7 @@ def test_parameter_counts_are_the_published_ones(name: str, channels: int, count
 def test_every_name_builds() -> None:
     assert set(network_names()) == {
         "resnet18", "preact_resnet18", "wide_resnet_34_10", "wide_resnet_30_10",
-        "guide_resnet18", "resnet8", "preact_resnet8",
+        "guide_resnet18", "resnet8", "preact_resnet8", "plain4",
     }  # fmt: skip
 
 
