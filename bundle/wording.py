@@ -15,7 +15,7 @@ TITLES = {
     "autoattack": "AutoAttack",
     "autoattack-plus": "AutoAttack plus",
     "autoattack-rand": "AutoAttack rand",
-    "adaptive": "adaptive (target and guide)",
+    "adaptive": "adaptive (co-trained networks together)",
     "square-onnx": "Square, queries on the served file",
     "cw": "C&W",
     ALL_ATTACKS: "all attacks",

@@ -7,7 +7,7 @@ each a function `attack(model, images, labels, *, threat, seed, index) -> images
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -67,7 +67,7 @@ def jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int, sa
             found.append(_cw(victim, threat))
     if settings.tier != "quick":
         found += [_transfer(victim, threat, settings, name) for name in victim.companions]
-        if "guide" in victim.companions:
+        if victim.cotrained:
             found.append(_adaptive(victim, threat, settings))
         if victim.model is not None:
             found.append(_square_onnx(victim.model, threat, settings))
@@ -86,13 +86,10 @@ def sweep_jobs(victim: Victim, threat: Threat, settings: AttackSettings) -> list
     return [_margin(victim, threat, settings)]
 
 
-def _search(threat: Threat, settings: AttackSettings) -> dict[str, Any]:
-    return {
-        "threat": threat,
-        "seed": settings.seed,
-        "restarts": settings.restarts,
-        "relative_step": RELATIVE_STEP,
-    }
+def _search(threat: Threat, settings: AttackSettings, **changes: Any) -> dict[str, Any]:
+    """What PGD's searches are called with."""
+    search = {"threat": threat, "seed": settings.seed, "restarts": settings.restarts, "relative_step": RELATIVE_STEP}
+    return search | changes
 
 
 def _searched(settings: AttackSettings, loss: str, steps: int, restarts: int | None = None) -> dict[str, Any]:
@@ -107,20 +104,20 @@ def _searched(settings: AttackSettings, loss: str, steps: int, restarts: int | N
     }
 
 
-def _noise(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
-        found = noise(
-            victim.network,
-            sample.images,
-            sample.labels,
-            threat=threat,
-            seed=settings.seed,
-            index=sample.index,
-            draws=NOISE_DRAWS,
-        )
-        return {"noise": Part(found)}
+def _single(
+    name: str, victim: Victim, recorded: dict[str, Any], attack: Callable[..., torch.Tensor], **options: Any
+) -> Job:
+    """A job of one attack on the network."""
 
-    return Job("noise", run, {"noise": {"draws": NOISE_DRAWS, "seed": settings.seed, "keeps": KEEPS}})
+    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+        return {name: Part(attack(victim.network, sample.images, sample.labels, index=sample.index, **options))}
+
+    return Job(name, run, {name: recorded})
+
+
+def _noise(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
+    recorded = {"draws": NOISE_DRAWS, "seed": settings.seed, "keeps": KEEPS}
+    return _single("noise", victim, recorded, noise, threat=threat, seed=settings.seed, draws=NOISE_DRAWS)
 
 
 def _fgsm(victim: Victim, threat: Threat) -> Job:
@@ -134,14 +131,8 @@ def _pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
     """PGD-10, -20 and -50, prefixes of one trajectory."""
 
     def run(sample: Sample, keep: Keep) -> dict[str, Part]:
-        path = trajectory(
-            victim.network,
-            sample.images,
-            sample.labels,
-            index=sample.index,
-            steps=PGD_STEPS,
-            **_search(threat, settings),
-        )
+        search = _search(threat, settings, steps=PGD_STEPS, index=sample.index)
+        path = trajectory(victim.network, sample.images, sample.labels, **search)
         return {f"pgd-{steps}": Part(images) for steps, images in path}
 
     recorded = {f"pgd-{steps}": _searched(settings, "cross-entropy", steps) for steps in PGD_STEPS}
@@ -149,32 +140,14 @@ def _pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
 
 
 def _margin(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
-        found = margin_pgd(
-            victim.network,
-            sample.images,
-            sample.labels,
-            index=sample.index,
-            steps=MARGIN_STEPS,
-            **_search(threat, settings),
-        )
-        return {"margin": Part(found)}
-
-    return Job("margin", run, {"margin": _searched(settings, "margin", MARGIN_STEPS)})
+    recorded = _searched(settings, "margin", MARGIN_STEPS)
+    return _single("margin", victim, recorded, margin_pgd, **_search(threat, settings, steps=MARGIN_STEPS))
 
 
 def _long_pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
-    name = f"pgd-{THOROUGH_STEPS}"
-
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
-        search = _search(threat, settings) | {"restarts": THOROUGH_RESTARTS}
-        return {
-            name: Part(
-                pgd(victim.network, sample.images, sample.labels, index=sample.index, steps=THOROUGH_STEPS, **search)
-            )
-        }
-
-    return Job(name, run, {name: _searched(settings, "cross-entropy", THOROUGH_STEPS, THOROUGH_RESTARTS)})
+    recorded = _searched(settings, "cross-entropy", THOROUGH_STEPS, THOROUGH_RESTARTS)
+    search = _search(threat, settings, steps=THOROUGH_STEPS, restarts=THOROUGH_RESTARTS)
+    return _single(f"pgd-{THOROUGH_STEPS}", victim, recorded, pgd, **search)
 
 
 def _cw(victim: Victim, threat: Threat) -> Job:
@@ -196,40 +169,16 @@ def minimum_norm(victim: Victim, sample: Sample) -> Part:
 
 
 def _transfer(victim: Victim, threat: Threat, settings: AttackSettings, companion: str) -> Job:
-    name = f"transfer-{companion}"
-
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
-        found = transfer(
-            victim.network,
-            sample.images,
-            sample.labels,
-            source=victim.companions[companion],
-            threat=threat,
-            seed=settings.seed,
-            index=sample.index,
-            steps=MARGIN_STEPS,
-        )
-        return {name: Part(found)}
-
-    return Job(name, run, {name: {**_searched(settings, "margin", MARGIN_STEPS, 1), "source": companion}})
+    recorded = {**_searched(settings, "margin", MARGIN_STEPS, 1), "source": companion}
+    source = victim.companions[companion]
+    options = {"source": source, "threat": threat, "seed": settings.seed, "steps": MARGIN_STEPS}
+    return _single(f"transfer-{companion}", victim, recorded, transfer, **options)
 
 
 def _adaptive(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
-        found = adaptive(
-            victim.network,
-            sample.images,
-            sample.labels,
-            companions=victim.companions,
-            threat=threat,
-            seed=settings.seed,
-            index=sample.index,
-            steps=MARGIN_STEPS,
-        )
-        return {"adaptive": Part(found)}
-
-    loss = "divergence from the guide; margins and cross-entropies of target and guide together"
-    return Job("adaptive", run, {"adaptive": _searched(settings, loss, MARGIN_STEPS, 1)})
+    loss = "divergence from the companions; margins and cross-entropies of all networks together"
+    options = {"companions": victim.cotrained, "threat": threat, "seed": settings.seed, "steps": MARGIN_STEPS}
+    return _single("adaptive", victim, _searched(settings, loss, MARGIN_STEPS, 1), adaptive, **options)
 
 
 def _square_onnx(model: bytes, threat: Threat, settings: AttackSettings) -> Job:
@@ -308,11 +257,10 @@ def _plugins(names: list[str]) -> list[EntryPoint]:
 def _plugin(victim: Victim, threat: Threat, settings: AttackSettings, plugin: EntryPoint) -> Job:
     attack: Callable[..., torch.Tensor] = plugin.load()
 
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
-        found = attack(
-            victim.network, sample.images, sample.labels, threat=threat, seed=settings.seed, index=sample.index
-        )
-        return {plugin.name: Part(project(found, sample.images, threat))}
+    def held(model: Any, images: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
+        return project(attack(model, images, labels, **options), images, threat)
 
     harness = {"name": plugin.dist.name, "version": plugin.dist.version} if plugin.dist else dict(OWN_HARNESS)
-    return Job(plugin.name, run, {plugin.name: {"entryPoint": plugin.value, "seed": settings.seed}}, harness)
+    recorded = {"entryPoint": plugin.value, "seed": settings.seed}
+    job = _single(plugin.name, victim, recorded, held, threat=threat, seed=settings.seed)
+    return replace(job, harness=harness)

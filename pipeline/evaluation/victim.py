@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+#: What methods call the networks that they train beside the served one, before the number or norm.
+COTRAINED = ("guide", "peer", "specialist")
+
 
 @dataclass(frozen=True)
 class Victim:
@@ -21,6 +24,11 @@ class Victim:
     classes: int
     companions: Mapping[str, nn.Module] = field(default_factory=dict)
     model: bytes | None = None
+
+    @property
+    def cotrained(self) -> dict[str, nn.Module]:
+        """The companions that a method trained beside the network, as Method names them."""
+        return {name: network for name, network in self.companions.items() if name.split("_")[0] in COTRAINED}
 
 
 @dataclass(frozen=True)

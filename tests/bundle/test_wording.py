@@ -27,7 +27,7 @@ from bundle.wording import attack_label, attack_title, chosen_by, listing, sampl
         ("transfer-guide", "transfer from the guide", False),
         ("transfer-peer_1", "transfer from the peer 1", False),
         ("transfer-guide-seed-1", "transfer from the guide, seed 1", False),
-        ("adaptive", "adaptive (target and guide)", False),
+        ("adaptive", "adaptive (co-trained networks together)", False),
         ("square-onnx", "Square, queries on the served file", False),
         ("cw", "C&W", False),
         ("all", "all attacks", False),

@@ -33,6 +33,8 @@ def test_each_tier_runs_more_than_the_one_before():
     assert names(alone, tier="standard") == [*STANDARD, "autoattack"]
     extra = ["transfer-guide", "transfer-peer_1", "adaptive", "square-onnx"]
     assert names(taught, tier="standard") == [*STANDARD, *extra, "autoattack"]
+    carried = Victim(Linear(), CLASSES, {"013e0c946609": Linear()})
+    assert names(carried, tier="standard") == [*STANDARD, "transfer-013e0c946609", "autoattack"]
     seeds = ["autoattack", "autoattack-plus", "autoattack-seed-8", "autoattack-seed-9"]
     assert names(taught, tier="thorough", seed=7) == [*STANDARD, "pgd-100", *extra, *seeds]
     assert "cw" in names(taught, "l2", tier="thorough") and "cw" not in names(taught, "l2", tier="standard")
