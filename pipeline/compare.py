@@ -22,7 +22,9 @@ WORK, RESULTS = Path("out/compare"), Path("results")
 
 
 def main(
-    methods: Annotated[str | None, typer.Option(help="names of `python -m pipeline.methods`; all of them")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="names of `python -m pipeline.methods`; all but those for certificates")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="whole numbers")] = "0 1 2",
     tier: Annotated[str, typer.Option(help="quick, or standard (with AutoAttack)")] = "quick",
     data: Annotated[str, typer.Option(help="data.name of params.yaml")] = "digits",
@@ -120,9 +122,9 @@ def _processes(device: str) -> int:
 
 
 def _all_methods() -> str:
-    from pipeline.methods import method_names
+    from pipeline.methods import method_class, method_names
 
-    return " ".join(method_names())
+    return " ".join(name for name in method_names() if not method_class(name).for_certificates)
 
 
 def _seeds(text: str) -> list[int]:

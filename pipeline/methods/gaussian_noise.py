@@ -34,6 +34,7 @@ class GaussianNoise(Method):
     title = "Gaussian noise"
     paper = "Cohen et al. 2019, arXiv 1902.02918"
     passes = (1, 1)
+    for_certificates = True
     selected_by = "clean"
 
     class Settings(Section):

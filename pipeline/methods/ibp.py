@@ -35,6 +35,7 @@ class IBP(Method):
     paper = "Gowal et al. 2018, arXiv 1810.12715"
     #: The bounds' centres and radii are a pass each.
     passes = (3, 3)
+    for_certificates = True
     trains_in = ("linf",)
     paper_schedule: ClassVar[dict[str, Any]] = {**COMMON_SCHEDULE, "lr": 0.02, "eps_warmup": 0.5, "gradient_clip": 10.0}
 

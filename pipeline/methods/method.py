@@ -68,6 +68,8 @@ class Method(nn.Module, ABC):
     trains_in: ClassVar[tuple[Norm, ...]] = NORMS
     #: Norms that the method defends against beside the threat's; the evaluation covers them by default.
     norms: ClassVar[tuple[Norm, ...]] = ()
+    #: Trained for what can be proved, not against attacks: `make compare` leaves it out where it is not named.
+    for_certificates: ClassVar[bool] = False
     #: What the validation split chooses the epoch by; the other accuracy breaks ties. A network that defends against
     #: nothing would otherwise be judged at whichever epoch attacks happened to fail, which is no fair floor.
     selected_by: ClassVar[Literal["pgd_10", "clean"]] = "pgd_10"

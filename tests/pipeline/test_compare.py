@@ -133,3 +133,8 @@ def test_a_plans_experiments_are_compared_with_one_of_them(folder: Path, capfd: 
     assert "--against: must be one of slow, quick, got 'slw'" in capfd.readouterr().err
     run(code=1, plan=plan)
     assert "--plan: give the comparison a --name as well" in capfd.readouterr().err
+
+
+def test_methods_for_certificates_are_compared_only_where_they_are_named():
+    chosen = compare._all_methods().split()
+    assert len(chosen) == 12 and not {"ibp", "gaussian_noise", "smooth_adv"} & set(chosen)
