@@ -111,7 +111,8 @@ def test_metrics_show_accuracy_once_beside_bentomls_own(service: httpx.Client, b
     labels = f'attack="all",setting="served",threat="{claim["threat"]}",version="{bundle.version}"'
     assert f"hallmark_robust_accuracy{{{labels}}} {claim['value']}" in lines
     assert sum(line.startswith("hallmark_clean_accuracy{") for line in lines) == 2
-    assert sum(line.startswith("hallmark_certified_accuracy{") for line in lines) == 5
+    certified = [bound for bound in bundle.predicate["bounds"] if bound["metric"] == "certified_accuracy"]
+    assert sum(line.startswith("hallmark_certified_accuracy{") for line in lines) == len(certified) == 8
     assert any(line.startswith("bentoml_service_request_total{") for line in lines)
 
 
