@@ -166,6 +166,21 @@ def autoattack(
     return AutoAttackResult(adversarial, flags, square_broken)
 
 
+def autoattack_rand(
+    model: nn.Module, images: Tensor, labels: Tensor, *, threat: Threat, seed: int, index: Tensor
+) -> Tensor:
+    """The version rand, for networks whose answers are random, as an attack by itself; parameters and images as above.
+
+    `index` decides nothing: pyautoattack draws for the batch.
+    """
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    found = autoattack(
+        model, images, labels, threat=threat, seed=seed, classes=classes, batch_size=len(labels), version="rand"
+    )
+    return found.images
+
+
 def _prepared(model: nn.Module, threat: Threat, seed: int, classes: int, version: Version, device: torch.device) -> Any:
     """pyautoattack's own object of this version, with as many targets as there are other classes."""
     from pyautoattack import AutoAttack
