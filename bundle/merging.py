@@ -68,9 +68,9 @@ def merge(bundles: Sequence[Bundle]) -> Merged:
     Attacks of all are kept: the same one (threat, name, record, columns and images) once; another of the same threat
     and name as NAME-seed-K, K its bundle's seed, or NAME-2, NAME-3 where that is taken too. Smoothed classifiers and
     minimum distances likewise, unions as NAME-2. Threats are united. Of a sanity check the worse result stays, of two
-    evaluations on common corruptions the one with the lower mean, of proofs the first.
-    `notTested` keeps what all of them name. What is
-    said of training, data, parity and environment is the first bundle's, and so are the margins on clean images.
+    evaluations on common corruptions the one with the lower mean, of proofs the first. `notTested` keeps what all of
+    them name. What is said of training, data, parity and environment is the first bundle's, and so are the margins on
+    clean images.
 
     Raises MergeError where a bundle is of another model, of other images or classes, gives other answers to clean
     images, or has another threat of the same name.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from torch import Tensor
 
 from bundle.errors import HallmarkError
-from pipeline.attacks.autoattack import FEWEST_CLASSES, NORMS
+from pipeline.attacks.autoattack import FEWEST_CLASSES, NORMS, class_count
 from pipeline.attacks.containment import contained
 from pipeline.attacks.pgd import Model
 from pipeline.attacks.threat import Threat, project
@@ -87,9 +86,3 @@ def apgd_t(
             logger=logging.getLogger(__name__),
         )
         return project(attack.perturb(images, labels).detach(), images.float(), threat)
-
-
-@torch.no_grad()
-def class_count(model: Model, images: Tensor) -> int:
-    """The number of classes that a network answers with, from one image."""
-    return model(images[:1]).shape[1]

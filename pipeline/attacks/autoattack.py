@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bundle.errors import HallmarkError
 from bundle.threats import Norm
 from pipeline.attacks.containment import contained, log_lines
+from pipeline.attacks.pgd import Model
 from pipeline.attacks.saved import Keep, Part, keep_nothing
 from pipeline.attacks.threat import Threat, project
 
@@ -173,12 +174,16 @@ def autoattack_rand(
 
     `index` decides nothing: pyautoattack draws for the batch.
     """
-    with torch.no_grad():
-        classes = model(images[:1]).shape[1]
-    found = autoattack(
-        model, images, labels, threat=threat, seed=seed, classes=classes, batch_size=len(labels), version="rand"
-    )
-    return found.images
+    classes, size = class_count(model, images), len(labels)
+    return autoattack(
+        model, images, labels, threat=threat, seed=seed, classes=classes, batch_size=size, version="rand"
+    ).images
+
+
+@torch.no_grad()
+def class_count(model: Model, images: Tensor) -> int:
+    """The number of classes that a network answers with, from one image."""
+    return model(images[:1]).shape[1]
 
 
 def _prepared(model: nn.Module, threat: Threat, seed: int, classes: int, version: Version, device: torch.device) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pipeline.attacks.apgd import class_count
-from pipeline.attacks.autoattack import NORMS
+from pipeline.attacks.autoattack import NORMS, class_count
 from pipeline.attacks.containment import contained
 from pipeline.attacks.pgd import Model
 from pipeline.attacks.threat import Threat, project

@@ -33,8 +33,7 @@ def square(
     queries : at most so many for each image.
 
     Returns float32 images inside the ball and [0, 1], the clean one where no adversarial one was found. Raises
-    HallmarkError
-    for images in l2 and l1 that the first pattern does not fit in.
+    HallmarkError for images in l2 and l1 that the first pattern does not fit in.
     """
     from pyautoattack.square import SquareAttack
 

@@ -109,7 +109,7 @@ class _Reader:
             shape = shapes[0]
         else:
             shape = self._shape(layer, shapes[0], node)
-        self.program.steps.append(Step(layer, tuple(inputs), shape))  # type: ignore[arg-type]
+        self.program.steps.append(Step(layer, tuple(inputs), shape))  # type: ignore[arg-type]  # `_layer` gives one of the kinds that a step has
         return len(self.program.steps)
 
     def _shape(self, layer: object, shape: torch.Size, node: fx.Node) -> torch.Size:
