@@ -1,37 +1,16 @@
-"""Not worse than the release before: which one that is, and non-inferiority to it."""
+"""Which release a version must not be worse than: the one that is named, or the last one of git's tags."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from audit.difference import points
 from audit.history import committed_attestations
-from audit.metrics import MetricError
-from audit.pairing import Pair, PairingError, attack_strengths
-from audit.policy import NotWorse
-from audit.rules import Rule
 from audit.versions import Version, find_version, list_versions
 from bundle.bundle import Bundle, open_bundle
-from bundle.claims import find_claim
-from bundle.comparisons import paired_difference, score_interval, unpaired_interval
 from bundle.digests import sha256_bytes
-from bundle.headline import headline_threat
-from bundle.plan import ALL_ATTACKS
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The release that a bundle must not be worse than: its name, statement, and its bundle where that is at hand."""
-
-    name: str
-    statement: Mapping[str, Any]
-    bundle: Bundle | None = None
+from bundle.gate.baseline import Baseline
+from bundle.gate.metrics import MetricError
 
 
 def find_baseline(
@@ -57,62 +36,3 @@ def find_baseline(
     if version.statement is None:
         raise MetricError(f"{name}: cannot be the baseline: {version.refusal}")
     return Baseline(name, version.statement, open_bundle(version.folder) if version.folder else None)
-
-
-def not_worse(rule: NotWorse, bundle: Bundle, baseline: Baseline | None) -> Rule:
-    """The rule's answer about a bundle; without a baseline it is what the policy says of a first release."""
-    if baseline is None:
-        return Rule("not_worse", "not worse than the last release", "there is no release before this one", rule.first)
-    threat = rule.threat or headline_threat(bundle.predicate)["name"]
-    where = rule.setting if rule.metric == "clean_accuracy" else f"{rule.setting} {threat} {rule.attack}"
-    name = f"not_worse than {baseline.name} ({rule.metric} {where})"
-    required = f"above {points(-rule.margin)} points at the lower end of the interval"
-    try:
-        difference, interval, how = _difference(rule, threat, bundle, baseline)
-    except MetricError as error:
-        return Rule(name, required, str(error), False)
-    said = f"{points(difference)} points [{points(interval[0])}, {points(interval[1])}], {how}"
-    return Rule(name, required, said, interval[0] > -rule.margin)
-
-
-def _difference(
-    rule: NotWorse, threat: str, bundle: Bundle, baseline: Baseline
-) -> tuple[float, tuple[float, float], str]:
-    """The bundle minus the baseline: on the same images where both have their rows, else from the two claims."""
-    keys = {"setting": rule.setting}
-    if rule.metric == "robust_accuracy":
-        keys |= {"threat": threat, "attack": rule.attack}
-    old, new = (find_claim(item["predicate"], rule.metric, **keys) for item in (baseline.statement, bundle.statement))
-    if old is None or new is None:
-        raise MetricError(f"{baseline.name if old is None else 'this version'} has no such number")
-    attacks = _attacks(rule, threat, baseline.statement["predicate"], bundle.predicate)
-    if baseline.bundle is not None and (right := _same_images(rule, threat, attacks, Pair(baseline.bundle, bundle))):
-        found = paired_difference(*right)
-        return found.difference, score_interval(found), f"paired on {found.images} images"
-    interval = unpaired_interval(old["value"], old["interval"], new["value"], new["interval"])
-    return new["value"] - old["value"], interval, f"not paired (n {old['sampleSize']} and {new['sampleSize']})"
-
-
-def _same_images(rule: NotWorse, threat: str, attacks: list[str], pair: Pair) -> list[NDArray[np.bool_]] | None:
-    """Which images each side has right; None where the two were not measured on the same ones."""
-    try:
-        if any(pair.alone):
-            return None
-    except PairingError:
-        return None
-    return pair.right(rule.setting, threat if attacks else None, attacks)
-
-
-def _attacks(rule: NotWorse, threat: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The attacks that the rule is about, [] for clean images.
-
-    Raises MetricError where this version did not meet one of the baseline's in its strength: it would look better than
-    it is. What it met beyond them can only lower its number, so the claims of both sides still compare.
-    """
-    if rule.metric == "clean_accuracy":
-        return []
-    before, now = attack_strengths(old, threat), attack_strengths(new, threat)
-    wanted = list(before) if rule.attack == ALL_ATTACKS else [rule.attack]
-    if missing := [name for name in wanted if now.get(name) != before[name]]:
-        raise MetricError(f"this version did not meet {', '.join(missing)} of the baseline, or not in its strength")
-    return wanted

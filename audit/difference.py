@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.pairing import Pair
 from bundle.comparisons import PairedDifference, paired_difference, verdict
 from bundle.outcomes import SETTINGS
+from bundle.pairing import Pair
 from bundle.plan import ALL_ATTACKS
-from bundle.wording import attack_title, listing, percent, threat_name_title
+from bundle.wording import attack_title, listing, percent, points, threat_name_title
 
 #: Stands for all attacks that both sides met, where they did not meet the same.
 COMMON_ATTACKS = "common"
@@ -143,11 +143,6 @@ class Difference:
             "changed": self.pair.changed(),
             "data": self.pair.data(),
         }
-
-
-def points(share: float) -> str:
-    """A difference of shares in points with its sign: 0.031 is `+3.1`."""
-    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def _said(word: str) -> str:

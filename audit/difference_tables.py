@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from audit.difference import Difference, discordant_words, points, shares
+from audit.difference import Difference, discordant_words, shares
 from audit.recipes import Recipes
 from audit.tables import ABSENT, console, plain
-from bundle.wording import attack_title, percent
+from bundle.wording import attack_title, percent, points
 
 
 def print_difference(found: Difference) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from audit.difference import DECIDING, points
-from audit.pairing import Pair, PairingError, common_rows
+from audit.difference import DECIDING
 from bundle.bundle import Bundle
 from bundle.comparisons import seeds_interval, verdict, welch_interval
 from bundle.outcomes import SETTINGS
-from bundle.wording import attack_title, leaves, listing, threat_name_title
+from bundle.pairing import Pair, PairingError, common_rows
+from bundle.wording import attack_title, leaves, listing, points, threat_name_title
 
 #: Fewer seeds a side do not rank recipes.
 LEAST_SEEDS = 3

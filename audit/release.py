@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from audit import store
-from audit.baseline import Baseline
-from audit.gate import Gate, gate
 from audit.history import COMMITTED
-from audit.policy import Policy
 from audit.signing import sign_bundle
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
+from bundle.gate.baseline import Baseline
+from bundle.gate.gate import Gate, gate
+from bundle.gate.policy import Policy
 from bundle.layout import ATTESTATION, ENVELOPE
 from bundle.signatures import sign
 from bundle.versions import headline

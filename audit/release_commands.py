@@ -10,13 +10,13 @@ import typer
 from rich.table import Table
 
 from audit.baseline import find_baseline
-from audit.gate import Gate, gate
 from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json
-from audit.policy_reading import read_policy
 from audit.release import release
 from audit.tables import console, plain
 from audit.versions import BUNDLE, RELEASES, list_versions, open_version
 from bundle.bundle import open_bundle
+from bundle.gate.gate import Gate, gate
+from bundle.gate.reading import read_policy
 
 PolicyFile = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy, YAML or JSON.")]
 BaselineName = Annotated[

@@ -13,13 +13,13 @@ from audit.difference import Difference
 from audit.difference_tables import print_difference, print_recipes
 from audit.listing import print_versions
 from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json
-from audit.pairing import Pair
 from audit.recipes import Recipes
 from audit.tables import print_version
 from audit.timeline import print_timeline, timeline
 from audit.timeline_figure import timeline_html, timeline_svg
 from audit.versions import BUNDLE, RELEASES, VersionError, find_version, list_versions, open_version, read_folder
 from bundle.digests import write_whole
+from bundle.pairing import Pair
 
 #: Stands for `--` between the two sides of a comparison, which the parser of options would swallow.
 BETWEEN = "\0--"

@@ -189,3 +189,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "settings": settings,
     "additional": additional_images,
 }
+
+
+def points(share: float) -> str:
+    """A difference of shares in points with its sign: 0.031 is `+3.1`."""
+    return f"{100 * share:+.1f}".replace("-", "−")

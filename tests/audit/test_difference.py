@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from audit.cli import app
 from audit.difference import Difference
-from audit.pairing import Pair, PairingError
 from bundle.bundle import Bundle, open_bundle
 from bundle.comparisons import paired_difference
 from bundle.layout import ATTESTATION
+from bundle.pairing import Pair, PairingError
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
 from tests.bundles import make_bundle

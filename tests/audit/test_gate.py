@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from audit.baseline import Baseline, find_baseline
+from audit.baseline import find_baseline
 from audit.cli import app
-from audit.gate import gate
-from audit.policy_reading import read_policy
-from audit.rules import Rule
 from audit.versions import list_versions
 from bundle.bundle import Bundle, open_bundle
+from bundle.gate.baseline import Baseline
+from bundle.gate.gate import gate
+from bundle.gate.reading import read_policy
+from bundle.gate.rules import Rule
 from bundle.layout import ATTESTATION
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite

@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit.cli import app
-from audit.metrics import METRICS
-from audit.policy_reading import read_policy
 from bundle.bundle import open_bundle
 from bundle.claims import find_claim
+from bundle.gate.metrics import METRICS
+from bundle.gate.reading import read_policy
 from bundle.outcomes import image_digests
 from bundle.withholding import make_private
 from tests.audit.conftest import Masters

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from audit.policy import NotWorse, Policy, PolicyError
-from audit.policy_reading import read_policy
+from bundle.gate.policy import NotWorse, Policy, PolicyError
+from bundle.gate.reading import read_policy
 
 GOOD = """
 metrics:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audit.baseline import Baseline, not_worse
-from audit.metrics import MetricError, find_metric
-from audit.policy import Policy, Threshold
-from audit.rules import Rule
 from bundle.bundle import Bundle
 from bundle.digests import sha256_bytes
+from bundle.gate.baseline import Baseline, not_worse
+from bundle.gate.metrics import MetricError, find_metric
+from bundle.gate.policy import Policy, Threshold
+from bundle.gate.rules import Rule
 from bundle.plan import TIERS
 from bundle.signatures import SignatureError, key_id, read_envelope, read_public_key, verify_envelope
 from bundle.versions import headline

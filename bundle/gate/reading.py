@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import yaml
 
-from audit.metrics import KEYS, METRICS
-from audit.policy import NotWorse, Policy, PolicyError, Threshold
 from bundle.digests import sha256_bytes
+from bundle.gate.metrics import KEYS, METRICS
+from bundle.gate.policy import NotWorse, Policy, PolicyError, Threshold
 from bundle.outcomes import SETTINGS
 from bundle.plan import ALL_ATTACKS, TIERS
 from bundle.wording import listing
