@@ -37,14 +37,16 @@ class OnnxClassifier:
         # Spinning threads take the other sessions' cores; a model this small loses nothing without them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        providers = _providers(device)
         try:
             source = model if isinstance(model, bytes) else str(model)
-            self._session = onnxruntime.InferenceSession(source, options, providers=_providers(device))
-        except ModelError:
-            raise
+            self._session = onnxruntime.InferenceSession(source, options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions have no common class
             raise ModelError(f"model.onnx: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
+        self.threads = threads
         self.provider: str = self._session.get_providers()[0]
+        #: Whether ONNX Runtime said nothing and took the CPU where CUDA was meant.
+        self.fell_back = len(providers) > 1 and self.provider == "CPUExecutionProvider"
         if device == "cuda" and self.provider != "CUDAExecutionProvider":
             raise ModelError("device cuda: ONNX Runtime fell back to the CPU; check the CUDA libraries")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

@@ -25,7 +25,9 @@ def serve(
     releases: Annotated[Path | None, typer.Option(help="Folder of other versions [default: releases].")] = None,
     host: Annotated[str, typer.Option(envvar="HALLMARK_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="HALLMARK_PORT", min=1, max=65535, help="Port to listen on.")] = 3000,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the model [default: 2].")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of the model [default: as many as it may use].")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto].")] = None,
 ) -> None:
     """Serves a verified bundle over HTTP. Each option can be given as HALLMARK_ and its name in the environment."""
@@ -42,13 +44,20 @@ def serve(
 
 def _verify(settings: Settings) -> None:
     """Opens the bundle as the worker will; what it holds is given back, since the worker opens it again."""
-    opened, _, check = open_checked(settings)
+    opened = open_checked(settings)
+    check, signer, gate = opened.check, opened.trust.signer, opened.trust.gate
     moved = f"{check.moved} of {check.rows} closest verdicts moved, {check.allowed} may"
     told = moved if check.rows else "not possible: private evidence"
+    signed = f"; signed by {signer.name}" if signer else ""
+    met = f"; meets {gate.policy.source}" if gate else ""
+    threads = opened.classifier.threads
     print(
-        f"model {opened.version} from {settings.bundle}: verified; self-check on {check.provider}: {told}",
+        f"model {opened.bundle.version} from {settings.bundle}: verified{signed}{met}; "
+        f"self-check on {check.provider}, {threads} thread{'s' * (threads > 1)}: {told}",
         file=sys.stderr,
     )
+    if opened.classifier.fell_back:
+        print("device auto: a CUDA device is there, but ONNX Runtime fell back to the CPU", file=sys.stderr)
 
 
 def _address(host: str, port: int) -> str:

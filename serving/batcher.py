@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Model = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+#: Is told the rows of a batch, and the seconds that the model took.
+Observer = Callable[[int, float], None]
 
 
 class QueueFull(Exception):
@@ -34,14 +37,21 @@ class Batcher:
     model : uint8 rows (N, H, W, C) to float32 logits (N, K); each row's logits depend on that row alone.
     batch_rows : largest batch.
     queue_rows : rows that may wait.
+    observe : is called after each batch.
     """
 
-    def __init__(self, model: Model, *, batch_rows: int, queue_rows: int) -> None:
+    def __init__(self, model: Model, *, batch_rows: int, queue_rows: int, observe: Observer | None = None) -> None:
         self._model, self._batch_rows, self._queue_rows = model, batch_rows, queue_rows
+        self._observe = observe
         self._waiting: deque[_Piece] = deque()
         self._queued = 0
         self._running: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+
+    @property
+    def queued(self) -> int:
+        """Rows that wait now."""
+        return self._queued
 
     async def logits(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The logits of some valid rows (N, H, W, C), N ≥ 1; raises QueueFull at once where they may not wait."""
@@ -78,10 +88,17 @@ class Batcher:
                 size += len(piece.rows)
         return batch
 
+    def _call(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        started = time.perf_counter()
+        logits = self._model(rows)
+        if self._observe is not None:
+            self._observe(len(rows), time.perf_counter() - started)
+        return logits
+
     async def _answer(self, batch: list[_Piece]) -> None:
         joined = batch[0].rows if len(batch) == 1 else np.concatenate([piece.rows for piece in batch])
         try:
-            logits: NDArray[Any] = await asyncio.get_running_loop().run_in_executor(self._thread, self._model, joined)
+            logits: NDArray[Any] = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, joined)
         except Exception as error:  # whatever the model raises is the answer of the requests that asked
             if len(batch) > 1:  # a failure is its own request's alone
                 for piece in batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bundle.bundle import Bundle
-from bundle.replay import SelfCheck
+from serving.trust import Trust
 
 MEANING = {
     "reference": "Measured on the training framework's float32 network with adversarial images in floating point; "
@@ -23,8 +23,8 @@ MEANING = {
 }
 
 
-def robustness(bundle: Bundle, check: SelfCheck) -> dict[str, Any]:
-    """The measured robustness of a bundle's model; `check` is this host's self-check."""
+def robustness(bundle: Bundle, host: dict[str, Any], trust: Trust) -> dict[str, Any]:
+    """The measured robustness of a bundle's model; `host` is what this host's self-check found."""
     predicate = bundle.predicate
     return {
         "model_version": bundle.version,
@@ -50,11 +50,7 @@ def robustness(bundle: Bundle, check: SelfCheck) -> dict[str, Any]:
         "sanity": predicate["sanity"],
         "parity": predicate["parity"],
         "not_tested": predicate["notTested"],
-        "self_check": {
-            "rows": check.rows,
-            "moved": check.moved,
-            "allowed": check.allowed,
-            "provider": check.provider,
-        },
+        "self_check": host,
+        "trust": trust.describe(),
         "meaning": MEANING,
     }

@@ -99,7 +99,8 @@ def _robustness() -> Json:
             **{name: _attested(name) for name in as_attested},
             **{name: _attested(field) for name, field in renamed.items()},
             "not_tested": _attested("notTested"),
-            "self_check": obj({"rows": COUNT, "moved": COUNT, "allowed": COUNT, "provider": TEXT}),
+            "self_check": _self_check(),
+            "trust": _trust(),
             "meaning": obj({name: {"const": text} for name, text in MEANING.items()}),
         }
     )
@@ -163,6 +164,17 @@ def _headline() -> Json:
             "flags": _rows(TEXT),
         }
     )
+
+
+def _self_check() -> Json:
+    counted = {"rows": COUNT, "moved": COUNT, "allowed": COUNT}
+    attested = obj({"provider": _or_null(TEXT), "threads": _or_null(COUNT)})
+    return obj({**counted, "provider": TEXT, "threads": COUNT, "fell_back": {"type": "boolean"}, "attested": attested})
+
+
+def _trust() -> Json:
+    signed = obj({"name": TEXT, "key_id": SHA256})
+    return obj({"signed_by": _or_null(signed), "policy": _or_null(obj({"sha256": SHA256, "rules": COUNT}))})
 
 
 def _problem() -> Json:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle, BundleError, open_bundle
+from bundle.cpus import available_cpus
 from bundle.replay import SelfCheck, self_check
 from bundle.runtime import OnnxClassifier
 from serving.answers import predictions
@@ -20,6 +21,7 @@ from serving.page import Page
 from serving.problems import Problem
 from serving.robustness import robustness
 from serving.settings import Settings
+from serving.trust import Trust, check_trust
 from serving.versions import Versions
 
 RETRY = {"Retry-After": "1"}
@@ -30,6 +32,7 @@ class Served:
     """Everything that the routes need. The evidence's arrays are not kept: its files are."""
 
     settings: Settings
+    trust: Trust
     version: str
     digest: str
     classes: list[str]
@@ -54,14 +57,36 @@ class Served:
             raise Problem("busy", f"model: gave no answer within {self.settings.seconds} seconds.", RETRY) from None
 
 
-def open_checked(settings: Settings) -> tuple[Bundle, OnnxClassifier, SelfCheck]:
-    """Verifies the bundle and replays its closest rows on this host.
+@dataclass(frozen=True)
+class Opened:
+    """A verified bundle that may be served here, its model, and how this host answers."""
+
+    bundle: Bundle
+    trust: Trust
+    classifier: OnnxClassifier
+    check: SelfCheck
+
+    def host(self) -> dict[str, Any]:
+        """The self-check as /robustness says it, beside the host that the bundle was made on."""
+        made_on = self.bundle.predicate["environment"]
+        return {
+            **asdict(self.check),
+            "threads": self.classifier.threads,
+            "fell_back": self.classifier.fell_back,
+            "attested": {"provider": made_on.get("judged_by"), "threads": made_on.get("threads")},
+        }
+
+
+def open_checked(settings: Settings) -> Opened:
+    """Verifies the bundle, holds it against the settings' trust, and replays its closest rows on this host.
 
     Raises BundleError (or another HallmarkError) where the bundle is refused or this host answers otherwise than the
     bundle allows. The replay warms the model up as well.
     """
     bundle = open_bundle(settings.bundle)
-    classifier = OnnxClassifier(bundle.model, threads=settings.threads, device=settings.device)
+    trust = check_trust(settings, bundle)
+    threads = settings.threads or available_cpus()
+    classifier = OnnxClassifier(bundle.model, threads=threads, device=settings.device)
     _check_contract(bundle, classifier)
     check = _check_host(settings, bundle, classifier)
     if not check.passed:
@@ -69,29 +94,38 @@ def open_checked(settings: Settings) -> tuple[Bundle, OnnxClassifier, SelfCheck]
             f"self-check: {check.moved} of the {check.rows} closest verdicts differ on this host ({check.provider}), "
             f"the bundle allows {check.allowed}; serve it where it answers as attested"
         )
-    return bundle, classifier, check
+    return Opened(bundle, trust, classifier, check)
 
 
 def prepare(settings: Settings) -> Served:
     """The served model, ready to answer; raises HallmarkError as open_checked() does."""
-    bundle, classifier, check = open_checked(settings)
-    classifier.logits(np.zeros((1, *classifier.image_shape), np.uint8))  # single requests have a shape of their own
+    opened = open_checked(settings)
+    bundle, classifier = opened.bundle, opened.classifier
+    _warm_up(classifier, settings.batch_rows)
     versions = Versions(bundle, settings.releases)  # which reads the envelope
     return Served(
         settings=settings,
+        trust=opened.trust,
         version=bundle.version,
         digest=bundle.digest,
         classes=bundle.class_names,
         shape=classifier.image_shape,
-        check=check,
+        check=opened.check,
         statement=dict(bundle.statement),
         envelope=None if bundle.envelope is None else json.loads(bundle.envelope),
-        robustness=robustness(bundle, check),
+        robustness=robustness(bundle, opened.host(), opened.trust),
         evidence=evidence(bundle),
         versions=versions,
         page=Page(bundle),
         batcher=Batcher(classifier.logits, batch_rows=settings.batch_rows, queue_rows=settings.queue_rows),
     )
+
+
+def _warm_up(classifier: OnnxClassifier, rows: int) -> None:
+    """Runs batches of 1, 2, 4 … and `rows` rows: ONNX Runtime plans memory, and CUDA its kernels, by shape."""
+    sizes = {min(1 << power, rows) for power in range(rows.bit_length() + 1)}
+    for size in sorted(sizes):
+        classifier.logits(np.zeros((size, *classifier.image_shape), np.uint8))
 
 
 def _check_host(settings: Settings, bundle: Bundle, classifier: OnnxClassifier) -> SelfCheck:

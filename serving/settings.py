@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from bundle.errors import HallmarkError
 
 PREFIX = "HALLMARK_"
-DEVICES = ("auto", "cpu", "cuda")
-SELF_CHECKS = ("required", "if-possible")
+#: The smallest value of each number.
+LEAST = {
+    "threads": 0,
+    "batch_rows": 1,
+    "request_rows": 1,
+    "queue_rows": 1,
+    "image_bytes": 1,
+    "body_bytes": 1,
+    "seconds": 1,
+}
+#: Settings that name files or folders.
+PATHS = ("bundle", "releases", "trust", "policy", "baseline")
+CHOICES = {
+    "device": ("auto", "cpu", "cuda"),
+    "self_check": ("required", "if-possible"),
+    "require_signature": ("no", "yes"),
+    "access_log": ("no", "yes"),
+}
 
 
 class SettingsError(HallmarkError):
@@ -24,57 +40,74 @@ class Settings:
     """A service's settings; each is read from HALLMARK_ and its name in capitals.
 
     bundle, releases : the folder that is served, and the folder whose sub-folders are listed as versions.
-    threads : CPU threads of one ONNX Runtime call, ≥ 1.
+    threads : CPU threads of one ONNX Runtime call, ≥ 0; 0 takes as many as this process may use (bundle.cpus).
     device : `auto`, `cpu` or `cuda`.
     batch_rows : largest number of images in one call of the model, ≥ 1.
     request_rows : largest number of images in one /predict_batch, ≥ 1.
     queue_rows : images that may wait; more are refused with 503; ≥ request_rows.
     image_bytes : largest body of /predict, in bytes, ≥ 1.
+    body_bytes : bytes of all bodies that are read or answered at once; a request beyond them is refused with 503. One
+        request is always let in.
     self_check : `required`, or `if-possible`, which also serves a bundle with private evidence: without its images the
         host cannot be tried.
     seconds : how long a body may take to arrive, and then how long an answer may take; ≥ 1.
+    trust : files and folders of public keys, separated as in PATH; then only a bundle that one of them signed is served.
+    require_signature : `yes` does not start without `trust`, so that a setting that got lost opens no door.
+    policy : a file that bundle.gate reads; a bundle that does not meet it is not served. Empty asks for nothing.
+    baseline : the bundle that a policy's `not_worse` compares with; empty where no rule asks for one.
+    token : what `Authorization: Bearer` must carry on every route but the platform's; empty lets everybody in.
+    cors : origins, separated by spaces, whose pages may read the answers; `*` for any, empty for none.
+    access_log : `yes` writes one line of JSON a request to standard output.
     """
 
     bundle: Path = Path("out/bundle")
     releases: Path = Path("releases")
-    threads: int = 2
+    threads: int = 0
     device: str = "auto"
     self_check: str = "required"
     batch_rows: int = 64
     request_rows: int = 1024
     queue_rows: int = 4096
     image_bytes: int = 10 * 1024 * 1024
+    body_bytes: int = 256 * 1024 * 1024
     seconds: int = 30
+    require_signature: str = "no"
+    trust: str = ""
+    policy: str = ""
+    baseline: str = ""
+    token: str = field(default="", repr=False)
+    cors: str = ""
+    access_log: str = "yes"
 
     def __post_init__(self) -> None:
         """Raises SettingsError with the first value that cannot be."""
-        for name in ("threads", "batch_rows", "request_rows", "image_bytes", "seconds"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if self.device not in DEVICES:
-            raise SettingsError(f"device: must be one of {', '.join(DEVICES)}, got {self.device}")
-        if self.self_check not in SELF_CHECKS:
-            raise SettingsError(f"self_check: must be one of {', '.join(SELF_CHECKS)}, got {self.self_check}")
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SettingsError(f"{name}: must be one of {', '.join(choices)}, got {getattr(self, name)}")
+        if self.require_signature == "yes" and not self.trust:
+            raise SettingsError(
+                "trust: must name the public keys whose signatures count, since require_signature is yes"
+            )
         if self.queue_rows < self.request_rows:
             wanted = f"at least request_rows, {self.request_rows}"
             raise SettingsError(f"queue_rows: must be {wanted}, got {self.queue_rows}")
 
     def environment(self) -> dict[str, str]:
-        """The settings as environment variables; folders are absolute, since a worker may start elsewhere."""
-        return {
-            PREFIX + name.upper(): str(value.absolute() if isinstance(value, Path) else value)
-            for name, value in asdict(self).items()
-        }
+        """The settings as environment variables; paths are absolute, since a worker may start elsewhere."""
+        return {PREFIX + name.upper(): _text(name, value) for name, value in asdict(self).items()}
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings that environment variables give; raises SettingsError where a value is not of its type."""
     defaults = Settings()
     given: dict[str, Any] = {}
-    for field in fields(Settings):
-        variable = PREFIX + field.name.upper()
+    for name in (item.name for item in fields(Settings)):
+        variable = PREFIX + name.upper()
         if variable in environment:
-            given[field.name] = _value(variable, environment[variable], getattr(defaults, field.name))
+            given[name] = _value(variable, environment[variable], getattr(defaults, name))
     return Settings(**given)
 
 
@@ -86,3 +119,10 @@ def _value(variable: str, text: str, default: Path | int | str) -> Path | int | 
         except ValueError:
             raise SettingsError(f"{variable}: must be a whole number, got {text!r}") from None
     return Path(text) if isinstance(default, Path) else text
+
+
+def _text(name: str, value: Path | int | str) -> str:
+    """A value as text, every path of it absolute."""
+    if name in PATHS:
+        return os.pathsep.join(str(Path(part).absolute()) for part in str(value).split(os.pathsep) if part)
+    return str(value)

@@ -306,7 +306,13 @@ def make_bundle(
         ],
         "parity": {"largestLogitDifference": 1e-6, "tolerance": 1e-3, "disagreements": 0, "images": 3 * rows},
         "selfCheck": {"rows": 64, "allowedMoved": 0},
-        "environment": {"python": "3.11", "torch": "2.13.0", "device": "cpu", "threads": 2},
+        "environment": {
+            "python": "3.11",
+            "torch": "2.13.0",
+            "device": "cpu",
+            "threads": 2,
+            "judged_by": "CPUExecutionProvider",
+        },
         "source": {"sha256": "0" * 64},
         "notTested": list(not_tested),
     }

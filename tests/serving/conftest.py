@@ -64,9 +64,7 @@ def client(served: Served) -> Iterator[TestClient]:
 def service(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a real service, started by the command."""
     log = tmp_path_factory.mktemp("log") / "log.txt"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--bundle", folders / "bundle", "--releases", folders / "releases", "--port", port, "--threads", 1]
     command = [sys.executable, "-m", "serving", *map(str, options), "--device", "cpu"]
     with log.open("wb") as output:
@@ -80,6 +78,13 @@ def service(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def free_port() -> str:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:

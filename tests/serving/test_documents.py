@@ -88,7 +88,10 @@ def test_robustness_repeats_the_attestation_and_says_what_bounds_are(client: Tes
     answer = client.get("/robustness").json()
     assert answer["clean"] + answer["robust"] == sorted(predicate["claims"], key=lambda item: item["metric"])
     assert answer["bounds"] == predicate["bounds"] and answer["sanity"] == predicate["sanity"]
-    assert answer["self_check"] == {"rows": 64, "moved": 0, "allowed": 0, "provider": "CPUExecutionProvider"}
+    attested = {"provider": "CPUExecutionProvider", "threads": 2}
+    found = {"rows": 64, "moved": 0, "allowed": 0, "provider": "CPUExecutionProvider", "threads": 1, "fell_back": False}
+    assert answer["self_check"] == {**found, "attested": attested}
+    assert answer["trust"] == {"signed_by": None, "policy": None}
     assert {item["bound"] for item in answer["robust"] + answer["bounds"]} <= set(answer["meaning"])
 
 
