@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from bundle.errors import HallmarkError
-from serving.served import open_checked
 from serving.settings import Settings, SettingsError, read_settings
+from serving.supervisor import REFUSAL, SUPERVISOR, verify
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -35,29 +35,11 @@ def serve(
     try:
         settings = replace(read_settings(), **{name: value for name, value in given.items() if value is not None})
         address = _address(host, port)
-        _verify(settings)
+        verify(settings)
     except HallmarkError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     _run(settings, address, port)
-
-
-def _verify(settings: Settings) -> None:
-    """Opens the bundle as the worker will; what it holds is given back, since the worker opens it again."""
-    opened = open_checked(settings)
-    check, signer, gate = opened.check, opened.trust.signer, opened.trust.gate
-    moved = f"{check.moved} of {check.rows} closest verdicts moved, {check.allowed} may"
-    told = moved if check.rows else "not possible: private evidence"
-    signed = f"; signed by {signer.name}" if signer else ""
-    met = f"; meets {gate.policy.source}" if gate else ""
-    threads = opened.classifier.threads
-    print(
-        f"model {opened.bundle.version} from {settings.bundle}: verified{signed}{met}; "
-        f"self-check on {check.provider}, {threads} thread{'s' * (threads > 1)}: {told}",
-        file=sys.stderr,
-    )
-    if opened.classifier.fell_back:
-        print("device auto: a CUDA device is there, but ONNX Runtime fell back to the CPU", file=sys.stderr)
 
 
 def _address(host: str, port: int) -> str:
@@ -79,7 +61,7 @@ def _run(settings: Settings, address: str, port: int) -> None:
         os.environ.setdefault("BENTOML_HOME", home)
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         os.environ.update(settings.environment())
-        from serving.service import REFUSAL, SUPERVISOR, Hallmark  # BentoML reads the environment when it is imported
+        from serving.service import Hallmark  # BentoML reads the environment when it is imported
 
         refusal = Path(home) / "refusal.txt"
         os.environ.update({SUPERVISOR: str(os.getpid()), REFUSAL: str(refusal)})

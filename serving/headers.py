@@ -9,9 +9,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 VERSION_HEADER = "X-Model-Version"
 DIGEST_HEADER = "X-Model-Digest"
+REQUEST_HEADER = "X-Request-Id"
 
 #: For answers that are data; a page says more.
 NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
+#: Nobody else's page may frame, open or embed an answer, and no page of this service asks for a device.
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
 
 
 class ModelHeaders:
@@ -33,7 +41,8 @@ class ModelHeaders:
         if served is not None:
             headers[VERSION_HEADER] = served.version
             headers[DIGEST_HEADER] = served.digest
-        headers["X-Content-Type-Options"] = "nosniff"
-        headers["Referrer-Policy"] = "no-referrer"
+        headers.update(SECURITY)
         headers.setdefault("Content-Security-Policy", NO_CONTENT)
+        if "sandbox" not in headers["Content-Security-Policy"]:  # HTML's standard shows no page that has both
+            headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers.setdefault("Cache-Control", "no-cache")

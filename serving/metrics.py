@@ -1,45 +1,88 @@
-"""The measured accuracies as Prometheus gauges, beside BentoML's own metrics of requests."""
+"""Prometheus: how requests, batches and predictions go; gauges.py has what stays as it is.
+
+BentoML's own metrics are switched off: they take the raw path as a label, so a client that asks for ever new paths
+fills the service's memory. Here every label has a known set of values.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
 
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from serving.exchange import Exchange
+from serving.gauges import publish_host, publish_model
+from serving.problems import KINDS
+from serving.served import Served
 
-def publish(predicate: Mapping[str, Any], digest: str, registry: CollectorRegistry = REGISTRY) -> None:
-    """Sets the gauges of one model; once a process.
-
-    Labels follow the claims: version, setting, threat and attack; certified accuracy names its classifier.
-    """
-    version = predicate["model"]["version"]
-    info = _gauge("hallmark_model_info", "The model that answers.", ["version", "digest"], registry)
-    info.labels(version, digest).set(1)
-    clean = _gauge("hallmark_clean_accuracy", "Accuracy without an attack.", ["version", "setting"], registry)
-    robust = _gauge(
-        "hallmark_robust_accuracy",
-        "Accuracy under attack, an upper bound; attack=all counts images right under every attack.",
-        ["version", "setting", "threat", "attack"],
-        registry,
-    )
-    certified = _gauge(
-        "hallmark_certified_accuracy",
-        "Certified accuracy, a lower bound: of a smoothed classifier at an l2 radius, of the served one in linf.",
-        ["version", "classifier", "norm", "radius"],
-        registry,
-    )
-    for claim in predicate["claims"]:
-        if claim["metric"] == "clean_accuracy":
-            clean.labels(version, claim["setting"]).set(claim["value"])
-        else:
-            robust.labels(version, claim["setting"], claim["threat"], claim["attack"]).set(claim["value"])
-    for bound in predicate["bounds"]:
-        if bound["metric"] == "certified_accuracy":
-            radius = f"{bound['radius']:g}" if "radius" in bound else f"{bound['eps_255']:g}/255"
-            certified.labels(version, bound["classifier"], bound["norm"], radius).set(bound["value"])
+REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+MODEL_SECONDS = (0.0001, 0.00025, 0.0005, *REQUEST_SECONDS)
+BATCH_ROWS = tuple(1 << power for power in range(13))
 
 
-def _gauge(name: str, documentation: str, labels: list[str], registry: CollectorRegistry) -> Gauge:
-    # `max` gives one number over all worker processes, dead ones too; any other mode adds a label or adds them up.
-    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="max")
+class Watch:
+    """What the service counts about itself; one a process, since a registry takes each name once."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
+        self._requests = Histogram(
+            "hallmark_request_seconds",
+            "Seconds from a request's head to the end of its answer; status is none where there was no answer.",
+            ["route", "method", "status"],
+            buckets=REQUEST_SECONDS,
+            registry=registry,
+        )
+        self._rows = Histogram(
+            "hallmark_batch_rows", "Rows of one call of the model.", buckets=BATCH_ROWS, registry=registry
+        )
+        self._model = Histogram(
+            "hallmark_model_seconds", "Seconds of one call of the model.", buckets=MODEL_SECONDS, registry=registry
+        )
+        self._queue = Gauge("hallmark_queue_rows", "Rows that wait.", registry=registry, multiprocess_mode="mostrecent")
+        self._refusals = Counter("hallmark_refusals", "Refusals by kind.", ["kind"], registry=registry)
+        self._predictions = Counter("hallmark_predictions", "Rows by predicted class.", ["class"], registry=registry)
+
+    def publish(self, served: Served) -> None:
+        """Sets what is known from the start, the zeros too, so that the first refusal of a kind shows as a rise."""
+        publish_model(served.statement["predicate"], served.digest, self._registry)
+        publish_host(served.version, served.robustness["self_check"], self._registry)
+        for kind in KINDS:
+            self._refusals.labels(kind)
+        for name in served.classes:
+            self._predictions.labels(name)
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Counts one call of the model; may be called from any thread."""
+        self._rows.observe(rows)
+        self._model.observe(seconds)
+
+    def answered(self, exchange: Exchange) -> None:
+        """Counts a request that is over."""
+        status = "none" if exchange.status is None else str(exchange.status)
+        self._requests.labels(exchange.route, exchange.method, status).observe(exchange.seconds)
+        if exchange.problem is not None:
+            self._refusals.labels(exchange.problem).inc()
+        for name, rows in exchange.predicted.items():
+            self._predictions.labels(name).inc(rows)
+
+    def text(self, queued: int) -> bytes:
+        """Everything in Prometheus' text format; `queued` rows wait now."""
+        self._queue.set(queued)
+        return generate_latest(_all_processes() if "PROMETHEUS_MULTIPROC_DIR" in os.environ else self._registry)
+
+
+def _all_processes() -> CollectorRegistry:
+    """The numbers of every worker there was since the start, from the folder that BentoML sets, and this one's memory."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    ProcessCollector(registry=registry)
+    return registry

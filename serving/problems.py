@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from serving.exchange import exchange_of
 
 MEDIA_TYPE = "application/problem+json"
+#: Goes with every `busy`: in how many seconds to ask again.
+RETRY = {"Retry-After": "1"}
 
 #: Kind of a problem → status and title. The kind is the end of the document's `type`.
 KINDS: dict[str, tuple[int, str]] = {
     "bad-form": (400, "The request's form cannot be read"),
+    "bad-query": (400, "The query asks for something that is not known"),
+    "not-allowed": (401, "The token is missing or wrong"),
+    "not-shared": (403, "A page of another origin may not do this"),
     "not-found": (404, "There is no such thing here"),
     "wrong-method": (405, "This route takes another method"),
     "slow-body": (408, "The request took too long to arrive"),
@@ -42,7 +50,21 @@ class Problem(Exception):
             "status": self.status,
             "detail": self.detail,
         }
-        return JSONResponse(document, self.status, self.headers, media_type=MEDIA_TYPE)
+        return _ProblemResponse(self.kind, document, self.status, self.headers)
+
+
+class _ProblemResponse(JSONResponse):
+    """Notes its kind when it is sent, so that whoever refuses is counted once."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, kind: str, document: Mapping[str, object], status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(document, status, headers)
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange_of(scope).problem = self._kind
+        await super().__call__(scope, receive, send)
 
 
 async def answer_problem(request: Request, error: Exception) -> Response:
@@ -56,7 +78,7 @@ async def answer_routing_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{request.url.path}: does not take {request.method}; use {allowed.replace(', ', ' or ')}."
+        detail = f"{request.url.path}: does not take {request.method}; use {' or '.join(sorted(allowed.split(', ')))}."
         return Problem("wrong-method", detail, error.headers).response()
     return Problem("not-found", f"{request.url.path}: there is no such route; GET / shows them.").response()
 

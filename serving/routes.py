@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,18 +16,20 @@ from starlette.routing import Route
 
 from bundle.attestation import model_version
 from bundle.layout import ATTESTATION, REPORT
+from serving.exchange import exchange_of
+from serving.explain import explanations, wants_robustness
 from serving.openapi import document
 from serving.page import ASSETS, PAGE_POLICY, REPORT_POLICY
 from serving.problems import Problem, answer_failure, answer_problem, answer_routing_error
-from serving.requests import image_of, rows_of
+from serving.requests import picture_of, rows_of
 from serving.served import Served
 
 #: BentoML answers these before the mounted app is asked.
-PLATFORM = ("/healthz", "/livez", "/readyz", "/metrics")
+PLATFORM = ("/healthz", "/livez", "/readyz")
 
 
 def create_app() -> Starlette:
-    """The app; `app.state.served` must be set to a Served before the first request."""
+    """The app; `app.state` must have a Served as `served`, and a Watch as `watch`, before the first request."""
     return Starlette(
         routes=[
             Route("/", show_page),
@@ -38,6 +43,7 @@ def create_app() -> Starlette:
             Route("/versions", list_versions),
             Route("/versions/{version}", show_version),
             Route("/evidence/{file}", send_evidence),
+            Route("/metrics", show_metrics),
             *(Route(path, refuse_method, methods=["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in PLATFORM),
         ],
         exception_handlers={Problem: answer_problem, HTTPException: answer_routing_error, Exception: answer_failure},
@@ -52,18 +58,32 @@ def _identity(served: Served) -> dict[str, Any]:
     return {"model_version": served.version, "model_digest": served.digest}
 
 
+async def _answers(request: Request, rows: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """The answers for valid rows, noted for metrics and access log."""
+    exchange = exchange_of(request.scope)
+    exchange.rows = len(rows)
+    answers = await _served(request).predict(rows)
+    exchange.predicted.update(answer["class"] for answer in answers)
+    return answers
+
+
 async def predict(request: Request) -> Response:
     """POST /predict: one image file."""
-    served = _served(request)
-    [answer] = await served.predict(await image_of(request, served.shape, served.settings))
-    return JSONResponse({**answer, **_identity(served)})
+    served, explained = _served(request), wants_robustness(request.query_params)
+    picture = await picture_of(request, served.shape, served.settings, served.resize)
+    [answer] = await _answers(request, picture.pixels[None])
+    name = answer["class"]
+    extra = {"robustness": explanations(served.statement["predicate"], [name])[name]} if explained else {}
+    return JSONResponse({**answer, "resized": picture.resized, **extra, **_identity(served)})
 
 
 async def predict_batch(request: Request) -> Response:
     """POST /predict_batch: rows in a .npy file."""
-    served = _served(request)
-    answers = await served.predict(await rows_of(request, served.shape, served.settings))
-    return JSONResponse({"predictions": answers, **_identity(served)})
+    served, explained = _served(request), wants_robustness(request.query_params)
+    answers = await _answers(request, await rows_of(request, served.shape, served.settings))
+    occurring = dict.fromkeys(answer["class"] for answer in answers)
+    extra = {"explanations": explanations(served.statement["predicate"], occurring)} if explained else {}
+    return JSONResponse({"predictions": answers, **extra, **_identity(served)})
 
 
 async def show_robustness(request: Request) -> Response:
@@ -141,6 +161,13 @@ async def send_sample(request: Request) -> Response:
     if number >= len(samples):
         raise Problem("not-found", f"{number}: is no sample; there are {len(samples)}, from 0.")
     return Response(samples[number].png, media_type="image/png")
+
+
+async def show_metrics(request: Request) -> Response:
+    """GET /metrics: in Prometheus' text format."""
+    queued = _served(request).batcher.queued
+    content = await asyncio.to_thread(request.app.state.watch.text, queued)
+    return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def refuse_method(request: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,16 +16,14 @@ from bundle.cpus import available_cpus
 from bundle.replay import SelfCheck, self_check
 from bundle.runtime import OnnxClassifier
 from serving.answers import predictions
-from serving.batcher import Batcher, QueueFull
+from serving.batcher import Batcher, Observer, QueueFull
 from serving.evidence import EvidenceFile, evidence
 from serving.page import Page
-from serving.problems import Problem
+from serving.problems import RETRY, Problem
 from serving.robustness import robustness
 from serving.settings import Settings
 from serving.trust import Trust, check_trust
 from serving.versions import Versions
-
-RETRY = {"Retry-After": "1"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Served:
     digest: str
     classes: list[str]
     shape: tuple[int, int, int]
+    resize: Mapping[str, Any] | None
     check: SelfCheck
     statement: dict[str, Any]
     envelope: Any
@@ -97,8 +97,8 @@ def open_checked(settings: Settings) -> Opened:
     return Opened(bundle, trust, classifier, check)
 
 
-def prepare(settings: Settings) -> Served:
-    """The served model, ready to answer; raises HallmarkError as open_checked() does."""
+def prepare(settings: Settings, observe: Observer | None = None) -> Served:
+    """The served model, ready to answer; `observe` is told of each batch. Raises HallmarkError as open_checked() does."""
     opened = open_checked(settings)
     bundle, classifier = opened.bundle, opened.classifier
     _warm_up(classifier, settings.batch_rows)
@@ -110,6 +110,7 @@ def prepare(settings: Settings) -> Served:
         digest=bundle.digest,
         classes=bundle.class_names,
         shape=classifier.image_shape,
+        resize=bundle.predicate["data"].get("resize"),
         check=opened.check,
         statement=dict(bundle.statement),
         envelope=None if bundle.envelope is None else json.loads(bundle.envelope),
@@ -117,7 +118,9 @@ def prepare(settings: Settings) -> Served:
         evidence=evidence(bundle),
         versions=versions,
         page=Page(bundle),
-        batcher=Batcher(classifier.logits, batch_rows=settings.batch_rows, queue_rows=settings.queue_rows),
+        batcher=Batcher(
+            classifier.logits, batch_rows=settings.batch_rows, queue_rows=settings.queue_rows, observe=observe
+        ),
     )
 
 

@@ -1,26 +1,22 @@
-"""The BentoML service. BentoML gives the process, health, metrics and packaging; the routes are the mounted app's.
+"""The BentoML service. BentoML gives the process, health and packaging; the routes are the mounted app's.
 
 Start it with `python -m serving`, which verifies the bundle before BentoML starts.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-from pathlib import Path
 from typing import Any, cast
 
 import bentoml
 from starlette.types import Receive, Scope, Send
 
-from serving.headers import ModelHeaders
-from serving.metrics import publish
+from bundle.errors import HallmarkError
+from serving.metrics import Watch
 from serving.routes import create_app
 from serving.served import prepare
-from serving.settings import read_settings
-
-#: The command's process id, and the file that its worker leaves a refusal in; the command sets both.
-SUPERVISOR, REFUSAL = "HALLMARK_SUPERVISOR", "HALLMARK_REFUSAL"
+from serving.settings import Settings, read_settings
+from serving.shell import Shell
+from serving.supervisor import check_start, give_up
 
 app = create_app()
 
@@ -30,22 +26,45 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
 
 
-# The app bounds the time of a request itself: BentoML's own limit answers without the model's headers.
-@bentoml.service(workers=1, traffic={"timeout": 24 * 3600})
+def _longest() -> int:
+    """Seconds within which every answer has begun: the app's own limits, and room for what reads the disk.
+
+    BentoML's limit answers without the model's headers, so it must never be reached. It must not be long either: BentoML
+    keeps a timer and half a kilobyte of each request until then, however soon the request was answered.
+    """
+    try:
+        settings = read_settings()
+    except HallmarkError:  # which the worker says when it opens the bundle
+        settings = Settings()
+    return 2 * settings.seconds + 120
+
+
+@bentoml.service(
+    workers=1,
+    traffic={"timeout": _longest()},
+    metrics={"enabled": False},  # the mounted app has its own: see metrics.py
+    logging={"access": {"enabled": False}},  # and its own: see log.py
+)
 @bentoml.asgi_app(mounted, path="/")
 class Hallmark:
     """Answers with a verified bundle's model; see /openapi.json."""
 
     def __init__(self) -> None:
         try:
-            app.state.served = prepare(read_settings())
+            app.state.watch = Watch()
+            app.state.served = prepare(read_settings(), app.state.watch.observe)
         except Exception as error:  # raised again: BentoML alone would restart the worker for ever
-            _give_up(error)
+            give_up(error)
             raise
-        publish(app.state.served.statement["predicate"], app.state.served.digest)
+        app.state.watch.publish(app.state.served)
 
     def __is_ready__(self) -> bool:
         return app.state.served.check.passed
+
+    @bentoml.on_deployment
+    def check() -> None:
+        """Refuses a bundle before there is a worker, however the service is started."""
+        check_start()
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -54,11 +73,4 @@ class Hallmark:
 
 
 # BentoML's type asks for a function; it calls this as Starlette does, with the app first.
-Hallmark.add_asgi_middleware(cast(Any, ModelHeaders), state=app.state)
-
-
-def _give_up(error: Exception) -> None:
-    """Ends the supervisor, which would start this worker again for ever."""
-    if os.environ.get(SUPERVISOR) == str(os.getppid()):
-        Path(os.environ[REFUSAL]).write_text(str(error), encoding="utf-8")
-        os.kill(os.getppid(), signal.SIGTERM)
+Hallmark.add_asgi_middleware(cast(Any, Shell), mounted=app)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import HallmarkError
+from serving.access import check_token
+from serving.cors import read_origins
 
 PREFIX = "HALLMARK_"
 #: The smallest value of each number.
@@ -87,6 +89,9 @@ class Settings:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise SettingsError(f"{name}: must be one of {', '.join(choices)}, got {getattr(self, name)}")
+        if self.token:
+            check_token(self.token)
+        read_origins(self.cors)
         if self.require_signature == "yes" and not self.trust:
             raise SettingsError(
                 "trust: must name the public keys whose signatures count, since require_signature is yes"

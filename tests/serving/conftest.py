@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -63,12 +64,21 @@ def client(served: Served) -> Iterator[TestClient]:
 @pytest.fixture(scope="session")
 def service(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a real service, started by the command."""
-    log = tmp_path_factory.mktemp("log") / "log.txt"
+    with running_service(folders, tmp_path_factory.mktemp("log") / "log.txt") as client:
+        yield client
+
+
+@contextmanager
+def running_service(folders: Path, log: Path, **environment: str) -> Iterator[httpx.Client]:
+    """A client of a service that the command starts, and that must end well; `log` gets what it prints."""
     port = free_port()
     options = ["--bundle", folders / "bundle", "--releases", folders / "releases", "--port", port, "--threads", 1]
     command = [sys.executable, "-m", "serving", *map(str, options), "--device", "cpu"]
+    surroundings = {**os.environ, **environment}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=surroundings, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             _wait_until_ready(client, process, log)

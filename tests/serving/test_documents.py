@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
-from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from bundle.bundle import open_bundle
@@ -19,7 +18,6 @@ from bundle.signatures import generate_key, sign
 from bundle.threats import Threat
 from serving.answers import predictions, softmax
 from serving.headers import ModelHeaders
-from serving.metrics import publish
 from serving.openapi import document
 from serving.routes import create_app
 from serving.served import Served, prepare
@@ -41,7 +39,7 @@ def test_openapi_has_every_route_and_no_other(served: Served) -> None:
     assert routes == set(document()["paths"])
 
 
-def _check(name: str, answer: Any) -> None:
+def check_schema(name: str, answer: Any) -> None:
     schema = {"$ref": f"#/components/schemas/{name}", "components": document()["components"]}
     Draft202012Validator.check_schema(schema)
     errors = [error.message for error in Draft202012Validator(schema).iter_errors(answer)]
@@ -51,16 +49,16 @@ def _check(name: str, answer: Any) -> None:
 def test_every_answer_meets_its_schema(client: TestClient, served: Served) -> None:
     """The schemas name every field and allow no other."""
     row = digit()[None, ..., None]
-    _check("Prediction", client.post("/predict", files={"image": png(digit())}).json())
-    _check("Predictions", client.post("/predict_batch", files={"images": npy(row)}).json())
-    _check("Problem", client.get("/nothing").json())
+    check_schema("Prediction", client.post("/predict", files={"image": png(digit())}).json())
+    check_schema("Predictions", client.post("/predict_batch", files={"images": npy(row)}).json())
+    check_schema("Problem", client.get("/nothing").json())
     for path, name in (
         ("/robustness", "Robustness"),
         ("/attestation", "Attestation"),
         ("/versions", "Versions"),
         (f"/versions/{served.version}", "Version"),
     ):
-        _check(name, client.get(path).json())
+        check_schema(name, client.get(path).json())
 
 
 def test_answers_about_l2_and_l1_meet_the_same_schemas(tmp_path: Path) -> None:
@@ -70,7 +68,7 @@ def test_answers_about_l2_and_l1_meet_the_same_schemas(tmp_path: Path) -> None:
     app.state.served = prepare(Settings(bundle=bundle, releases=tmp_path / "none", threads=1, device="cpu"))
     with TestClient(ModelHeaders(app, app.state), raise_server_exceptions=False) as client:
         for path, name in (("/robustness", "Robustness"), ("/attestation", "Attestation"), ("/versions", "Versions")):
-            _check(name, client.get(path).json())
+            check_schema(name, client.get(path).json())
         assert client.get("/versions").json()["versions"][0]["headline"]["robust"]["eps"] == 0.5
         assert "l2-0.5, all attacks" in client.get("/").text
 
@@ -150,21 +148,3 @@ def test_evidence_is_what_was_verified_even_when_the_disk_changes(tmp_path: Path
     served = prepare(Settings(bundle=bundle, releases=tmp_path, threads=1, device="cpu"))
     (bundle / name).write_bytes(b"changed")
     assert served.evidence[name].content == verified
-
-
-def test_gauges_have_every_claim_and_bound(folders: Path) -> None:
-    bundle = open_bundle(folders / "bundle")
-    registry = CollectorRegistry()
-    publish(bundle.predicate, bundle.digest, registry)
-    for claim in bundle.predicate["claims"]:
-        keys = {key: claim[key] for key in ("setting", "threat", "attack") if key in claim}
-        assert (
-            registry.get_sample_value(f"hallmark_{claim['metric']}", {**keys, "version": bundle.version})
-            == claim["value"]
-        )
-    certified = next(item for item in bundle.predicate["bounds"] if item.get("radius") == 0.25)
-    labels = {"version": bundle.version, "classifier": "smoothed-0.25", "norm": "l2", "radius": "0.25"}
-    assert registry.get_sample_value("hallmark_certified_accuracy", labels) == certified["value"]
-    proved = next(item for item in bundle.predicate["bounds"] if item.get("eps_255") == 2)
-    labels = {"version": bundle.version, "classifier": "served", "norm": "linf", "radius": "2/255"}
-    assert registry.get_sample_value("hallmark_certified_accuracy", labels) == proved["value"]

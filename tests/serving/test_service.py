@@ -102,20 +102,6 @@ def test_no_path_leads_out_of_the_bundle(service: httpx.Client, folders: Path) -
         )
 
 
-def test_metrics_show_accuracy_once_beside_bentomls_own(service: httpx.Client, bundle: Bundle) -> None:
-    service.get("/robustness")
-    lines = service.get("/metrics").text.splitlines()
-    claim = next(
-        item for item in bundle.predicate["claims"] if item.get("attack") == "all" and item["setting"] == "served"
-    )
-    labels = f'attack="all",setting="served",threat="{claim["threat"]}",version="{bundle.version}"'
-    assert f"hallmark_robust_accuracy{{{labels}}} {claim['value']}" in lines
-    assert sum(line.startswith("hallmark_clean_accuracy{") for line in lines) == 2
-    certified = [bound for bound in bundle.predicate["bounds"] if bound["metric"] == "certified_accuracy"]
-    assert sum(line.startswith("hallmark_certified_accuracy{") for line in lines) == len(certified) == 8
-    assert any(line.startswith("bentoml_service_request_total{") for line in lines)
-
-
 def test_a_body_that_is_too_large_gets_its_answer(service: httpx.Client) -> None:
     response = service.post("/predict", files={"image": bytes(12 * 1024 * 1024)})
     assert response.status_code == 413
