@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bundle.bundle import Bundle, BundleError
 from bundle.digests import sha256_bytes
-from bundle.layout import ATTESTATION, CARD, ENVELOPE, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
+from bundle.layout import ATTESTATION, BOM, CARD, ENVELOPE, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
 
 #: The allow-list: a name that is not here does not exist, whatever lies in the folder.
 MEDIA_TYPES = {
@@ -16,6 +16,7 @@ MEDIA_TYPES = {
     NETWORK: "application/json",
     OUTCOMES: "application/vnd.apache.parquet",
     IMAGES: "application/zip",
+    BOM: "application/vnd.cyclonedx+json",
     CARD: "text/markdown; charset=utf-8",
     REPORT: "text/html; charset=utf-8",
     ATTESTATION: "application/json",

@@ -4,51 +4,56 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
+from bundle.resizing import resize_and_crop, resized_size
+from serving.chunks import uncompressed_chunks
+from serving.containers import Container, broken, read_container
 from serving.problems import Problem
 
-#: By the first bytes of a file; what a client calls it does not count.
-SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
+#: Of a file that is to be resized, before and after; without a rule, only the model's own size is decoded.
 PIXELS_LIMIT = 1 << 24
-#: EXIF's tag and the orientations that swap height and width.
-_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
-_PNG_DEPTH = 24
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
-# Sizes are checked here, before anything is decoded.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Any client can set them off, and would fill the log: sizes are checked here, and broken EXIF data are no fault of ours.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_image(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Decodes a PNG or JPEG file.
+class Picture(NamedTuple):
+    """What the model gets: uint8 (H, W, C), and whether the file had another size."""
 
-    Parameters: `content` is the whole file, `shape` the model's (H, W, C).
-    Returns uint8 (H, W, C). EXIF's orientation is applied, colour profiles are not. Grey is repeated for a colour
-    model; colour is taken for a grey model where its channels are equal; alpha is taken off where it is opaque.
+    pixels: NDArray[np.uint8]
+    resized: bool
+
+
+def read_image(content: bytes, shape: tuple[int, int, int], resize: Mapping[str, Any] | None = None) -> Picture:
+    """Decodes a PNG, JPEG, WebP or BMP file.
+
+    Parameters: `content` is the whole file, `shape` the model's (H, W, C), `resize` the attestation's `data.resize`, which
+    says how images of another size are made to fit (see bundle.resizing); without it they are refused.
+    EXIF's orientation is applied, colour profiles are not. Grey is repeated for a colour model; colour is taken for a grey
+    model where its channels are equal; alpha is taken off where it is opaque.
     Raises Problem for everything else: another format, another size, 16-bit, CMYK, animated, transparent, damaged.
     """
-    kind = next((name for signature, name in SIGNATURES.items() if content.startswith(signature)), None)
-    if kind is None:
-        raise Problem("wrong-type", "image: is neither a PNG nor a JPEG file.")
+    container = read_container(content)
     if shape[2] not in (1, 3):
         raise Problem("wrong-shape", f"image: this model takes {shape[2]} channels; send an array to /predict_batch.")
+    _check_container(container, shape, resize)
     with _readable():
-        image = Image.open(io.BytesIO(content), formats=[kind])
-    _check_header(image, content, shape)
-    with _readable():
-        if kind == "PNG":
-            image.verify()  # the checksum of every chunk; the image must be opened again after it
-            image = Image.open(io.BytesIO(content), formats=[kind])
-        image.load()
-        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-    _check_size((image.height, image.width) if sideways else (image.width, image.height), shape)
-    with _readable():
-        return _channels(np.asarray(_opaque(ImageOps.exif_transpose(image))), shape[2])
+        file = io.BytesIO(uncompressed_chunks(content) if container.kind == "PNG" else content)
+        image = Image.open(file, formats=[container.kind])
+        _check_opened(image, container)
+        image = _matched(_opaque(ImageOps.exif_transpose(image)), shape[2])
+    resized = image.size != (shape[1], shape[0])
+    if resized:
+        image = _fitted(image, shape, resize)
+    return Picture(np.asarray(image).reshape(shape), resized)
 
 
 @contextmanager
@@ -58,29 +63,36 @@ def _readable() -> Generator[None]:
         yield
     except Problem:
         raise
-    except Image.DecompressionBombError:
-        raise Problem("too-large", f"image: has more than {PIXELS_LIMIT} pixels.") from None
     except Exception:  # Pillow raises a dozen types for damaged files
-        raise Problem("broken-file", "image: is damaged or cut off; send the whole file.") from None
+        raise broken() from None
 
 
-def _check_header(image: Image.Image, content: bytes, shape: tuple[int, int, int]) -> None:
-    if image.width * image.height > PIXELS_LIMIT:
-        raise Problem("too-large", f"image: has {image.width} × {image.height} pixels; at most {PIXELS_LIMIT} are.")
-    if image.size not in ((shape[1], shape[0]), (shape[0], shape[1])):
-        _check_size((image.width, image.height), shape)
+def _check_container(container: Container, shape: tuple[int, int, int], resize: Mapping[str, Any] | None) -> None:
+    """Bounds what decoding may cost. Which side is the width is known only when the orientation is."""
+    size = (container.width, container.height)
+    if resize is None:
+        if size not in ((shape[1], shape[0]), (shape[0], shape[1])):
+            raise _wrong_size(size, shape)
+        return
+    width, height = resized_size(size, resize["shorterSide"])
+    for pixels, when in ((size[0] * size[1], ""), (width * height, " after resizing")):
+        if pixels > PIXELS_LIMIT:
+            message = f"image: is {size[0]} wide and {size[1]} high; that is more than {PIXELS_LIMIT} pixels{when}."
+            raise Problem("too-large", message)
+
+
+def _check_opened(image: Image.Image, container: Container) -> None:
+    if image.size != (container.width, container.height):  # two headers that contradict each other
+        raise broken()
     if getattr(image, "n_frames", 1) > 1:
         raise Problem("wrong-pixels", "image: is animated or holds several pictures; send one still picture.")
-    if image.format == "PNG" and content[_PNG_DEPTH] == 16:
-        raise Problem("wrong-pixels", "image: has 16 bits a channel; send 8.")
-    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+    if image.mode not in _MODES:
         raise Problem("wrong-pixels", f"image: has the colour mode {image.mode}; send greyscale or RGB.")
 
 
-def _check_size(size: tuple[int, int], shape: tuple[int, int, int]) -> None:
-    if size != (shape[1], shape[0]):
-        message = f"image: is {size[0]} wide and {size[1]} high; this model takes {shape[1]} wide and {shape[0]} high."
-        raise Problem("wrong-shape", message)
+def _wrong_size(size: tuple[int, int], shape: tuple[int, int, int]) -> Problem:
+    message = f"image: is {size[0]} wide and {size[1]} high; this model takes {shape[1]} wide and {shape[0]} high."
+    return Problem("wrong-shape", message)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -93,12 +105,17 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) to (H, W, channels)."""
-    if pixels.ndim == 2:
-        return np.repeat(pixels[..., None], channels, axis=2)
+def _matched(image: Image.Image, channels: int) -> Image.Image:
+    """L or RGB in the mode that the model takes: L for one channel, RGB for three."""
     if channels == 3:
-        return pixels
-    if (pixels != pixels[..., :1]).any():
+        return image.convert("RGB")
+    first, *others = image.split()
+    if any(ImageChops.difference(first, other).getbbox() for other in others):
         raise Problem("wrong-pixels", "image: is in colour; this model takes greyscale.")
-    return np.ascontiguousarray(pixels[..., :1])
+    return first
+
+
+def _fitted(image: Image.Image, shape: tuple[int, int, int], resize: Mapping[str, Any] | None) -> Image.Image:
+    if resize is None:
+        raise _wrong_size(image.size, shape)
+    return resize_and_crop(image, shorter_side=resize["shorterSide"], size=(shape[1], shape[0]))

@@ -9,9 +9,20 @@ from pathlib import Path
 
 from bundle.digests import write_whole
 from bundle.layout import OPTIONAL, REQUIRED
-from serving.headers import DIGEST_HEADER, VERSION_HEADER
+from serving.explain import EXPLAIN, ROBUSTNESS
+from serving.forms import FORM_TYPE
+from serving.headers import DIGEST_HEADER, REQUEST_HEADER, VERSION_HEADER
+from serving.page import ASSETS
 from serving.problems import KINDS, MEDIA_TYPE
+from serving.requests import ARRAY_TYPES, IMAGE_TYPES
 from serving.schemas import COUNT, DIGEST, TEXT, VERSION, Json, obj, ref, schemas
+
+#: What every route but the probes may answer, and what the routes that take a file may answer beside it.
+ALWAYS = ("not-allowed", "failed")
+REFUSED = (
+    *("bad-form", "bad-query", "slow-body", "too-large", "wrong-type", "broken-file", "wrong-pixels", "wrong-shape"),
+    "busy",
+)
 
 
 @cache
@@ -28,7 +39,8 @@ def document() -> Json:
         },
         "servers": [{"url": "/"}],
         "paths": _paths(),
-        "components": {"schemas": schemas(), "headers": _headers()},
+        "security": [{}, {"token": []}],
+        "components": {"schemas": schemas(), "headers": _headers(), "securitySchemes": _security()},
     }
 
 
@@ -37,11 +49,11 @@ def _paths() -> Json:
 
 
 def _predictions() -> Json:
-    problems = ["bad-form", "slow-body", "too-large", "wrong-type", "broken-file", "failed", "busy"]
-    array = "a .npy file: uint8 (N, H, W, C), levels 0 to 255"
+    image = _upload("image", "a PNG, JPEG, WebP or BMP file; its bytes decide which", IMAGE_TYPES)
+    array = _upload("images", "a .npy file: uint8 (N, H, W, C), levels 0 to 255", ARRAY_TYPES)
     return {
-        "/predict": _post("predict", "The class of one image.", "image", "a PNG or JPEG file", "Prediction", problems),
-        "/predict_batch": _post("predict_batch", "The class of each row.", "images", array, "Predictions", problems),
+        "/predict": _post("predict", "The class of one image.", image, "Prediction"),
+        "/predict_batch": _post("predict_batch", "The class of each row.", array, "Predictions"),
     }
 
 
@@ -60,7 +72,7 @@ def _documents() -> Json:
 
 
 def _pages() -> Json:
-    asset = _parameter("file", {"enum": ["page.css", "page.js", "report.css"]}, "a file of the page")
+    asset = _parameter("file", {"enum": sorted(ASSETS)}, "a file of the page")
     number = _parameter("number", COUNT, "a sample's number, from 0")
     return {
         "/": _get("page", "The page that a person reads.", _content("text/html", TEXT)),
@@ -70,53 +82,82 @@ def _pages() -> Json:
 
 
 def _platform() -> Json:
-    meanings = {
-        "healthz": "The process runs.",
-        "livez": "The process runs.",
-        "readyz": "The self-check passed and the model is warm.",
-        "metrics": "Metrics for Prometheus.",
+    text = _content("text/plain", TEXT)
+    return {
+        "/healthz": _probe("healthz", "The process runs."),
+        "/livez": _probe("livez", "The process runs."),
+        "/readyz": _probe("readyz", "The self-check passed and the model is warm.", {"503": _answer("not yet", {})}),
+        "/metrics": _get("metrics", "Metrics for Prometheus.", text),
     }
-    return {f"/{name}": _get(name, meaning, _content("text/plain", TEXT)) for name, meaning in meanings.items()}
 
 
 def _headers() -> Json:
     return {
         VERSION_HEADER: {"description": "the version that answered", "schema": VERSION},
         DIGEST_HEADER: {"description": "the SHA-256 of the model that answered", "schema": DIGEST},
+        REQUEST_HEADER: {"description": "the request's own id, or a new one", "schema": TEXT},
+        "Retry-After": {"description": "seconds after which to ask again", "schema": COUNT},
     }
 
 
-def _post(name: str, summary: str, field: str, what: str, answer: str, problems: list[str]) -> Json:
-    form = obj({field: {"type": "string", "format": "binary", "description": what}})
-    return {
+def _security() -> Json:
+    return {"token": {"type": "http", "scheme": "bearer", "description": "where the service was given a token"}}
+
+
+def _upload(field: str, what: str, types: tuple[str, ...]) -> Json:
+    """A request body that is one file: in a field of a form, or as it is."""
+    file = {"type": "string", "format": "binary", "description": what}
+    form = {"schema": obj({field: file}), "encoding": {field: {"contentType": ", ".join(types)}}}
+    return {"required": True, "content": {FORM_TYPE: form, **{kind: {"schema": file} for kind in types}}}
+
+
+def _post(name: str, summary: str, body: Json, answer: str) -> Json:
+    measured = "also tells what was measured for the classes of the answer; any other parameter is refused"
+    explain = {"name": EXPLAIN, "in": "query", "schema": {"enum": [ROBUSTNESS]}, "description": measured}
+    operation = {
         "operationId": name,
         "summary": summary,
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
-        "responses": {"200": _answer("the answer", _json(answer)), **_problems(problems)},
+        "parameters": [explain],
+        "requestBody": body,
+        "responses": {"200": _answer("the answer", _json(answer)), **_problems(*REFUSED, *ALWAYS)},
     }
+    return {"post": operation}
 
 
 def _get(
     name: str, summary: str, content: Json, parameters: list[Json] | None = None, *, unchanged: bool = False
 ) -> Json:
-    operation: Json = {"operationId": name, "summary": summary, "responses": {"200": _answer("the answer", content)}}
+    responses = {"200": _answer("the answer", content), **_problems(*ALWAYS)}
+    operation: Json = {"operationId": name, "summary": summary, "responses": responses}
     if parameters:
         operation["parameters"] = parameters
-        operation["responses"] |= _problems(["not-found"])
+        responses |= _problems("not-found")
     if unchanged:
-        operation["responses"]["304"] = _answer("the ETag of If-None-Match is still right", {})
+        responses["304"] = _answer("the ETag of If-None-Match is still right", {})
     return {"get": operation}
 
 
-def _problems(kinds: list[str]) -> Json:
+def _probe(name: str, summary: str, refused: Json | None = None) -> Json:
+    """A route that BentoML answers, without a token."""
+    responses = {"200": _answer("yes", _content("text/plain", TEXT)), **(refused or {})}
+    return {"get": {"operationId": name, "summary": summary, "security": [], "responses": responses}}
+
+
+def _problems(*kinds: str) -> Json:
     """Responses by status; kinds of one status share one."""
-    found = {kind: KINDS[kind] for kind in kinds}
+    titles: dict[int, list[str]] = {}
+    for status, title in sorted(KINDS[kind] for kind in kinds):
+        titles.setdefault(status, []).append(title)
     content = _content(MEDIA_TYPE, ref("Problem"))
-    return {str(status): _answer(title, content) for status, title in found.values()}
+    return {
+        str(status): _answer("; ".join(found), content, *(["Retry-After"] if status == 503 else []))
+        for status, found in titles.items()
+    }
 
 
-def _answer(description: str, content: Json) -> Json:
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in (VERSION_HEADER, DIGEST_HEADER)}
+def _answer(description: str, content: Json, *more: str) -> Json:
+    names = (VERSION_HEADER, DIGEST_HEADER, REQUEST_HEADER, *more)
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return {"description": description, "headers": headers} | ({"content": content} if content else {})
 
 

@@ -4,93 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from serving.arrays import HEADER_BYTES, read_rows
-from serving.images import read_image
-from serving.problems import Problem
+from serving.bodies import read_within
+from serving.forms import FORM_BYTES, FORM_TYPE, media_type, read_form
+from serving.images import Picture, read_image
+from serving.problems import RETRY, Problem
 from serving.settings import Settings
 
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "application/octet-stream")
-#: Room for the boundaries and headers of a multipart body.
-FORM_BYTES = 64 * 1024
-#: A body that is too large is read on for this much and thrown away, so that its client gets to see the answer.
-DRAINED_BYTES = 64 * 1024 * 1024
+#: What a raw body may be declared as; which of them it is its bytes decide.
+IMAGE_TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/jpg",
+    "image/webp",
+    "image/bmp",
+    "image/x-ms-bmp",
+    "application/octet-stream",
+)
+ARRAY_TYPES = ("application/octet-stream", "application/x-npy", "application/npy")
+#: Files and images up to these are decoded at once: handing them to a thread would take longer.
+QUICK_BYTES, QUICK_PIXELS = 64 * 1024, 256 * 256
+
+#: Few, since each may hold a whole decoded image; most of their work is done without Python's lock.
+_DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decoder")
+Result = TypeVar("Result")
 
 
-async def image_of(request: Request, shape: tuple[int, int, int], settings: Settings) -> NDArray[np.uint8]:
-    """The row uint8 (1, H, W, C) of a /predict request; raises Problem."""
-    upload = await _file(request, "image", settings.image_bytes + FORM_BYTES, settings.seconds)
-    kind = (upload.content_type or "application/octet-stream").partition(";")[0].strip().lower()
-    if kind not in IMAGE_TYPES:
-        raise Problem("wrong-type", f"image: is declared as {kind}; send image/png or image/jpeg.")
-    return read_image(await upload.read(), shape)[None]
+async def picture_of(
+    request: Request, shape: tuple[int, int, int], settings: Settings, resize: Mapping[str, Any] | None
+) -> Picture:
+    """The image of a /predict request, with pixels uint8 (H, W, C); raises Problem."""
+    content = await _file(request, "image", IMAGE_TYPES, settings.image_bytes, settings.seconds)
+    if resize is None and len(content) <= QUICK_BYTES and shape[0] * shape[1] <= QUICK_PIXELS:
+        return read_image(content, shape)
+    return await _aside(settings.seconds, lambda: read_image(content, shape, resize))
 
 
 async def rows_of(request: Request, shape: tuple[int, int, int], settings: Settings) -> NDArray[np.uint8]:
     """The rows uint8 (N, H, W, C) of a /predict_batch request; raises Problem."""
-    limit = settings.request_rows * math.prod(shape) + HEADER_BYTES + FORM_BYTES
-    upload = await _file(request, "images", limit, settings.seconds)
-    return read_rows(await upload.read(), shape, settings.request_rows)
+    limit = settings.request_rows * math.prod(shape) + HEADER_BYTES
+    content = await _file(request, "images", ARRAY_TYPES, limit, settings.seconds)
+    if len(content) <= QUICK_BYTES:
+        return read_rows(content, shape, settings.request_rows)
+    return await _aside(settings.seconds, lambda: read_rows(content, shape, settings.request_rows))
 
 
-async def _file(request: Request, field: str, limit: int, seconds: int) -> UploadFile:
-    """The one file of a multipart form, in the named field."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise Problem("wrong-type", f"Content-Type: is {kind or 'missing'}; send multipart/form-data.")
+async def _file(request: Request, field: str, types: tuple[str, ...], limit: int, seconds: int) -> bytes:
+    """The one file that a request carries, as its body or in a field of a multipart form."""
+    kind = media_type(request.headers.get("content-type"))
+    if kind == FORM_TYPE:
+        return await read_within(request, limit + FORM_BYTES, seconds, lambda bounded: read_form(bounded, field, types))
+    if kind not in types:
+        wanted = f"{FORM_TYPE}, or the file itself as {', '.join(types[:-1])} or {types[-1]}"
+        raise Problem("wrong-type", f"Content-Type: is {kind or 'missing'}; send {wanted}.")
+    return await read_within(request, limit, seconds, Request.body)
+
+
+async def _aside(seconds: int, work: Callable[[], Result]) -> Result:
+    """The result of some work on a thread; it is given up where the threads have too much to do."""
     try:
         async with asyncio.timeout(seconds):
-            form = await _form(request, limit)
+            return await asyncio.get_running_loop().run_in_executor(_DECODERS, work)
     except TimeoutError:
-        raise Problem("slow-body", f"body: did not arrive within {seconds} seconds.") from None
-    given = [name for name, _ in form.multi_items()]
-    if given != [field]:
-        listed = ", ".join(sorted(given)) or "none"
-        raise Problem("bad-form", f"form: must have exactly one field, {field}, with one file; got {listed}.")
-    upload = form[field]
-    if not isinstance(upload, UploadFile):
-        raise Problem("bad-form", f"{field}: is text; send it as a file, with a filename.")
-    return upload
-
-
-async def _form(request: Request, limit: int) -> FormData:
-    declared = request.headers.get("content-length", "")
-    over = Problem("too-large", f"body: is larger than {limit} bytes, the most that this route takes.")
-    if declared.isdecimal() and int(declared) > limit:
-        await _drain(request, int(declared))
-        raise over
-    size = 0
-
-    async def receive() -> MutableMapping[str, Any]:
-        nonlocal size
-        message = await request.receive()
-        size += len(message.get("body", b""))
-        if size > limit:
-            raise over
-        return message
-
-    try:
-        return await Request(request.scope, receive).form(max_files=4, max_fields=4)
-    except HTTPException as error:  # Starlette's name for a malformed form
-        raise Problem("bad-form", f"form: {error.detail.rstrip('.')}.") from None
-    except ClientDisconnect:
-        raise Problem("bad-form", "body: ended before its end.") from None
-
-
-async def _drain(request: Request, size: int) -> None:
-    if size > DRAINED_BYTES:
-        return
-    try:
-        async with asyncio.timeout(5):
-            async for _ in request.stream():
-                pass
-    except TimeoutError:
-        pass
+        raise Problem("busy", f"decoding: was not done within {seconds} seconds.", RETRY) from None

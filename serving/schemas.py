@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bundle.attestation import schema
+from bundle.claims import ALL_ATTACKS
 from serving.problems import KINDS
 from serving.robustness import MEANING
 
@@ -23,9 +24,10 @@ TEXT: Json = {"type": "string"}
 IDENTITY: Json = {"model_version": VERSION, "model_digest": DIGEST}
 
 
-def obj(properties: Json) -> Json:
-    """An object with exactly these properties."""
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+def obj(properties: Json, optional: Json | None = None) -> Json:
+    """An object with exactly these properties; those that are optional may be left out."""
+    every = properties | (optional or {})
+    return {"type": "object", "properties": every, "required": list(properties), "additionalProperties": False}
 
 
 def ref(name: str) -> Json:
@@ -72,9 +74,42 @@ def _predictions() -> Json:
             "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
         },
     }
+    resized = {
+        "type": "boolean",
+        "description": "whether the file had another size and was resized by the bundle's rule",
+    }
+    by_class = {
+        "type": "object",
+        "description": "by class name, for each class that occurs; only with explain=robustness",
+        "additionalProperties": ref("Explanation"),
+    }
     return {
-        "Prediction": obj({**answer, **IDENTITY}),
-        "Predictions": obj({"predictions": _rows(obj(answer)), **IDENTITY}),
+        "Prediction": obj({**answer, "resized": resized, **IDENTITY}, {"robustness": ref("Explanation")}),
+        "Predictions": obj({"predictions": _rows(obj(answer)), **IDENTITY}, {"explanations": by_class}),
+        "Explanation": _explanation(),
+    }
+
+
+def _explanation() -> Json:
+    share = _attested("perClass")["items"]["properties"]
+    measured = {name: share[name] for name in ("value", "correct", "sampleSize", "interval", "confidence")}
+    ball = {"threat": TEXT, "norm": TEXT, "attack": {"const": ALL_ATTACKS}, "bound": {"const": "upper"}}
+    worst = {"type": "boolean", "description": "whether no other class is right less often under this threat"}
+    threats = [obj({**ball, radius: NUMBER, **measured, "worst": worst}) for radius in ("eps_255", "eps")]
+    return {
+        **obj(
+            {
+                "class": TEXT,
+                "label": COUNT,
+                "setting": {"const": "served"},
+                "sampleSize": {**COUNT, "description": "measured test images whose label is this class"},
+                "clean": _or_null(obj({"bound": {"const": "exact"}, **measured})),
+                "threats": _rows({"oneOf": threats}),
+                "reliable": _attested("reliable"),
+                "sentence": TEXT,
+            }
+        ),
+        "description": "Averages over the test images whose label is the predicted class; nothing about this one image.",
     }
 
 

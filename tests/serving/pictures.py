@@ -38,14 +38,40 @@ def npy(array: NDArray[Any], **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def with_chunk(file: bytes, kind: bytes, content: bytes) -> bytes:
+    """A PNG file with one chunk more, right after its header."""
+    return file[:33] + png_chunk(kind, content) + file[33:]
+
+
 def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
     """A PNG file from its header's fields and its rows, each with a filter byte, which need not fit."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*item) for item in chunks)
+
+
+def changed(file: bytes, place: int, form: str, *values: int) -> bytes:
+    """A file with some of its numbers changed; `form` is of the module struct."""
+    copy = bytearray(file)
+    struct.pack_into(form, copy, place, *values)
+    return bytes(copy)
+
+
+def bmp32(pixels: NDArray[np.uint8], masks: bool) -> bytes:
+    """A BMP file of 32 bits a pixel from uint8 (H, W, 4) RGBA; with masks its header says that the last byte is alpha."""
+    height, width = pixels.shape[:2]
+    data = pixels[..., (2, 1, 0, 3)].tobytes()
+    colours = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) if masks else b""
+    header = struct.pack(
+        "<IiiHHIIiiII", 40 + len(colours), width, -height, 1, 32, 3 if masks else 0, len(data), 0, 0, 0, 0
+    )
+    start = 14 + len(header) + len(colours)
+    return struct.pack("<2sIHHI", b"BM", start + len(data), 0, 0, start) + header + colours + data
 
 
 def multipart(field: str, content: bytes) -> tuple[bytes, str]:
