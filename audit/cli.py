@@ -10,6 +10,7 @@ import typer
 from audit.challenge_commands import challenge as challenge_command
 from audit.challenge_commands import prove, withhold
 from audit.documents import document
+from audit.live_commands import live
 from audit.merging import merge_bundles
 from audit.options import AsJson, OneSentence, Trust, fail, print_json
 from audit.release_commands import gate_command, release_command
@@ -39,6 +40,7 @@ app.command("challenge")(challenge_command)
 app.command()(prove)
 app.command()(withhold)
 app.command()(document)
+app.command()(live)
 
 
 @app.command()

@@ -48,7 +48,7 @@ def check_data(outcomes: Outcomes, folder: str | Path) -> DataCheck:
         _check_digests(outcomes, _manifest_digests(folder / MANIFEST), folder / MANIFEST)
         files.append(MANIFEST)
     if (folder / TEST_SPLIT).is_file():
-        images, known = _read_split(folder / TEST_SPLIT)
+        images, known = read_split(folder / TEST_SPLIT)
         _check_digests(outcomes, image_digests(images), folder / TEST_SPLIT)
         _check_labels(outcomes, known, folder / TEST_SPLIT)
         files.append(TEST_SPLIT)
@@ -82,7 +82,8 @@ def _manifest_digests(path: Path) -> list[str]:
     return cast("list[str]", digests)
 
 
-def _read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+def read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """The images uint8 (N, H, W, C) and labels (N,) of a test.npz; raises DataError where it is no such file."""
     try:
         with zipfile.ZipFile(path) as archive:
             images, labels = (_read_array(archive, name) for name in ("images.npy", "labels.npy"))

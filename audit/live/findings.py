@@ -1,0 +1,128 @@
+"""From a service's answers to what they show: pure, so that the same answers give the same report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import fisher_exact
+
+from audit.live.asking import Answers, Way
+from audit.live.judging import Judged, Logits, against_model, against_table, reach
+from audit.live.questions import Question
+from audit.live.report import Accuracy, Check, Fresh, Moved, Stability
+from bundle.bundle import Bundle
+from bundle.claims import find_claim
+from bundle.comparisons import unpaired_interval
+from bundle.headline import attack_names
+from bundle.outcomes import Outcomes
+from bundle.private import CLEAN, image_sets
+from bundle.shares import share
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, how it was sent, what was answered, and the logits (N, K) of model.onnx here; None: it cannot run."""
+
+    question: Question
+    way: Way
+    answers: Answers
+    logits: Logits | None
+
+
+def checks(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Check]:
+    """Every question whose answers can be held against something."""
+    for asked in everything:
+        question, judged = asked.question, _judged(bundle, asked)
+        if judged is not None:
+            counts = len(question.images), int(judged.contradicted.sum()), int(judged.close.sum())
+            yield Check(question.name, asked.way, "attestation" if question.exact else "model.onnx", *counts)
+
+
+def _judged(bundle: Bundle, asked: Asked) -> Judged | None:
+    question = asked.question
+    if question.exact and question.rows is not None:
+        return against_table(bundle, question.name, question.rows, asked.answers, asked.logits)
+    return None if asked.logits is None else against_model(bundle, asked.logits, asked.answers)
+
+
+def moved(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Moved]:
+    """By way, how many verdicts moved though their class is too close to tell, and how many may.
+
+    The bundle allows so many among the rows with the smallest margins; where more rows than those are close, nothing
+    follows.
+    """
+    allowance = bundle.predicate["selfCheck"]
+    near = [np.abs(bundle.outcomes[f"served/{name}/margin"]) <= reach(bundle) for name in image_sets(bundle.predicate)]
+    allowed = allowance["allowedMoved"] if np.sum(near) <= allowance["rows"] else None
+    for way, exact in _by_way(everything).items():
+        yield Moved(way, sum(_moved_verdicts(bundle, asked) for asked in exact), allowed)
+
+
+def _moved_verdicts(bundle: Bundle, asked: Asked) -> int:
+    judged, question = _judged(bundle, asked), asked.question
+    assert judged is not None
+    label = bundle.outcomes["label"][question.rows]
+    said = bundle.outcomes[f"served/{question.name}/prediction"][question.rows]
+    return int((judged.close & ((asked.answers.labels == label) != (said == label))).sum())
+
+
+def accuracies(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Accuracy]:
+    """By way, clean accuracy, and robust accuracy under all attacks of each threat, from the answers alone."""
+    for way, exact in _by_way(everything).items():
+        rows = exact[0].question.rows
+        said = Outcomes({name: values[rows] for name, values in bundle.outcomes.columns.items()})
+        found = said.with_columns(_columns(said, exact))
+        answered, attested = share(found.clean_right("served")), share(said.clean_right("served"))
+        yield Accuracy(way, "clean_accuracy", None, answered, attested)
+        for threat in bundle.predicate["threats"] if len(exact) > 1 else []:
+            names = attack_names(bundle.predicate, threat["name"])
+            answered, attested = (share(item.robust("served", threat["name"], names)) for item in (found, said))
+            yield Accuracy(way, "robust_accuracy", threat["name"], answered, attested)
+
+
+def _columns(said: Outcomes, exact: Sequence[Asked]) -> Mapping[str, NDArray[np.int64] | NDArray[np.bool_]]:
+    """The outcome table's served answers as the service gave them."""
+    columns: dict[str, NDArray[np.int64] | NDArray[np.bool_]] = {}
+    for asked in exact:
+        columns[f"served/{asked.question.name}/prediction"] = asked.answers.labels
+        if asked.question.name != CLEAN:
+            columns[f"served/{asked.question.name}/broken"] = asked.answers.labels != said["label"]
+    return columns
+
+
+def fresh(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Fresh]:
+    """By way, the accuracy on fresh images beside the attested clean accuracy, as two samples."""
+    attested = find_claim(bundle.predicate, "clean_accuracy", setting="served")
+    for asked in everything:
+        if asked.question.labels is not None and attested is not None:
+            answered = share(asked.answers.labels == asked.question.labels)
+            table = [[item["correct"], item["sampleSize"] - item["correct"]] for item in (answered, attested)]
+            ends = [(item["value"], item["interval"]) for item in (attested, answered)]
+            chance: Any = fisher_exact(table, alternative="less")[1]
+            yield Fresh(asked.way, answered, attested, unpaired_interval(*ends[0], *ends[1]), float(chance))
+
+
+def stability(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Stability]:
+    """By way, how often images with one level changed were answered as the unchanged ones are attested."""
+    ways: dict[Way, None] = dict.fromkeys(asked.way for asked in everything)
+    for way in ways:
+        nudged = [item for item in everything if item.way == way and item.question.evidence and not item.question.exact]
+        same = [
+            item.answers.labels == bundle.outcomes[f"served/{item.question.evidence}/prediction"][item.question.rows]
+            for item in nudged
+        ]
+        if same:
+            yield Stability(way, sum(map(len, same)), int(sum(part.sum() for part in same)))
+
+
+def _by_way(everything: Sequence[Asked]) -> dict[Way, list[Asked]]:
+    """The images of the evidence by the way they were sent."""
+    found: dict[Way, list[Asked]] = {}
+    for asked in everything:
+        if asked.question.exact:
+            found.setdefault(asked.way, []).append(asked)
+    return found
