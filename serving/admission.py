@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from serving.problems import Problem
+from starlette.requests import Request
 
-#: Seconds after which a client that was sent away may come back.
-RETRY = {"Retry-After": "1"}
+from serving.problems import RETRY, Problem
 
 
 class Admission:
@@ -32,3 +31,9 @@ class Admission:
             yield
         finally:
             self._held -= size
+
+
+def body_size(request: Request, most: int) -> int:
+    """The bytes that a request's body may come to: what it declares, and `most` where it declares nothing or more."""
+    declared = request.headers.get("content-length", "")
+    return min(int(declared), most) if declared.isdecimal() else most

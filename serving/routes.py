@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from starlette.routing import Route
 
 from bundle.attestation import model_version
 from bundle.layout import ATTESTATION, REPORT
+from serving.admission import body_size
 from serving.exchange import exchange_of
 from serving.explain import explanations, wants_robustness
 from serving.openapi import document
@@ -30,7 +32,7 @@ PLATFORM = ("/healthz", "/livez", "/readyz")
 
 def create_app() -> Starlette:
     """The app; `app.state` must have a Served as `served`, and a Watch as `watch`, before the first request."""
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", show_page),
             Route("/static/{file}", send_asset),
@@ -48,6 +50,8 @@ def create_app() -> Starlette:
         ],
         exception_handlers={Problem: answer_problem, HTTPException: answer_routing_error, Exception: answer_failure},
     )
+    app.router.redirect_slashes = False  # a redirect would name a route that the client did not ask for
+    return app
 
 
 def _served(request: Request) -> Served:
@@ -70,8 +74,9 @@ async def _answers(request: Request, rows: NDArray[np.uint8]) -> list[dict[str, 
 async def predict(request: Request) -> Response:
     """POST /predict: one image file."""
     served, explained = _served(request), wants_robustness(request.query_params)
-    picture = await picture_of(request, served.shape, served.settings, served.resize)
-    [answer] = await _answers(request, picture.pixels[None])
+    with served.admission.held(body_size(request, served.settings.image_bytes)):
+        picture = await picture_of(request, served.shape, served.settings, served.resize)
+        [answer] = await _answers(request, picture.pixels[None])
     name = answer["class"]
     extra = {"robustness": explanations(served.statement["predicate"], [name])[name]} if explained else {}
     return JSONResponse({**answer, "resized": picture.resized, **extra, **_identity(served)})
@@ -80,7 +85,8 @@ async def predict(request: Request) -> Response:
 async def predict_batch(request: Request) -> Response:
     """POST /predict_batch: rows in a .npy file."""
     served, explained = _served(request), wants_robustness(request.query_params)
-    answers = await _answers(request, await rows_of(request, served.shape, served.settings))
+    with served.admission.held(body_size(request, served.settings.request_rows * math.prod(served.shape))):
+        answers = await _answers(request, await rows_of(request, served.shape, served.settings))
     occurring = dict.fromkeys(answer["class"] for answer in answers)
     extra = {"explanations": explanations(served.statement["predicate"], occurring)} if explained else {}
     return JSONResponse({"predictions": answers, **extra, **_identity(served)})

@@ -15,6 +15,7 @@ from bundle.bundle import Bundle, BundleError, open_bundle
 from bundle.cpus import available_cpus
 from bundle.replay import SelfCheck, self_check
 from bundle.runtime import OnnxClassifier
+from serving.admission import Admission
 from serving.answers import predictions
 from serving.batcher import Batcher, Observer, QueueFull
 from serving.evidence import EvidenceFile, evidence
@@ -45,6 +46,7 @@ class Served:
     versions: Versions
     page: Page
     batcher: Batcher
+    admission: Admission
 
     async def predict(self, rows: NDArray[np.uint8]) -> list[dict[str, Any]]:
         """One answer a row; rows (N, H, W, C) are valid. Raises Problem `busy` where they would wait too long."""
@@ -121,6 +123,7 @@ def prepare(settings: Settings, observe: Observer | None = None) -> Served:
         batcher=Batcher(
             classifier.logits, batch_rows=settings.batch_rows, queue_rows=settings.queue_rows, observe=observe
         ),
+        admission=Admission(settings.body_bytes),
     )
 
 

@@ -52,6 +52,21 @@ def request(given: Sources, seed: int, number: int) -> bytes:
     return _message(draw, "/predict_batch" if batch else "/predict", "images" if batch else "image", content)
 
 
+def form_request(path: str, name: str, content: bytes) -> bytes:
+    """A request with one file in a multipart form, as it should be."""
+    body = _form(name, content)
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode() + body
+
+
 def _picture(pictures: list[bytes], draw: Draw) -> bytes:
     content = pictures[draw.integers(len(pictures))]
     if content.startswith(b"\x89PNG") and draw.random() < 0.5:

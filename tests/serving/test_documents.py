@@ -19,6 +19,8 @@ from bundle.threats import Threat
 from serving.answers import predictions, softmax
 from serving.headers import ModelHeaders
 from serving.openapi import document
+from serving.problems import KINDS
+from serving.requests import ARRAY_TYPES, IMAGE_TYPES
 from serving.routes import create_app
 from serving.served import Served, prepare
 from serving.settings import Settings
@@ -39,7 +41,24 @@ def test_openapi_has_every_route_and_no_other(served: Served) -> None:
     assert routes == set(document()["paths"])
 
 
+def test_openapi_declares_bodies_and_statuses_of_the_predictions() -> None:
+    """Every kind of problem that serving/problems.py knows for such a request, and every type that is taken."""
+    methods = {path: set(item) for path, item in document()["paths"].items()}
+    assert {path for path, names in methods.items() if names == {"post"}} == {"/predict", "/predict_batch"}
+    assert set.union(*methods.values()) == {"get", "post"}
+    for path, field, types in (("/predict", "image", IMAGE_TYPES), ("/predict_batch", "images", ARRAY_TYPES)):
+        operation = document()["paths"][path]["post"]
+        assert set(operation["requestBody"]["content"]) == {"multipart/form-data", *types}
+        form = operation["requestBody"]["content"]["multipart/form-data"]
+        assert set(form["schema"]["properties"]) == {field} == set(form["encoding"])
+        elsewhere = {"not-found", "not-shared", "wrong-method"}
+        statuses = {str(status) for kind, (status, _) in KINDS.items() if kind not in elsewhere}
+        assert set(operation["responses"]) == {"200", *statuses}
+        assert [item["name"] for item in operation["parameters"]] == ["explain"]
+
+
 def check_schema(name: str, answer: Any) -> None:
+    """Asserts that an answer is what openapi.json says of it."""
     schema = {"$ref": f"#/components/schemas/{name}", "components": document()["components"]}
     Draft202012Validator.check_schema(schema)
     errors = [error.message for error in Draft202012Validator(schema).iter_errors(answer)]

@@ -47,9 +47,9 @@ def test_an_array_as_it_is_gets_the_answer_of_the_form(client: TestClient, kind:
     assert len(answer.json()["predictions"]) == 3
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "BMP"])
-def test_the_other_formats_are_taken_too(client: TestClient, kind: str) -> None:
-    content = encoded(Image.fromarray(digit()), kind)
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {}), ("WEBP", {"lossless": True}), ("BMP", {})])
+def test_the_other_formats_are_taken_too(client: TestClient, kind: str, options: dict[str, Any]) -> None:
+    content = encoded(Image.fromarray(digit()), kind, **options)
     raw, form = _post(client, "/predict", content, "image/png"), client.post("/predict", files={"image": content})
     assert raw.status_code == 200 and raw.json() == form.json()
 
@@ -127,9 +127,13 @@ def test_a_body_that_does_not_arrive_is_given_up(served: Served, kind: str) -> N
     assert _answer(served, receive, content_type=kind) == (408, "body: did not arrive within 1 seconds.")
 
 
-@pytest.mark.parametrize("kind", ["image/png", "multipart/form-data; boundary=edge"])
-@pytest.mark.parametrize("begun", [b"", PNG[:40]])
-def test_a_client_that_leaves_before_the_end_is_no_failure(served: Served, kind: str, begun: bytes) -> None:
+FORM, FORM_TYPE = multipart("image", PNG)
+
+
+@pytest.mark.parametrize(
+    ("begun", "kind"), [(b"", "image/png"), (PNG[:40], "image/png"), (b"", FORM_TYPE), (FORM[:200], FORM_TYPE)]
+)
+def test_a_client_that_leaves_before_the_end_is_no_failure(served: Served, begun: bytes, kind: str) -> None:
     messages = iter([{"type": "http.request", "body": begun, "more_body": True}, {"type": "http.disconnect"}])
 
     async def receive() -> Any:
@@ -170,8 +174,7 @@ def test_wrong_lengths_on_the_wire_harm_nobody(service: httpx.Client) -> None:
             connection.sendall(head.encode() + content)
             connection.shutdown(socket.SHUT_WR)
             answered = connection.makefile("rb").read()
-        assert b" 200 OK" not in answered and b" 500 " not in answered
-        assert (b" 422 " in answered) == (declared == 20)  # the first 20 bytes alone are a broken image
+        assert answered[:13] in (b"", b"HTTP/1.1 400 ", b"HTTP/1.1 422 ")
     assert _post(service, "/predict", PNG, "image/png").status_code == 200
 
 

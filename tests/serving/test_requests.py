@@ -159,7 +159,10 @@ FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
         f"image: is declared as text/plain; send {IMAGES}.",
     ),
     "another charset": (
-        {"content": multipart("a" * 70, PNG)[0], "headers": {"Content-Type": multipart("", b"")[1] + "; charset=idna"}},
+        {
+            "content": multipart("image", PNG)[0],
+            "headers": {"Content-Type": multipart("", b"")[1] + "; charset=undefined"},
+        },
         400,
         "form: has field names that are not in the charset that it declares.",
     ),

@@ -93,6 +93,7 @@ def test_no_path_leads_out_of_the_bundle(service: httpx.Client, folders: Path) -
         "/static/..%2f__init__.py",
         "/versions/..%2f..%2fsecret.txt",
         "/samples/../../secret.txt",
+        "/evidence/model.onnx%0A",
     ):
         connection.request("GET", path)
         response = connection.getresponse()
