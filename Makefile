@@ -2,9 +2,12 @@
 
 PYTHON ?= python3
 PORT ?= 3000
+BUNDLE ?= out/bundle
+DEVICE ?= cpu
 SEEDS ?= 0 1 2
 DATA ?= datasets
 PLAN ?= results/plan.yaml
+WHAT ?= attack
 RUN := .venv/bin/python
 
 # Idle OpenMP threads that spin would take the cores from whoever computes.
@@ -15,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test lint serve compare evaluate results bench lock
+.PHONY: help repro test lint serve bento compare evaluate results bench lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -39,6 +42,9 @@ lint: .venv/.installed  ## ruff and pyright
 serve: .venv/.installed  ## the service on 127.0.0.1:PORT, from out/bundle
 	@$(RUN) -m serving --port $(PORT)
 
+bento: .venv/.installed  ## a bento of BUNDLE that serves by itself: BUNDLE=releases/v1 DEVICE=cpu or cuda
+	@$(RUN) -m serving.bento "$(BUNDLE)" --device "$(DEVICE)"
+
 compare: .venv/.installed  ## the methods side by side on the digits, SEEDS="0 1 2"; goes on where it stopped
 	@$(RUN) -m pipeline.compare --seeds "$(SEEDS)"
 
@@ -52,12 +58,17 @@ evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=fil
 results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder ONLY=name; goes on where it stopped
 	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)")
 
-bench: .venv/.installed  ## how long an evaluation takes beside pyautoattack alone; needs out/ of make repro
-	@$(RUN) -m benchmarks.attack
+bench: .venv/.installed  ## WHAT=attack, serving or fuzz, into benchmarks/WHAT.md; needs out/ of make repro
+	@$(RUN) -m benchmarks.$(WHAT)
 
-lock: .venv/.installed  ## requirements.lock from pyproject.toml
+lock: .venv/.installed  ## requirements.lock from pyproject.toml, and from both what a bento installs
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \
 	  -c constraints.txt -o requirements.lock
+	@for device in cpu cuda; do \
+	  .venv/bin/uv pip compile -q pyproject.toml --extra serving --universal --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-header -c requirements.lock --override deploy/$$device.override -o deploy/$$device.txt \
+	    || exit 1; \
+	done
 
 .venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; make PYTHON=python3.12 chooses another")'
