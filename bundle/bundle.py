@@ -236,7 +236,7 @@ def _evidence(
         if is_private(predicate):
             check_private(predicate, outcomes)
             return Withheld()
-        images = read_images(contents[IMAGES])
+        images = read_images(contents[IMAGES], (len(outcomes), *predicate["data"]["shape"]))
         check_images(outcomes, images, predicate)
     except (PrivateEvidenceError, EvidenceError) as error:
         raise BundleError(str(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,19 +18,29 @@ from bundle.outcomes import Outcomes, image_digests
 from bundle.private import CLEAN, image_sets
 from bundle.threats import Threat
 
+#: Room for the header of a .npy file, and bytes of a value of the widest type that is worth a better message.
+HEADER_BYTES, WIDEST = 4096, 8
+
 
 class EvidenceError(HallmarkError):
     """The images are not those of the outcome table, or leave their balls; the message names the row."""
 
 
-def read_images(content: bytes) -> dict[str, NDArray[np.uint8]]:
-    """The arrays of an images.npz by name; raises EvidenceError where it is no archive of arrays, each there once."""
+def read_images(content: bytes, shape: tuple[int, ...]) -> dict[str, NDArray[np.uint8]]:
+    """The arrays of an images.npz by name.
+
+    Raises EvidenceError where it is no archive of arrays, each there once, or where one unpacks to far more than an array
+    of `shape`, (N, H, W, C), can take: the file may be a stranger's.
+    """
+    most = HEADER_BYTES + WIDEST * math.prod(shape)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
+            if large := next((member.filename for member in archive.infolist() if member.file_size > most), None):
+                raise EvidenceError(f"{IMAGES}: {large} unpacks to more than uint8 {shape} can take")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             images = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise EvidenceError(f"{IMAGES}: not a readable npz archive ({error})") from None
     if sorted(names) != sorted(f"{name}.npy" for name in images):
         raise EvidenceError(f"{IMAGES}: must hold every array once, and nothing but arrays")

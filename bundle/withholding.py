@@ -136,9 +136,10 @@ def open_owned(path: str | Path) -> Owned:
     contents = {name: _read(path / name) for name in OWNED}
     statement = read_statement(contents[ATTESTATION], str(path / ATTESTATION))
     outcomes = read_outcomes(contents[OUTCOMES], str(path / OUTCOMES))
-    owned = Owned(path, contents[ATTESTATION], statement, outcomes, read_images(contents[IMAGES]), _salts(contents))
     predicate = statement["predicate"]
     shape = (len(outcomes), *predicate["data"]["shape"])
+    images = read_images(contents[IMAGES], shape)
+    owned = Owned(path, contents[ATTESTATION], statement, outcomes, images, _salts(contents))
     whole = [*map(owned.images.get, image_sets(predicate))]
     if any(array is None or array.shape != shape for array in whole) or owned.salts.shape != (shape[0], SALT_BYTES):
         raise PrivateEvidenceError(f"{path}: must hold every image and a salt for each row of {OUTCOMES}")

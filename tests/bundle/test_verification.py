@@ -353,6 +353,21 @@ def test_pickled_arrays_are_never_loaded(folder: Path) -> None:
     assert refusal(folder).startswith(f"{IMAGES}: not a readable npz archive")
 
 
+def test_images_that_unpack_to_too_much_are_not_unpacked(folder: Path) -> None:
+    """A stranger's archive may be small and hold gigabytes, or say so of itself."""
+    images = open_bundle(folder).images
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{**images, "clean": np.zeros((1000, 200, 200, 1), np.uint8)})
+    rewrite(folder, files={IMAGES: buffer.getvalue()})
+    assert refusal(folder) == f"{IMAGES}: clean.npy unpacks to more than uint8 {images['clean'].shape} can take"
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (999999999999999999,), }"
+    claimed = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+        archive.writestr("clean.npy", claimed)
+    rewrite(folder, files={IMAGES: buffer.getvalue()})
+    assert refusal(folder).startswith(f"{IMAGES}: not a readable npz archive")
+
+
 @pytest.mark.parametrize(
     "content",
     [
