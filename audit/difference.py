@@ -26,6 +26,7 @@ DECIDING = "served"
 class Comparison:
     """One number of both sides: on clean images (no threat), or under an attack, all of them, or all common ones.
 
+    `threat` is a union's name too: right under the attacks of every one of its threats.
     `discordant` are the indices in the test split of the images that A alone, and that B alone, has right.
     """
 
@@ -60,19 +61,25 @@ class Difference:
 
     def _compare(self) -> Iterator[Comparison]:
         for setting in reversed(SETTINGS):
-            yield self._one(setting)
+            yield self._one(self.pair.right(setting), setting)
             for threat in self.pair.threats():
                 common = self.pair.common_attacks(threat)
                 for name in common:
-                    yield self._one(setting, threat, name, [name])
+                    yield self._one(self.pair.right(setting, threat, [name]), setting, threat, name)
                 if common:
-                    label = COMMON_ATTACKS if self.pair.other_attacks(threat) else ALL_ATTACKS
-                    yield self._one(setting, threat, label, common)
+                    yield self._one(self.pair.right(setting, threat, common), setting, threat, self._label([threat]))
+            for union in self.pair.unions():
+                right, label = self.pair.right_in_union(setting, union), self._label(union["threats"])
+                yield self._one(right, setting, union["name"], label)
+
+    def _label(self, threats: Sequence[str]) -> str:
+        """What all common attacks of the threats are called."""
+        return COMMON_ATTACKS if any(map(self.pair.other_attacks, threats)) else ALL_ATTACKS
 
     def _one(
-        self, setting: str, threat: str | None = None, attack: str | None = None, attacks: list[str] | None = None
+        self, right: Sequence[NDArray[np.bool_]], setting: str, threat: str | None = None, attack: str | None = None
     ) -> Comparison:
-        right_a, right_b = self.pair.right(setting, threat, attacks)
+        right_a, right_b = right
         index: NDArray[np.int64] = self.pair.a.outcomes["index"][self.pair.rows[0]]
         discordant = [[int(number) for number in index[rows]] for rows in (right_a & ~right_b, right_b & ~right_a)]
         return Comparison(

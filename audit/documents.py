@@ -1,4 +1,7 @@
-"""`hallmark document`: the papers that others ask for, made from a verified bundle: model card, ML-BOM, crosswalk."""
+"""`hallmark document`: the papers that others ask for, made from a verified bundle: model card, ML-BOM, crosswalk.
+
+The first two lie in the bundle as well. Here they are rendered anew, in the words of this release.
+"""
 
 from __future__ import annotations
 

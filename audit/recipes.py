@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,10 @@ LEAST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Spread:
-    """One number of every seed of both sides: clean (no threat), or under all attacks that every model met."""
+    """One number of every seed of both sides: clean (no threat), or under all attacks that every model met.
+
+    `threat` is a union's name too.
+    """
 
     setting: str
     threat: str | None
@@ -85,16 +88,26 @@ class Recipes:
         return [name for name in found[0] if all(name in names for names in found)]
 
     def _compare(self) -> Iterator[Spread]:
-        threats = [name for name in self.pair.threats() if self._attacks(name)]
+        """Clean images, then each threat, then each union, which counts where every one of its threats does."""
+        balls = {name: [name] for name in self.pair.threats()}
+        balls |= {item["name"]: item["threats"] for item in self._unions()}
+        attacked = {name: threats for name, threats in balls.items() if all(map(self._attacks, threats))}
         for setting in reversed(SETTINGS):
-            for threat in (None, *threats):
-                attacks = self._attacks(threat) if threat else []
-                shares = [self._share(number, setting, threat, attacks) for number in range(len(self._rows))]
-                yield Spread(setting, threat, tuple(shares[: len(self.a)]), tuple(shares[len(self.a) :]), self.paired)
+            for name, threats in ((None, list[str]()), *attacked.items()):
+                shares = [self._share(number, setting, threats) for number in range(len(self._rows))]
+                yield Spread(setting, name, tuple(shares[: len(self.a)]), tuple(shares[len(self.a) :]), self.paired)
 
-    def _share(self, number: int, setting: str, threat: str | None, attacks: Sequence[str]) -> float:
+    def _unions(self) -> list[Mapping[str, Any]]:
+        """The unions that every model has, of the same threats."""
+        others = [item.predicate["unions"] for item in [*self.a, *self.b]]
+        return [union for union in others[0] if all(union in unions for unions in others)]
+
+    def _share(self, number: int, setting: str, threats: Sequence[str]) -> float:
+        """The share right when clean, and under the common attacks of every one of the threats."""
         outcomes = [*self.a, *self.b][number].outcomes
-        right = outcomes.clean_right(setting) if threat is None else outcomes.robust(setting, threat, attacks)
+        right = outcomes.clean_right(setting)
+        for threat in threats:
+            right = right & outcomes.robust(setting, threat, self._attacks(threat))
         return float(right[self._rows[number]].mean())
 
     @cached_property

@@ -22,7 +22,7 @@ from bundle.gate.gate import Gate, gate
 from bundle.gate.policy import Policy
 from bundle.layout import ATTESTATION, ENVELOPE
 from bundle.signatures import sign
-from bundle.versions import headline
+from bundle.versions import headline, store_name
 from bundle.wording import percent
 
 
@@ -76,7 +76,7 @@ def release(
     found = gate(prepare(bundle, key), policy, baseline, trusted)
     if found.failed:
         return found
-    store_tag = f"{name or store.store_name(bundle.predicate)}:{bundle.version}"
+    store_tag = f"{name or store_name(bundle.predicate)}:{bundle.version}"
     store.check_store(store_tag)
     commit = _check_git(bundle, tag, root)
     with ExitStack() as undo:

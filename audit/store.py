@@ -19,9 +19,9 @@ from typing import Any
 
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION
+from bundle.versions import LONGEST_NAME
 
 FOLDER = "bundle"
-LONGEST = 63
 
 
 class StoreError(HallmarkError):
@@ -49,21 +49,15 @@ def stored_bundles() -> list[Stored]:
     return [Stored(f"{path.parent.parent.name}:{path.parent.name}", path) for path in folders]
 
 
-def store_name(predicate: Mapping[str, Any]) -> str:
-    """The name that a bundle has in the store: `hallmark-<data>-<method>`, in the characters that BentoML admits."""
-    name = f"hallmark-{predicate['data']['name']}-{predicate['method']['name']}".lower()
-    return re.sub("[^a-z0-9._-]+", "-", name)[:LONGEST].strip("._-")
-
-
 def check_store(tag: str) -> None:
     """Raises StoreError where BentoML is missing, the tag is not one, or the store holds it already."""
     if importlib.util.find_spec("bentoml") is None:
         raise StoreError("BentoML is not installed, so there is no model store: pip install 'hallmark[serving]'")
     for part in tag.split(":"):
-        if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", part) or len(part) > LONGEST:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", part) or len(part) > LONGEST_NAME:
             raise StoreError(
                 f"{part}: is no name for BentoML's store: lower-case letters, digits, '-', '_' and '.' inside, "
-                f"{LONGEST} characters at most"
+                f"{LONGEST_NAME} characters at most"
             )
     if (store_root() / tag.replace(":", "/")).exists():
         raise StoreError(f"{tag}: is in BentoML's model store already; `bentoml models delete {tag}` takes it out")

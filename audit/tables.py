@@ -18,7 +18,7 @@ from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.headline import calibration, corruption_mean, headline_threat, worst_class
 from bundle.outcomes import SETTINGS
 from bundle.versions import headline
-from bundle.wording import additional_images, chosen_by, listing, number, percent, sample_scope
+from bundle.wording import additional_images, chosen_by, listing, number, percent, sample_scope, trained
 
 ABSENT = "–"
 PIPE_WIDTH = 240
@@ -98,13 +98,12 @@ def print_version(version: Version) -> None:
 
 def _identity(version: Version, predicate: Mapping[str, Any], digest: str) -> dict[str, object]:
     method, data = predicate["method"], predicate["data"]
-    reconstructed = ", a reconstruction" if method["reconstructed"] else ""
     return {
         "where": ", ".join(map(str, version.places)),
         "model.onnx": f"SHA-256 {digest}",
         "attestation": f"SHA-256 {version.attestation}",
         "signature": f"{version.signature}: {version.refusal}" if version.refusal else _signature_in_full(version),
-        "method": f"{method['title']} ({method['paper']}{reconstructed})",
+        "method": trained(method),
         "network": json.dumps(predicate["network"], sort_keys=True),
         "parameters": f"{predicate['model']['parameters']:,}; {predicate['model']['format']}",
         "data": f"{data['name']}, {len(data['classes'])} classes; {data['source']}; {data['licence']}"

@@ -20,6 +20,7 @@ from bundle.wording import (
     number,
     percent,
     threat_title,
+    trained,
     union_title,
 )
 
@@ -265,12 +266,10 @@ def transfer(predicate: Predicate) -> Answer:
 
 def adaptive(predicate: Predicate) -> Answer:
     """An attacker who knows the method of defence."""
-    method = predicate["method"]["title"]
+    method = trained(predicate["method"])
     if used := _named(predicate, ("adaptive",)):
-        return Answer(
-            "measured", f"Trained with {method}; an attack made for it was run: {listing(used)}.", ("attacks",)
-        )
-    text = f"Trained with {method}; the attacks know the network and its weights, none was made for this method alone."
+        return Answer("measured", f"{method}; an attack made for it was run: {listing(used)}.", ("attacks",))
+    text = f"{method}; the attacks know the network and its weights, none was made for its training alone."
     return not_tested(text, "method", "attacks", "notTested")
 
 
@@ -283,11 +282,8 @@ def knowledge(predicate: Predicate) -> Answer:
 
 def training(predicate: Predicate) -> Answer:
     """The defence by training, and whether it is a reconstruction."""
-    method = predicate["method"]
-    made = " It was reconstructed from its paper." if method["reconstructed"] else ""
-    return Answer(
-        "recorded", f"Method: {method['title']}.{made} What it is worth is for the attacks to say.", ("method",)
-    )
+    text = f"{trained(predicate['method'])}. What it is worth is for the attacks to say."
+    return Answer("recorded", text, ("method",))
 
 
 def integrity(predicate: Predicate) -> Answer:

@@ -1,4 +1,4 @@
-"""Puts a bundle together: claims, model card, report, digests, attestation, in that order."""
+"""Puts a bundle together: claims, bill of materials, model card, report, digests, attestation, in that order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.attestation import build_statement, model_version
+from bundle.bom import render_bom
 from bundle.card import render_card
 from bundle.claims import claims
 from bundle.digests import canonical_json, sha256_bytes, write_whole
-from bundle.layout import ATTESTATION, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
+from bundle.layout import ATTESTATION, BOM, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
 from bundle.outcomes import Outcomes
 from bundle.plan import reliable
 from bundle.private import is_private
@@ -54,6 +55,7 @@ def assemble(
         **({} if is_private(predicate) else {IMAGES: pack_images(images)}),
     }
     complete["files"] = _described(contents)
+    contents[BOM] = render_bom(complete, digest)
     contents[CARD] = render_card(complete, digest).encode()
     contents[REPORT] = render_report(complete, digest, outcomes, images).encode()
     complete["files"] = _described(contents)

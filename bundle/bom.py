@@ -14,15 +14,14 @@ from uuid import NAMESPACE_URL, uuid5
 from bundle import headline
 from bundle.attestation import PREDICATE_TYPE, model_version
 from bundle.digests import canonical_json, sha256_bytes
-from bundle.layout import ATTESTATION, CARD, IMAGES, MODEL, OUTCOMES, REPORT
+from bundle.layout import ATTESTATION, BOM, CARD, IMAGES, MODEL, OUTCOMES, REPORT
 from bundle.performance import performance_metrics
 from bundle.private import is_private
-from bundle.wording import TIERS, chosen_by, leaves, listing, sample_scope, threat_title
+from bundle.wording import TIERS, chosen_by, leaves, listing, sample_scope, threat_title, trained
 
-BOM = "mlbom.cdx.json"
 SPECIFICATION = "1.6"
-#: Files that are read by people. The BOM may lie beside them in the bundle, so it cannot hold their digests.
-PAGES = (CARD, REPORT, BOM)
+#: Files that only repeat the attestation: the pages for people, made after the BOM, and the BOM itself.
+REPEATING = (CARD, REPORT, BOM)
 #: Files that convey information; the others are parts of the model.
 EVIDENCE = (OUTCOMES, IMAGES)
 
@@ -31,7 +30,7 @@ def render_bom(predicate: Mapping[str, Any], digest: str) -> bytes:
     """The ML-BOM as JSON, the same to the byte for the same predicate.
 
     Parameters: `predicate`, the attestation's, with claims and bounds; `digest`, the SHA-256 of model.onnx. Of the
-    predicate's `files` only those are listed that the model card and the report do not change.
+    predicate's `files` those are left out that only repeat it: the BOM lies beside them in the bundle.
     """
     document = {
         "$schema": f"http://cyclonedx.org/schema/bom-{SPECIFICATION}.schema.json",
@@ -74,13 +73,12 @@ def _bundle(digest: str) -> dict[str, Any]:
 
 def _model(predicate: Mapping[str, Any], digest: str) -> dict[str, Any]:
     method = predicate["method"]
-    paper = f" ({method['paper']})" if method["paper"] else ""
     return {
         "bom-ref": "model",
         "type": "machine-learning-model",
         "name": f"{method['name']}-{predicate['data']['name']}",
         "version": model_version(digest),
-        "description": f"Image classifier in {MODEL}, trained with {method['title']}{paper}.",
+        "description": f"Image classifier in {MODEL}. {trained(method)}.",
         "hashes": _hashes(digest),
         "externalReferences": [
             {"type": "model-card", "url": CARD},
@@ -148,9 +146,9 @@ def _considerations(predicate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _files(predicate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The bundle's other files, but the pages for people."""
+    """The bundle's other files, but those that repeat the attestation."""
     for item in predicate["files"]:
-        if item["name"] not in PAGES:
+        if item["name"] not in REPEATING:
             yield {
                 "bom-ref": f"file:{item['name']}",
                 "type": "data" if item["name"] in EVIDENCE else "file",

@@ -9,12 +9,13 @@ NETWORK = "network.json"
 OUTCOMES = "outcomes.parquet"
 IMAGES = "images.npz"
 CARD = "model-card.md"
+BOM = "mlbom.cdx.json"
 REPORT = "report.html"
 ATTESTATION = "attestation.json"
 ENVELOPE = "attestation.dsse.json"
 
 #: Files whose SHA-256 the attestation's predicate lists; the model itself is the attestation's subject.
-DESCRIBED = (WEIGHTS, NETWORK, OUTCOMES, IMAGES, CARD, REPORT)
+DESCRIBED = (WEIGHTS, NETWORK, OUTCOMES, IMAGES, BOM, CARD, REPORT)
 REQUIRED = (MODEL, *DESCRIBED, ATTESTATION)
 OPTIONAL = (ENVELOPE,)
 

@@ -49,6 +49,12 @@ class Pair:
         others = {item["name"] for item in self.b.predicate["threats"]}
         return [item["name"] for item in self.a.predicate["threats"] if item["name"] in others]
 
+    def unions(self) -> list[Mapping[str, Any]]:
+        """The unions that both have, of the same threats, each of which met an attack of one strength on both sides."""
+        others = self.b.predicate["unions"]
+        mine = [item for item in self.a.predicate["unions"] if item in others]
+        return [item for item in mine if all(map(self.common_attacks, item["threats"]))]
+
     def deciding(self) -> str | None:
         """The threat that decides: the headline's of A, else of B, else the first that both have; None without one."""
         common = self.threats()
@@ -80,6 +86,11 @@ class Pair:
             )[rows]
             for bundle, rows in zip((self.a, self.b), self.rows, strict=True)
         ]
+
+    def right_in_union(self, setting: str, union: Mapping[str, Any]) -> list[NDArray[np.bool_]]:
+        """Which of the common images each side has right under the common attacks of every threat of a union."""
+        by_threat = [self.right(setting, threat, self.common_attacks(threat)) for threat in union["threats"]]
+        return [np.logical_and.reduce(side) for side in zip(*by_threat, strict=True)]
 
     def changed(self) -> list[dict[str, Any]]:
         """The settings that differ, leaf by leaf: `setting`, `a`, `b`; null where a side has none."""

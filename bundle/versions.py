@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from bundle.outcomes import SETTINGS
 from bundle.threats import RADIUS_FIELD
 
 SHARE_FIELDS = ("value", "correct", "sampleSize", "interval")
+#: Characters of a name in BentoML's stores.
+LONGEST_NAME = 63
 
 
 def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +46,12 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
         "certified": _certified(predicate),
         "flags": _flags(predicate),
     }
+
+
+def store_name(predicate: Mapping[str, Any]) -> str:
+    """The name that a bundle has in BentoML's stores: `hallmark-<data>-<method>`, in the characters that they admit."""
+    name = f"hallmark-{predicate['data']['name']}-{predicate['method']['name']}".lower()
+    return re.sub("[^a-z0-9._-]+", "-", name)[:LONGEST_NAME].strip("._-")
 
 
 def _share(claim: Mapping[str, Any] | None) -> dict[str, Any] | None:

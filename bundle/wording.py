@@ -31,6 +31,8 @@ TIERS = {
 #: A name that a merge gave to an attack of another run: `NAME-seed-3` or `NAME-2`.
 REPEATED = re.compile(r"(?P<name>.+?)(?:-seed-(?P<seed>\d+)|-(?P<run>\d+))")
 TRANSFER = "transfer-"
+#: The method's name where a model was trained elsewhere.
+EXTERNAL = "external"
 
 
 def attack_title(name: str) -> str:
@@ -67,6 +69,11 @@ def threat_title(threat: Mapping[str, Any]) -> str:
     if threat["norm"] == "linf":
         return f"l∞ {threat['eps_255']:g}/255"
     return f"{threat['norm']} {threat['eps']:g}"
+
+
+def headline_threat_title(robust: Mapping[str, Any]) -> str:
+    """The same, for the `robust` of a headline (bundle.versions), whose `threat` begins with the norm."""
+    return threat_title({**robust, "norm": robust["threat"].partition("-")[0]})
 
 
 def attackers_power(threat: Mapping[str, Any]) -> str:
@@ -110,6 +117,17 @@ def sample_scope(sample: Mapping[str, Any]) -> str:
         f"Measured on {sample['size']} of {sample['of']} test images: every interval is about the drawing of these "
         "images, for this model and these attacks, and not about the attacks' weakness."
     )
+
+
+def trained(method: Mapping[str, Any]) -> str:
+    """How a model was trained: `Trained with D²R-CAG (Liu et al. 2025)`, or `Trained elsewhere`."""
+    if method["name"] == EXTERNAL:
+        return "Trained elsewhere"
+    notes = [
+        *([method["paper"]] if method["paper"] else []),
+        *(["a reconstruction"] if method["reconstructed"] else []),
+    ]
+    return f"Trained with {method['title']}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def chosen_by(selection: Mapping[str, Any]) -> str:
@@ -179,6 +197,7 @@ def additional_images(data: Mapping[str, Any]) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "attack_title": attack_title,
     "chosen_by": chosen_by,
+    "trained": trained,
     "corruption_title": corruption_title,
     "threat_title": threat_title,
     "attackers_power": attackers_power,

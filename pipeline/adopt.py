@@ -14,6 +14,7 @@ from torch import nn
 from bundle.digests import canonical_json, write_whole
 from bundle.intervals import clopper_pearson
 from bundle.layout import NETWORK, WEIGHTS
+from bundle.wording import EXTERNAL
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import Split, load_split
 from pipeline.environment import describe_environment
@@ -28,7 +29,7 @@ from pipeline.serialisation import read_network, weights_bytes
 from pipeline.training.devices import choose_device
 
 BATCH = 64
-METHOD = {"name": "external", "title": "trained elsewhere", "paper": "", "reconstructed": False}
+METHOD = {"name": EXTERNAL, "title": "External model", "paper": "", "reconstructed": False}
 SELECTION = {
     "rule": "its training was no part of this run",
     "split": "unknown",

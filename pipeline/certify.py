@@ -15,11 +15,11 @@ from pipeline.data.split import load_split
 from pipeline.environment import describe_environment, source_digest
 from pipeline.evaluation.curves import curve_csv, curve_metrics
 from pipeline.evaluation.kept import Kept
-from pipeline.evaluation.proved import attacked_radii, prove
+from pipeline.evaluation.proved import attacked_radii, prove, with_technique
 from pipeline.evaluation.smoothed import describe, smoothed_columns
 from pipeline.evaluation.suite import speaker
 from pipeline.folders import OUT, Folders
-from pipeline.params import Params
+from pipeline.params import CertifySettings, Params
 from pipeline.serialisation import load_network
 from pipeline.stage import stage
 from pipeline.training.checkpoints import checkpoint_folder
@@ -31,12 +31,14 @@ def main(params: Params, folders: Folders = OUT) -> None:
 
     Finished parts are kept in checkpoints/ until the stage ends, so that the same command goes on after a kill.
     """
-    settings, out, device = params.certify, folders.certified, choose_device(params.device)
+    out, device = folders.certified, choose_device(params.device)
+    evidence = json.loads((folders.evidence / "attacks.json").read_text(encoding="utf-8"))
     index = load_outcomes(folders.evidence / OUTCOMES)["index"]
     test = load_split(folders.data / "test.npz").take(index)
     network = load_network(folders.trained)
-    kept = Kept(checkpoint_folder(_identity(params, folders, index.tolist(), device)))
-    proofs, proved = prove(network, test, settings, attacked_radii(folders), kept)
+    settings = with_technique(params.certify, test.images.shape[1:], evidence["tier"])
+    kept = Kept(checkpoint_folder(_identity(params, settings, folders, index.tolist(), device)))
+    proofs, proved = prove(network, test, settings, attacked_radii(evidence), kept)
     columns = proved | smoothed_columns(network, test.images, index, settings, device, kept=kept, say=speaker())
     outcomes = Outcomes({"index": index, "label": test.labels, **columns})
     described = describe(settings, _noise_of_training(folders))
@@ -63,11 +65,13 @@ def leave_out(folders: Folders) -> None:
     Outcomes({name: evidence[name] for name in ("index", "label")}).save(folders.certified / OUTCOMES)
 
 
-def _identity(params: Params, folders: Folders, index: list[int], device: torch.device) -> dict[str, Any]:
+def _identity(
+    params: Params, settings: CertifySettings, folders: Folders, index: list[int], device: torch.device
+) -> dict[str, Any]:
     """Everything that decides a kept part; the noise's sigma is in its name."""
     return {
         "stage": "certify",
-        "settings": params.certify.model_dump(exclude={"sigma"}),
+        "settings": settings.model_dump(exclude={"sigma"}),
         "index": index,
         "files": {path.name: sha256_file(path) for path in (folders.data / "test.npz", folders.trained / WEIGHTS)},
         "environment": describe_environment(device, params.threads),

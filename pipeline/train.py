@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bundle.digests import sha256_file
 from pipeline.environment import describe_environment, source_digest
 from pipeline.params import Params
+from pipeline.params.files import with_digests
 from pipeline.stage import stage
 from pipeline.training.build import build_training
 from pipeline.training.checkpoints import checkpoint_folder, remove_checkpoints
@@ -32,10 +33,12 @@ def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | N
     """
     training = build_training(params, data)
     settings = params.model_dump(include={"seed", "threads", "threat", "network", "method", "train"}, by_alias=True)
+    settings["method"] = with_digests(settings["method"])
     environment = describe_environment(training.fabric.device, params.threads)
     extra = {"own": training.batches.sampling.own, "share": training.batches.sampling.share}
+    splits = {name: sha256_file(data / f"{name}.npz") for name in ("train", "validation")}
     checkpoints = checkpoint_folder(
-        {"settings": settings, "environment": environment, "source": source_digest(), **_inputs(params, data), **extra}
+        {"settings": settings, "environment": environment, "source": source_digest(), "splits": splits, **extra}
     )
     print(
         f"{training.method.title} on {len(training.batches.images)} images, "
@@ -46,15 +49,6 @@ def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | N
         save_training(out, training, settings, environment)
         remove_checkpoints(checkpoints)
     return Trained(training.finished, training.seconds, training.epoch)
-
-
-def _inputs(params: Params, data: Path) -> dict[str, Any]:
-    """Digests of the files that training reads."""
-    named = {key: params.method.get(key) for key in ("guide_weights", "init_weights")}
-    return {
-        "splits": {name: sha256_file(data / f"{name}.npz") for name in ("train", "validation")},
-        **{key: sha256_file(path) if path and Path(path).is_file() else None for key, path in named.items()},
-    }
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ import yaml
 
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_file
+from bundle.layout import REQUIRED
+from pipeline.evaluation.published import open_published
+from tests.pipeline.certification.networks import own_labels
+from tests.pipeline.certification.soundness import assert_sound
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
@@ -25,8 +30,8 @@ SMALL = {
 }
 
 
-def fresh_copy(folder: Path) -> Path:
-    """A new repository with the tracked and new files of this one, and small parameters."""
+def fresh_copy(folder: Path, changes: Mapping[str, object] = SMALL) -> Path:
+    """A new repository with the tracked and new files of this one, and sections of params.yaml changed."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -34,8 +39,9 @@ def fresh_copy(folder: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith(("out/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    (folder / "params.yaml").write_text(yaml.safe_dump({**params, **SMALL}, sort_keys=False))
+    if changes:
+        params = yaml.safe_load((folder / "params.yaml").read_text())
+        (folder / "params.yaml").write_text(yaml.safe_dump({**params, **changes}, sort_keys=False))
     for command in (
         ["init", "-q"],
         ["add", "-A"],
@@ -80,6 +86,12 @@ def test_repro_ends_in_a_bundle_that_verifies(line: Path) -> None:
     assert str(line) not in (line / "out/bundle/attestation.json").read_text()
 
 
+def test_no_image_of_the_line_is_proved_and_broken(line: Path) -> None:
+    published = open_published(line / "out" / "bundle")
+    images = published.bundle.images["clean"][:4]
+    assert_sound(published.network, images, own_labels(published.network, images).numpy())
+
+
 def test_second_repro_does_nothing(line: Path) -> None:
     assert "Data and pipelines are up to date." in run(line, "dvc", "repro")
 
@@ -88,7 +100,7 @@ def test_another_folder_gives_the_same_model_and_attestation(line: Path, tmp_pat
     other = fresh_copy(tmp_path / "elsewhere")
     for stage in ("prepare", "train", "export", "attack", "certify", "attest"):
         run(other, f"pipeline.{stage}")
-    for name in ("model.onnx", "weights.safetensors", "outcomes.parquet", "report.html", "attestation.json"):
+    for name in REQUIRED:
         assert sha256_file(other / "out/bundle" / name) == sha256_file(line / "out/bundle" / name), name
 
 

@@ -55,9 +55,14 @@ class Search:
         return math.floor(self.limit_255 / self.tolerance_255 + 1e-9)
 
 
-def default_technique(image: tuple[int, ...]) -> Technique:
-    """Affine forms for small images (C, H, W); for others intervals, which are what is left within minutes."""
-    return "crown-forward" if math.prod(image) <= PIXELS_FOR_FORMS else "ibp"
+def default_technique(image: tuple[int, ...], *, thorough: bool = False) -> Technique:
+    """Affine forms for small images (H, W, C), CROWN where one is `thorough`; for others intervals.
+
+    Intervals are what is left within minutes there.
+    """
+    if math.prod(image) > PIXELS_FOR_FORMS:
+        return "ibp"
+    return "crown" if thorough else "crown-forward"
 
 
 def describe(search: Search, radii_255: Sequence[float]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
+from bundle.resizing import resize_and_crop
 from pipeline.data.split import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".webp", ".bmp"}
@@ -58,11 +60,13 @@ def image_to_array(image: Image.Image, size: int, channels: int) -> NDArray[np.u
     to `size` (bicubic, antialiased), then the centre cropped: what torchvision's Resize and CenterCrop give.
     """
     image = _flattened(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
-    width, height = image.size
-    short = min(width, height)
-    image = image.resize((size * width // short, size * height // short), Image.Resampling.BICUBIC)
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size))).reshape(size, size, channels)
+    square = resize_and_crop(image, shorter_side=size, size=(size, size))
+    return np.asarray(square).reshape(size, size, channels)
+
+
+def resize_rule(size: int) -> dict[str, Any]:
+    """What image_to_array does to an image of another size, for the manifest and the attestation's `data.resize`."""
+    return {"shorterSide": size, "filter": "bicubic", "crop": "centre"}
 
 
 def describe_decoding(size: int, channels: int) -> str:

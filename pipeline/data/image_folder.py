@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.decoding import SUFFIXES, describe_decoding, read_images
+from pipeline.data.decoding import SUFFIXES, describe_decoding, read_images, resize_rule
 from pipeline.data.image_set import ImageSet, hold_out_test
 from pipeline.data.split import DataError, Split
 from pipeline.params import DataSettings
@@ -40,6 +40,7 @@ def _two_trees(root: Path, size: int, channels: int) -> ImageSet:
         source="image folder with train and test" + (f"; not read: {', '.join(unread)}" if unread else ""),
         licence="unknown",
         preprocessing=describe_decoding(size, channels),
+        resize=resize_rule(size),
         train_origin="the folder train",
         test_origin="the folder test",
     )
@@ -60,6 +61,7 @@ def _one_tree(root: Path, size: int, channels: int, settings: DataSettings) -> I
         source="image folder",
         licence="unknown",
         preprocessing=describe_decoding(size, channels),
+        resize=resize_rule(size),
         train_origin=train_origin,
         test_origin=test_origin,
     )

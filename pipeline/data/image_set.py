@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.data.split import Split, stratified
 from pipeline.params import DataSettings
@@ -14,6 +16,8 @@ class ImageSet:
 
     train, test: the splits, their labels index `classes`. source: where the images come from. licence: "unknown" where
     nobody says. preprocessing: what was done to the pixels, None for nothing. *_origin: how each split came about.
+    resize: the rule by which images of any size were brought to that of the data (pipeline.data.decoding), None where
+    all of them have it.
     """
 
     train: Split
@@ -24,6 +28,7 @@ class ImageSet:
     preprocessing: str | None
     train_origin: str = "official training split"
     test_origin: str = "official test split"
+    resize: Mapping[str, Any] | None = None
 
 
 def hold_out_test(images: Split, settings: DataSettings) -> tuple[Split, Split, str, str]:

@@ -21,9 +21,10 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Describes the splits train, validation and test; `origins` says of each how it came about.
 
-    Holds `name`, `classes`, `image_shape` [H, W, C], `source`, `licence`, `preprocessing`; in `splits`, for each:
-    `count`, `per_class` (in the order of `classes`), `sha256` (split_sha256) and `origin`; `test_images_sha256` (the
-    SHA-256 of each test image's bytes, (H, W, C) in C order); and `leakage`. No value depends on where the files lie.
+    Holds `name`, `classes`, `image_shape` [H, W, C], `source`, `licence`, `preprocessing`; `resize` where
+    images of any size were taken; in `splits`, for each: `count`, `per_class` (in the order of `classes`), `sha256`
+    (split_sha256) and `origin`; `test_images_sha256` (the SHA-256 of each test image's bytes, (H, W, C) in C order); and
+    `leakage`. No value depends on where the files lie.
     """
     test_digests = image_digests(splits["test"].images)
     known = {*image_digests(splits["train"].images), *image_digests(splits["validation"].images)}
@@ -34,6 +35,7 @@ def build_manifest(
         "source": image_set.source,
         "licence": image_set.licence,
         "preprocessing": image_set.preprocessing,
+        **({"resize": dict(image_set.resize)} if image_set.resize else {}),
         "splits": {key: _describe(split, len(image_set.classes), origins[key]) for key, split in splits.items()},
         "test_images_sha256": test_digests,
         "leakage": {"test_images_also_in_train": sum(digest in known for digest in test_digests)},

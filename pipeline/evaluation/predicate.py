@@ -99,7 +99,9 @@ def not_tested(
         "adversarial images carried over from other models": not transferred,
         "adaptive attacks that use the guide network": bool(guide) and "adaptive" not in attacks,
         "certified radii: nothing was proved": not smoothing,
-        "poisoned training data, and images from another distribution than the test split": True,
+        "poisoned training data and backdoors": True,
+        "confidentiality: membership inference, reconstruction of training images, extraction of the model": True,
+        "images from another distribution than the test split": True,
         "whether test images were among those that the model was trained or chosen on": selection["split"] == "unknown",
     }
     return [sentence for sentence, untested in absent.items() if untested]
@@ -111,7 +113,7 @@ def _data(manifest: dict[str, Any]) -> dict[str, Any]:
         **{key: manifest[key] for key in kept},
         "shape": manifest["image_shape"],
         "splits": manifest["splits"],
-        **({"extra": manifest["extra"]} if "extra" in manifest else {}),
+        **{key: manifest[key] for key in ("resize", "extra") if key in manifest},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,16 @@ from pipeline.certification.program import UnprovableError
 from pipeline.certification.radius import Search, default_technique, describe, proved_radii
 from pipeline.data.split import Split
 from pipeline.evaluation.kept import Kept
-from pipeline.folders import Folders
 from pipeline.params import CertifySettings
 
 #: Radii at which certified accuracy is stated beside those that are attacked, in 255ths.
 RADII = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+def with_technique(settings: CertifySettings, image: tuple[int, ...], tier: str) -> CertifySettings:
+    """The settings with the technique that images (H, W, C) and the tier of the attacks give, where none is named."""
+    technique = settings.proof or default_technique(image, thorough=tier == "thorough")
+    return settings.model_copy(update={"proof": technique})
 
 
 def prove(
@@ -26,25 +31,25 @@ def prove(
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.float64]]]:
     """The predicate's `proofs` and the column of proved radii; both empty where nothing is asked for or can be proved.
 
-    `network` is on the CPU, in eval mode. `attacked`: the l-infinity radii that were attacked, in 255ths.
+    `network` is on the CPU, in eval mode; `settings` name a technique. `attacked`: the l-infinity radii that were
+    attacked, in 255ths.
     """
+    assert settings.proof is not None  # with_technique
     if settings.proof == "none":
         return [], {}
-    technique = settings.proof or default_technique(test.images.shape[1:])
-    search = Search(technique)
+    search = Search(settings.proof)
     try:
         radii = proved_radii(network, test.images, test.labels, search, kept=kept)
     except UnprovableError as reason:
         print(f"served classifier: {reason}", flush=True)
         return [], {}
     print(
-        f"served classifier: {np.mean(radii >= RADII[0]):.1%} proved at l-infinity {RADII[0]:g}/255, {technique}",
+        f"served classifier: {np.mean(radii >= RADII[0]):.1%} proved at l-infinity {RADII[0]:g}/255, {settings.proof}",
         flush=True,
     )
     return [describe(search, sorted({*RADII, *attacked}))], {proof_column("linf"): radii}
 
 
-def attacked_radii(folders: Folders) -> list[float]:
-    """The l-infinity radii of the evidence, in 255ths."""
-    described = json.loads((folders.evidence / "attacks.json").read_text(encoding="utf-8"))
-    return [threat["eps_255"] for threat in described["threats"] if threat["norm"] == "linf"]
+def attacked_radii(evidence: Mapping[str, Any]) -> list[float]:
+    """The l-infinity radii of the evidence, in 255ths; `evidence` is the stage attack's record."""
+    return [threat["eps_255"] for threat in evidence["threats"] if threat["norm"] == "linf"]

@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from bundle.digests import canonical_json, sha256_bytes, sha256_file, sha256_tree
+from bundle.digests import canonical_json, sha256_bytes, sha256_tree
 from pipeline.environment import ROOT
 from pipeline.params import Params
+from pipeline.params.files import with_digests
 
 #: Settings of the attack stage that experiments have no use for; `images` is said by the run.
 NOT_RUN = ("images", "sweep", "seeds", "plugins")
@@ -39,10 +40,7 @@ class Run:
         del settings["data"]["path"]
         for field in NOT_RUN:
             del settings["attack"][field]
-        for field in ("guide_weights", "init_weights"):
-            if path := settings["method"].get(field):
-                settings["method"][field] = sha256_file(path) if Path(path).is_file() else None
-        return settings
+        return {**settings, "method": with_digests(settings["method"])}
 
     @cached_property
     def digest(self) -> str:

@@ -187,7 +187,7 @@ class CertifySettings(Section):
     proof: Literal["none", "ibp", "crown-ibp", "crown-forward", "crown"] | None = Field(
         None,
         description="l-infinity bounds about the served classifier: none, or a technique, from the quickest to the "
-        "tightest; null: crown-forward up to 256 pixel values an image, ibp otherwise",
+        "tightest; null: up to 256 pixel values an image crown-forward, in the tier thorough crown; ibp otherwise",
     )
 
 

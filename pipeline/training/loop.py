@@ -110,7 +110,8 @@ class Training:
         started = time.monotonic()
         row = self._epoch(progress)
         self.seconds += time.monotonic() - started
-        best = self.selected.offer(row, self.network(), self.method.companions())
+        warm = self.method.radius_share == 1
+        best = self.selected.offer(row, self.network(), self.method.companions(), warm=warm)
         progress.epoch(row, best)
         # A network without defence forgets what little resistance it began with; that is no overfitting.
         action = self.alarm.judge(row, self.history) if self.method.selected_by == "pgd_10" else None

@@ -18,6 +18,7 @@ SELECTION_RULES = {
     "pgd_10": "the epoch of the highest PGD-10 accuracy on the validation split; ties: clean accuracy, then epoch",
     "clean": "the epoch of the highest clean accuracy on the validation split; ties: PGD-10 accuracy, then epoch",
 }
+WARMED_UP = "; of the epochs that ended with eps at its full size"
 
 
 def save_training(out: Path, training: Training, settings: dict[str, Any], environment: dict[str, Any]) -> None:
@@ -25,7 +26,7 @@ def save_training(out: Path, training: Training, settings: dict[str, Any], envir
     method, selected = training.method, training.selected
     weights = {name: value.contiguous() for name, value in selected.weights.items()}
     selection = {
-        "rule": SELECTION_RULES[selected.by],
+        "rule": SELECTION_RULES[selected.by] + (WARMED_UP if selected.warm and training.settings.eps_warmup else ""),
         "split": "validation",
         "epoch": selected.epoch,
         "images": len(training.validation[1]),

@@ -16,6 +16,7 @@ from bundle.bundle import Bundle, open_bundle
 from bundle.comparisons import paired_difference
 from bundle.layout import ATTESTATION
 from bundle.pairing import Pair, PairingError
+from bundle.threats import Threat
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
 from tests.bundles import make_bundle
@@ -73,6 +74,26 @@ def test_attacks_that_one_side_alone_met_are_left_out_and_named(bundles: dict[st
     assert any(item.startswith("The attacks are not the same: ") and "PGD-10" in item for item in found.cautions())
     expected = [bundles[name].outcomes.robust("served", "linf-32", ["margin"]) for name in ("first", "margin")]
     assert found.deciding.pair == paired_difference(*expected)
+
+
+def test_unions_are_compared_where_both_have_the_same(tmp_path: Path) -> None:
+    balls = (Threat("l2", 0.5), Threat("l1", 2.0))
+    a, b, other = (
+        open_bundle(make_bundle(tmp_path / name, seed=seed, noise=0.3, tier="quick", eps=(32,), others=others))
+        for name, seed, others in (("a", 1, balls[:1]), ("b", 2, balls[:1]), ("other", 2, balls))
+    )
+    found = Difference(Pair(a, b))
+    (union,) = [item for item in found.comparisons if (item.setting, item.threat) == ("served", "union")]
+    right = [table["served/clean/prediction"] == table["label"] for table in (bundle.outcomes for bundle in (a, b))]
+    for threat in ("linf-32", "l2-0.5"):
+        for attack in ("pgd-10", "margin"):
+            right = [
+                kept & ~bundle.outcomes[f"served/{threat}/{attack}/broken"]
+                for kept, bundle in zip(right, (a, b), strict=True)
+            ]
+    assert union.attack == "all" and union.pair == paired_difference(*right)
+    assert found.deciding is not None and found.deciding.threat == "linf-32"
+    assert "union" not in {item.threat for item in Difference(Pair(a, other)).comparisons}, "of other threats"
 
 
 def test_attacks_of_another_strength_do_not_compare_but_of_another_seed_do(

@@ -9,7 +9,6 @@ from typer.testing import CliRunner, Result
 
 from audit.documents import document
 from audit.options import OneSentence
-from bundle.bom import render_bom
 from bundle.bundle import open_bundle
 from bundle.crosswalk import render_crosswalk
 from bundle.digests import sha256_bytes
@@ -41,7 +40,7 @@ def test_documents_are_written_where_they_were_asked_for(folder: Path, tmp_path:
     assert done.exit_code == 0, done.output
     bundle = open_bundle(folder)
     assert files["card"].read_bytes() == (folder / "model-card.md").read_bytes()
-    assert files["bom"].read_bytes() == render_bom(bundle.predicate, bundle.digest)
+    assert files["bom"].read_bytes() == (folder / "mlbom.cdx.json").read_bytes()
     assert files["crosswalk"].read_text(encoding="utf-8") == render_crosswalk(bundle.predicate, bundle.digest)
     said = {kind: {"file": file.as_posix(), "sha256": sha256_bytes(file.read_bytes())} for kind, file in files.items()}
     assert json.loads(done.stdout) == said

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from audit.cli import app
 from audit.listing import print_versions
 from audit.numbers import autoattack
-from audit.store import store_name
 from audit.versions import Place, Version, find_version, list_versions, open_version
 from bundle.bundle import open_bundle
 from bundle.layout import CARD
+from bundle.versions import store_name
 from tests.audit.conftest import Masters
 
 

@@ -22,7 +22,7 @@ IMAGES = 400
 
 
 def model(seed: int, robust: float, method: str = "trades", rows: int = IMAGES, reliable: bool = True) -> Bundle:
-    """A model that has a random `robust` share of the images right under its one attack; all are right when clean."""
+    """A model that has a random `robust` share of the images right at linf-8, three in four at l2-0.5, all when clean."""
     generator = np.random.default_rng((seed, round(1000 * robust)))
     columns: dict[str, Any] = {
         "index": np.arange(rows),
@@ -33,12 +33,18 @@ def model(seed: int, robust: float, method: str = "trades", rows: int = IMAGES, 
     for setting in SETTINGS:
         columns[f"{setting}/clean/prediction"] = np.zeros(rows, np.int64)
         columns[f"{setting}/linf-8/pgd-10/broken"] = broken
-    threat = {"name": "linf-8", "norm": "linf", "eps_255": 8.0, "levels": 8}
-    attack = {"threat": "linf-8", "name": "pgd-10", "harness": {"name": "hallmark"}, "settings": {"seed": seed}}
+        columns[f"{setting}/l2-0.5/pgd-10/broken"] = np.arange(rows) % 4 == 0
+    threats = [
+        {"name": "linf-8", "norm": "linf", "eps_255": 8.0, "levels": 8},
+        {"name": "l2-0.5", "norm": "l2", "eps": 0.5, "levels": 16256},
+    ]
+    met = {"name": "pgd-10", "harness": {"name": "hallmark"}, "settings": {"seed": seed}}
+    attacks = [{"threat": item["name"], **met} for item in threats]
     predicate = {
         "data": {"name": "synthetic", "classes": ["0"], "splits": {}},
-        "threats": [threat],
-        "attacks": [attack],
+        "threats": threats,
+        "unions": [{"name": "union", "threats": [item["name"] for item in threats]}],
+        "attacks": attacks,
         "parameters": {"seed": seed, "method": {"name": method}, "threat": {"norm": "linf", "eps_255": 8.0}},
         "reliable": reliable,
     }
@@ -65,6 +71,15 @@ def test_a_clear_difference_over_five_seeds_is_better_and_swapped_is_worse() -> 
     assert "the mean over 5 seeds of paired differences" in found.sentence()
     assert found.describe()["changed"] == [{"setting": "method.name", "a": "none", "b": "pgd_at"}]
     assert Recipes(strong, weak).sentence().startswith("Recipe B is worse than recipe A: −")
+
+
+def test_a_union_counts_an_image_only_where_every_threat_does() -> None:
+    found = Recipes(side(range(3), 0.05, "none"), side(range(3), 0.45, "pgd_at"))
+    (union,) = [item for item in found.spreads if (item.setting, item.threat) == ("served", "union")]
+    (linf,) = [item for item in found.spreads if (item.setting, item.threat) == ("served", "linf-8")]
+    rows = np.arange(IMAGES) % 4 != 0
+    expected = [float((~item.outcomes["served/linf-8/pgd-10/broken"] & rows).mean()) for item in found.b]
+    assert list(union.values_b) == expected and union.values_b < linf.values_b
 
 
 def test_equal_recipes_are_called_different_about_as_often_as_the_interval_allows() -> None:

@@ -12,11 +12,14 @@ from referencing.jsonschema import DRAFT7
 
 from bundle.bom import render_bom
 from bundle.bundle import Bundle, open_bundle
+from bundle.layout import BOM, CARD, IMAGES, OUTCOMES, REPORT
 from bundle.performance import performance_metrics
 from bundle.threats import Threat
+from bundle.withholding import make_private
 from tests.bundle.test_card import proved
 from tests.bundles import make_bundle
 
+PAGES = (CARD, REPORT)
 SCHEMAS = Path(__file__).parent / "cyclonedx"
 NAMESPACE = "http://cyclonedx.org/schema/"
 EXTRA = {"file_sha256": "ab" * 32, "images": 1000, "per_class": [100] * 10, "share": 0.7}
@@ -84,17 +87,25 @@ def test_bytes_follow_from_the_attestation_alone(bundle: Bundle, tmp_path: Path)
     assert found["serialNumber"] != other["serialNumber"]
 
 
-def test_the_pages_do_not_change_it(bundle: Bundle) -> None:
-    """So it can lie in the bundle beside them: it is the same before they are made."""
-    bare = [item for item in bundle.predicate["files"] if item["name"] not in ("model-card.md", "report.html")]
+def test_it_lies_in_the_bundle_as_the_attestation_gives_it(bundle: Bundle) -> None:
+    """It names neither itself nor the pages that are made after it, so it is the same whenever it is made."""
+    assert (bundle.path / BOM).read_bytes() == render_bom(bundle.predicate, bundle.digest)
+    assert {item["name"] for item in bundle.predicate["files"]} >= {BOM, *PAGES}
+    bare = [item for item in bundle.predicate["files"] if item["name"] not in {BOM, *PAGES}]
     assert bom(bundle, files=bare) == bom(bundle)
+
+
+def test_a_private_bundle_names_no_images(bundle: Bundle, tmp_path: Path) -> None:
+    private = make_private(bundle.path, tmp_path / "private", tmp_path / "owned", bytes(32))
+    names = [item["name"] for item in json.loads((private.path / BOM).read_bytes())["components"]]
+    assert OUTCOMES in names and IMAGES not in names
 
 
 def test_every_digest_is_there(bundle: Bundle) -> None:
     data = {**bundle.predicate["data"], "extra": EXTRA}
     found = {item["name"]: item["hashes"] for item in bom(bundle, data=data)["components"] if "hashes" in item}
     expected = {item["name"]: item["sha256"] for item in bundle.predicate["files"] if "." in item["name"]}
-    del expected["model-card.md"], expected["report.html"]
+    expected = {name: digest for name, digest in expected.items() if name not in {BOM, *PAGES}}
     expected |= {f"digits {name}": split["sha256"] for name, split in data["splits"].items()}
     expected |= {"d2r_cag-digits": bundle.digest, "digits extra": EXTRA["file_sha256"]}
     assert {name: hashes[0]["content"] for name, hashes in found.items()} == expected

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
+from bundle.layout import BOM, CARD
 from pipeline import attack, certify, evaluate, export
 from pipeline.adopt import Model, build, chance_warning, check_rebuilding
 from pipeline.data.split import Split
@@ -118,6 +121,26 @@ def test_without_radii_the_bundle_says_that_nothing_was_proved(folder: Path):
     evaluate.main(**OPTIONS)
     assert found["smoothing"] == [] and found["bounds"] == [] and "certify" not in found["parameters"]
     assert "certified radii: nothing was proved" in found["notTested"]
+
+
+def test_a_folder_of_images_says_how_they_were_resized(folder: Path):
+    source = load_digits()
+    for number, (pixels, label) in enumerate(zip(source.images[:300], source.target[:300], strict=True)):
+        file = folder / "pictures" / str(label) / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(pixels * 255 / 16).astype(np.uint8)).resize((12, 16)).save(file)
+    size = {"data": "folder", "path": "pictures", "image_size": 8, "channels": 1}
+    few = ["attack.images=10", "attack.eps_255=[32]"]
+    evaluate.main(**{**OPTIONS, **size, "name": "pictures", "setting": few, "certify": False})
+    attested = open_bundle(folder / "evaluations/pictures/out/bundle").predicate
+    assert attested["data"]["resize"] == {"shorterSide": 8, "filter": "bicubic", "crop": "centre"}
+    assert attested["data"]["shape"] == [8, 8, 1] and "pictures" not in json.dumps(attested)
+
+
+def test_the_card_and_the_bom_say_that_it_was_trained_elsewhere(bundle: Bundle):
+    card = (bundle.path / CARD).read_text(encoding="utf-8")
+    assert card.partition("\n# ")[2].startswith("External model on digits\n") and "Trained elsewhere." in card
+    assert "Trained with" not in card and b"onnx. Trained elsewhere." in (bundle.path / BOM).read_bytes()
 
 
 def test_weights_of_a_file_are_those_that_are_measured(

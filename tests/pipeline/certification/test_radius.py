@@ -152,7 +152,8 @@ def test_a_network_with_an_unknown_layer_says_so():
 
 
 def test_small_images_are_worth_a_coefficient_a_pixel():
-    assert default_technique((1, 8, 8)) == "crown-forward" and default_technique((3, 32, 32)) == "ibp"
+    assert default_technique((8, 8, 1)) == "crown-forward" and default_technique((8, 8, 1), thorough=True) == "crown"
+    assert default_technique((32, 32, 3)) == default_technique((32, 32, 3), thorough=True) == "ibp"
 
 
 def test_the_record_is_the_proof_that_bounds_are_made_of():

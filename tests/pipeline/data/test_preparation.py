@@ -77,6 +77,16 @@ def test_nothing_in_the_files_depends_on_where_the_images_lie(tmp_path):
         assert (tmp_path / "here/.out" / file).read_bytes() == (tmp_path / "some/where/else/.out" / file).read_bytes()
 
 
+def test_the_rule_of_resizing_is_stated_where_images_of_any_size_are_taken(tmp_path):
+    put_tree(tmp_path / "images")
+    assert prepare_data(folder(tmp_path / "images"), tmp_path / "out")["resize"] == {
+        "shorterSide": 4,
+        "filter": "bicubic",
+        "crop": "centre",
+    }
+    assert "resize" not in prepare_data(DataSettings(name="digits"), tmp_path / "digits")
+
+
 def test_copies_of_training_images_in_the_test_split_are_counted():
     """Of four test images, two are in train (one of them under another label) and one in validation."""
     pixels = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)

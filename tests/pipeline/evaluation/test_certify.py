@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bundle.outcomes import Outcomes, load_outcomes
 from pipeline import certify
+from pipeline.certification.radius import NAMES
 from pipeline.data.split import save_split
 from pipeline.evaluation import smoothed
 from pipeline.evaluation.kept import Kept
@@ -179,13 +180,14 @@ def test_counts_do_not_depend_on_how_many_copies_a_pass_holds(monkeypatch: pytes
     assert found[0] == found[1] == found[2]
 
 
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any]) -> None:
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], tier: str = "quick") -> None:
     """What the stages before leave: data, weights, the attacked rows 2, 5 and 11, and the record of the training."""
     monkeypatch.chdir(tmp_path)
     test = split(20)
     save_split("out/data/test.npz", test)
     Outcomes({"index": np.array([2, 5, 11]), "label": test.labels[[2, 5, 11]]}).save("out/evidence/outcomes.parquet")
-    Path("out/evidence/attacks.json").write_text(json.dumps({"threats": [{"norm": "linf", "eps_255": 8.0}]}))
+    evidence = {"tier": tier, "threats": [{"norm": "linf", "eps_255": 8.0}]}
+    Path("out/evidence/attacks.json").write_text(json.dumps(evidence))
     Path("out/train").mkdir()
     Path("out/train/weights.safetensors").write_bytes(b"of Linear")
     Path("out/train/training.json").write_text(json.dumps({"settings": {"method": method}}))
@@ -244,3 +246,18 @@ def test_the_stage_writes_a_curve_a_sigma_and_the_noise_of_training(tmp_path: Pa
         assert float(rows[1][column]) == pytest.approx(float((radii >= 0.1).mean()), abs=1e-6)
     longest = [float(row[0]) for row in rows][-1]
     assert longest >= max(table["smoothed-0.6/radius"]) and (longest == 1.0 or rows[-1][1] == "")
+
+
+@pytest.mark.parametrize(
+    ("tier", "given", "technique"),
+    [("standard", None, "crown-forward"), ("thorough", None, "crown"), ("thorough", "ibp", "ibp")],
+)
+def test_the_tier_of_the_attacks_chooses_the_proof_that_is_left_open(
+    tier: str, given: str | None, technique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepared(tmp_path, monkeypatch, {"name": "standard"}, tier)
+    monkeypatch.setattr(certify, "load_network", lambda folder: nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).eval())
+    certify.main(settings(selection=10, estimation=50, proof=given))
+    record = json.loads(Path("out/certified/smoothing.json").read_text())
+    assert record["settings"]["proof"] == technique
+    assert [item["technique"] for item in record["proofs"]] == [NAMES[technique]]

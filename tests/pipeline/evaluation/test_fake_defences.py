@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import pytest
+import torch
 from torch import nn
 
 from pipeline.attacks.threat import Threat
+from tests.pipeline.certification.networks import own_labels
+from tests.pipeline.certification.soundness import assert_sound
 from tests.pipeline.evaluation import defences
 from tests.pipeline.evaluation.defences import COLLAPSE, THREAT
 from tests.pipeline.evaluation.measuring import Measured, checked, measure
@@ -116,3 +119,10 @@ def test_a_fake_looks_robust_and_falls_to_the_attack_that_is_named_for_it(name: 
 def test_the_single_step_network_learned_to_resist_the_single_step_alone():
     """A collapse that is real: training with nothing but FGSM, no gradient tampered with."""
     assert accuracy("collapsed", "fgsm") > 0.4 and accuracy("collapsed", "pgd-50") < 0.1
+
+
+@pytest.mark.parametrize("name", ["honest", "undefended", "collapsed"])
+def test_what_was_trained_here_is_never_proved_and_broken(name: str):
+    network, images = cases()[name].network, defences.held_out().images[:4]
+    levels = (255 * images).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    assert assert_sound(network, levels, own_labels(network, levels).numpy()).any()

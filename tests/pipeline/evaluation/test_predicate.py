@@ -35,7 +35,14 @@ def evidence(*attacks: str, norms: tuple[str, ...] = ("linf",), corruptions: Any
 def test_norms_without_an_attack_are_named_and_no_others(norms: tuple[Norm, ...], sentence: str):
     found = not_tested(evidence(*EVERYTHING, norms=norms, corruptions={}), GUIDED, [{}], KNOWN)
     assert found[0] == sentence
-    assert len(found) == 3, "beside it: spatial changes, and poisoning"
+    assert len(found) == 5, "beside it: spatial changes, poisoning, confidentiality, other distributions"
+
+
+def test_attacks_of_another_kind_than_evasion_are_always_named():
+    found = not_tested(evidence(*EVERYTHING, norms=("linf", "l2", "l1"), corruptions={}), GUIDED, [{}], KNOWN)
+    said = " ".join(found)
+    for attack in ("membership inference", "reconstruction", "extraction", "poisoned", "backdoors"):
+        assert attack in said
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,10 @@ def test_equal_averaging_is_the_mean_of_the_epochs_from_its_start(
     training, ends, served = make_training("standard", averaging="swa", swa_start=1 / 3), [], []
     original = Selected.offer
 
-    def offer(self: Selected, row: dict[str, Any], network: Any, companions: Any) -> bool:
+    def offer(self: Selected, row: dict[str, Any], network: Any, companions: Any, **options: Any) -> bool:
         ends.append({name: value.clone() for name, value in training.method.served().state_dict().items()})
         served.append(network)
-        return original(self, row, network, companions)
+        return original(self, row, network, companions, **options)
 
     monkeypatch.setattr(Selected, "offer", offer)
     training.run(tmp_path)

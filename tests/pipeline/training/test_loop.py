@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from bundle.errors import HallmarkError
 from pipeline.methods import Batch, method_class, method_names
 from pipeline.training import loop
 from pipeline.training.loop import Training
+from pipeline.training.record import save_training
 from pipeline.training.selection import Selected
 from pipeline.training.validation import Accuracy
 from tests.pipeline.training.runs import assert_equal_runs, assert_equal_states, recorded_dtypes, spoiled, stop_at
@@ -121,6 +123,20 @@ def test_the_run_selects_what_validation_says(make_training: Make, tmp_path: Pat
     training.run(tmp_path)
     assert training.selected.epoch == 2 and [item["selected"] for item in training.history] == [1, 1, 0]
     assert_equal_states(training.selected.weights, weights[1])
+
+
+def test_an_epoch_of_the_warm_up_is_selected_only_where_there_is_no_other(
+    make_training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """eps has its full size at the end of the second of three epochs; the first has the best numbers."""
+    scripted = iter([(0.99, 0.9), (0.6, 0.3), (0.5, 0.2)])
+    monkeypatch.setattr(loop, "validate", lambda *arguments, **options: Accuracy(*next(scripted), fgsm=0.0))
+    training = make_training("ibp", eps_warmup=2 / 3)
+    training.run(tmp_path / "checkpoints")
+    assert training.selected.epoch == 2 and [item["selected"] for item in training.history] == [1, 1, 0]
+    save_training(tmp_path / "out", training, {}, {})
+    rule = json.loads((tmp_path / "out" / "training.json").read_text())["selection"]["rule"]
+    assert rule.endswith("; of the epochs that ended with eps at its full size")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -141,6 +142,18 @@ def test_the_threat_of_training_is_that_of_the_settings():
     params = complete({"device": "cpu", "data": {"name": "digits"}, "method": {"name": "standard"}, **settings})
     training = build_training(params, Path("out/data"))
     assert training.method.threats == (Threat("l2", 0.7),)
+
+
+def test_weights_that_training_goes_on_from_are_recorded_by_digest(folder: Path):
+    """The path is this machine's; another file under the same name is another training."""
+    given = run("first", "standard") / "weights.safetensors"
+    settings = {"name": "gaussian_noise", "init_weights": str(folder / given)}
+    params = small_params("standard", epochs=2).model_copy(update={"method": settings | {"sigma": 0.25}})
+    train.main(params, out=Path("out/train"))
+    content = Path("out/train/training.json").read_text()
+    assert str(folder) not in content and "first/" not in content
+    recorded = json.loads(content)["settings"]["method"]
+    assert recorded["init_weights"] == f"sha256:{hashlib.sha256(given.read_bytes()).hexdigest()}"
 
 
 def test_each_seed_has_a_checkpoint_folder_of_its_own(monkeypatch: pytest.MonkeyPatch):
