@@ -20,7 +20,9 @@ from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.headline import headline_threat
 from bundle.layout import ENVELOPE
 from bundle.report import STYLE, render_sections
+from bundle.wording import threat_title, trained
 from serving.evidence import MEDIA_TYPES
+from serving.history import history_figures
 
 #: Images are data URIs in the report's sections, and blobs when a reader's own image is shown before it is sent.
 PAGE_POLICY = (
@@ -40,7 +42,7 @@ def _static(name: str) -> bytes:
 ASSETS: dict[str, tuple[bytes, str]] = {
     "report.css": (STYLE.encode(), "text/css; charset=utf-8"),
     "page.css": (_static("page.css"), "text/css; charset=utf-8"),
-    "page.js": (_static("page.js"), "text/javascript; charset=utf-8"),
+    **{name: (_static(name), "text/javascript; charset=utf-8") for name in ("page.js", "ask.js", "answer.js")},
 }
 
 
@@ -72,7 +74,12 @@ class Page:
     def render(self, robustness: dict[str, Any], versions: list[dict[str, Any]]) -> str:
         """The page; `robustness` is the document of /robustness, `versions` the list of /versions."""
         return _template().render(
-            **self._fixed, check=robustness["self_check"], samples=self.samples, versions=versions
+            **self._fixed,
+            check=robustness["self_check"],
+            trust=robustness["trust"],
+            samples=self.samples,
+            versions=versions,
+            history=[Markup(figure) for figure in history_figures(versions)],
         )
 
 
@@ -98,7 +105,7 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("serving"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    cast(Any, environment).filters.update(percent=_percent, robust=_robust)
+    cast(Any, environment).filters.update(percent=_percent, robust=_robust, threat_title=threat_title, trained=trained)
     return environment.get_template("page.html")
 
 

@@ -13,6 +13,7 @@ from bundle.figures.radii import by_eps
 from bundle.figures.reliability import Bin, bins_of, reliability
 from bundle.figures.shares import say, share_of, strip
 from bundle.figures.surface import BANDS, band_of, surface
+from bundle.figures.versions import VERSIONS_HEIGHT, Entry, over_versions
 from bundle.svg import CERTIFIED, REFERENCE, SERVED
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "PAIRS_SHOWN",
     "REFERENCE",
     "SERVED",
+    "VERSIONS_HEIGHT",
     "Bin",
     "Certified",
     "ClassShare",
+    "Entry",
     "band_of",
     "bins_of",
     "by_attack",
@@ -35,6 +38,7 @@ __all__ = [
     "confusion",
     "margin_histogram",
     "most_confused",
+    "over_versions",
     "reliability",
     "say",
     "share_of",

@@ -39,7 +39,7 @@ def surface(losses: Sequence[Sequence[float]], span: float, title: str) -> str:
             across, above = left + side * column, bottom - side * (row + 1)
             parts.append(cell(across, above, side * length, side, "heat plain", shade / len(BANDS)))
             column += length
-    parts += [frame(left, top, right - left, bottom - top), *_cross(x(0), y(0)), *_axes(x, y, span, bottom)]
+    parts += [frame(left, top, right - left, bottom - top), *_cross(x(0), y(0)), *_axes(x, y, span, (left, bottom))]
     parts += _legend(right + 20, top)
     middle = losses[steps // 2][steps // 2]
     words = (
@@ -54,11 +54,12 @@ def _cross(x: float, y: float) -> list[str]:
     return [line(x - 6, y, x + 6, y, "clean"), line(x, y - 6, x, y + 6, "clean")]
 
 
-def _axes(x: Scale, y: Scale, span: float, bottom: float) -> list[str]:
-    """Ticks at the ends, at the image, and at ±1 ε where that lies inside."""
+def _axes(x: Scale, y: Scale, span: float, corner: tuple[float, float]) -> list[str]:
+    """Ticks at the ends, at the image, and at ±1 ε where that lies inside; `corner` is the square's, left and bottom."""
+    left, bottom = corner
     ticks = sorted({-span, 0.0, span, *((-1.0, 1.0) if span > 1 else ())})
     parts = [text(x(tick), bottom + 17, _tick(tick), anchor="middle", kind="tick") for tick in ticks]
-    parts += [text(x.start - 12, y(tick) + 4, _tick(tick), anchor="end", kind="tick") for tick in ticks]
+    parts += [text(left - 7, y(tick) + 4, _tick(tick), anchor="end", kind="tick") for tick in ticks]
     parts.append(text(x(0), bottom + 36, "random direction (ε)", anchor="middle", kind="axis"))
     parts.append(text(14, y(0), "adversarial direction (ε)", anchor="middle", kind="axis", turn=True))
     return parts

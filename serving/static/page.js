@@ -1,113 +1,57 @@
-"use strict";
-// Sends an image to /predict and shows the answer. Text goes in as text, never as markup.
+// Takes an image that is chosen, dropped, pasted, or one of the samples.
 
-const part = (id) => document.getElementById(id);
-const SHOWN = 10;
+import { showAnswer, showRefusal, showWaiting } from "./answer.js";
+import { ask, askSample } from "./ask.js";
+
+const drop = document.getElementById("drop");
+const samples = document.querySelectorAll("[data-sample]");
 let latest = 0;
 
-async function send(file, truth) {
+/** Shows what comes of `question`, unless a later one was asked meanwhile. */
+async function follow(question, truth) {
   const mine = ++latest;
-  showPreview(file);
-  const form = new FormData();
-  form.append("image", file, file.name || "image.png");
-  let answer;
-  let refusal = "";
-  try {
-    const response = await fetch("predict", { method: "POST", body: form });
-    answer = await response.json();
-    refusal = response.ok ? "" : answer.detail;
-  } catch {
-    refusal = "The service cannot be reached.";
-  }
-  if (mine === latest) show(answer, refusal, truth);
+  showWaiting();
+  const { answer, file, refusal } = await question;
+  if (mine !== latest) return;
+  if (refusal === undefined) showAnswer(answer, file, truth);
+  else showRefusal(refusal);
 }
 
-function showPreview(file) {
-  const preview = part("preview");
-  URL.revokeObjectURL(preview.src);
-  preview.src = URL.createObjectURL(file);
-}
-
-function show(answer, refusal, truth) {
-  part("hint").hidden = true;
-  part("verdict").hidden = refusal !== "";
-  part("refusal").hidden = refusal === "";
-  part("refusal").textContent = refusal;
-  part("bars").replaceChildren(...(refusal ? [] : bars(answer.probabilities)));
-  if (refusal) return;
-  part("class").textContent = answer.class;
-  part("truth").textContent = truth === null ? "" : `the label says ${truth}`;
-}
-
-function bars(probabilities) {
-  const ranked = Object.entries(probabilities).sort((one, other) => other[1] - one[1]);
-  return ranked.slice(0, SHOWN).map(([name, share], place) => bar(name, share, place === 0));
-}
-
-function bar(name, share, first) {
-  const row = document.createElement("li");
-  if (first) row.className = "first";
-  row.append(cell("name", name), drawn(share), cell("value", `${(100 * share).toFixed(1)} %`));
-  return row;
-}
-
-function cell(kind, text) {
-  const span = document.createElement("span");
-  span.className = kind;
-  span.textContent = text;
-  span.title = text;
-  return span;
-}
-
-function drawn(share) {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
-  const rect = document.createElementNS(space, "rect");
-  svg.setAttribute("viewBox", "0 0 100 10");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  rect.setAttribute("width", String(100 * share));
-  rect.setAttribute("height", "10");
-  svg.append(rect);
-  return svg;
+function take(files) {
+  if (files.length === 0) return;
+  press(null);
+  follow(ask(files[0]), null);
 }
 
 function press(chosen) {
-  for (const button of document.querySelectorAll("[data-sample]")) {
-    button.setAttribute("aria-pressed", String(button === chosen));
-  }
+  for (const button of samples) button.setAttribute("aria-pressed", String(button === chosen));
 }
 
-function sendOwn(files) {
-  if (files.length === 0) return;
-  press(null);
-  send(files[0], null);
+press(null);
+for (const button of samples) {
+  button.addEventListener("click", () => {
+    press(button);
+    follow(askSample(button.dataset.sample), button.lastElementChild.textContent);
+  });
 }
 
-part("file").addEventListener("change", (event) => {
-  sendOwn(event.target.files);
-  event.target.value = "";
+document.getElementById("file").addEventListener("change", ({ target }) => {
+  take(target.files);
+  target.value = ""; // the same file may be chosen again
 });
 
-for (const button of document.querySelectorAll("[data-sample]")) {
-  button.setAttribute("aria-pressed", "false");
-  button.addEventListener("click", async () => {
-    press(button);
-    const response = await fetch(button.dataset.sample);
-    send(await response.blob(), button.lastElementChild.textContent);
-  });
-}
-
-const drop = part("drop");
+// Anywhere on the page: a browser would open a file that misses its target.
 for (const kind of ["dragover", "dragleave", "drop"]) {
-  drop.addEventListener(kind, (event) => {
+  document.addEventListener(kind, (event) => {
     event.preventDefault();
     drop.classList.toggle("over", kind === "dragover");
-    if (kind === "drop") sendOwn(event.dataTransfer.files);
+    if (kind === "drop") take(event.dataTransfer.files);
   });
 }
 
+document.addEventListener("paste", (event) => take(event.clipboardData.files));
+
 // The commands can be copied as they stand.
-for (const node of part("routes-code").childNodes) {
+for (const node of document.getElementById("routes-code").childNodes) {
   if (node.nodeType === Node.TEXT_NODE) node.data = node.data.replaceAll("ADDRESS", location.origin);
 }

@@ -89,7 +89,7 @@ def test_answers_about_l2_and_l1_meet_the_same_schemas(tmp_path: Path) -> None:
         for path, name in (("/robustness", "Robustness"), ("/attestation", "Attestation"), ("/versions", "Versions")):
             check_schema(name, client.get(path).json())
         assert client.get("/versions").json()["versions"][0]["headline"]["robust"]["eps"] == 0.5
-        assert "l2-0.5, all attacks" in client.get("/").text
+        assert "l2 0.5, all attacks" in client.get("/").text
 
 
 def test_softmax_adds_up_to_one_without_overflow() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from starlette.testclient import TestClient
 
 from bundle.bundle import open_bundle
+from bundle.claims import find_claim
+from bundle.figures import say
+from serving.history import history_figures
 from serving.page import ASSETS
 from serving.served import Served
 
@@ -19,6 +23,51 @@ def test_the_page_shows_sections_versions_and_routes(client: TestClient, served:
     page = client.get("/").text
     for found in ("Try an image", "In short", "Versions at hand", "Ask it yourself", served.version, "refused"):
         assert found in page
+
+
+def test_the_words_stand_before_the_numbers(client: TestClient) -> None:
+    page = client.get("/").text
+    places = [page.index(f"<dt>{word}</dt>") for word in ("Robust", "Upper bound", "Certified", "Served")]
+    assert places == sorted(places) and places[-1] < page.index("Try an image</h2>") < page.index("In short</h2>")
+
+
+def test_the_numbers_over_the_versions_are_drawn(client: TestClient, folders: Path) -> None:
+    """One release verifies and one does not; the bundle that answers comes last."""
+    page = client.get("/").text
+    described = dict(re.findall(r'<desc id="history-(\w+)-desc">([^<]*)</desc>', page))
+    assert set(described) == {"clean", "robust", "certified"}
+    for name, folder in (("sound", "releases/sound"), ("here", "bundle")):
+        claim = find_claim(open_bundle(folders / folder).predicate, "clean_accuracy", setting="served")
+        assert claim is not None
+        assert f"{name}, served: {say(claim)}" in described["clean"]
+    assert "tampered" not in described["clean"]
+    assert described["robust"].index("sound") < described["robust"].index("here")
+
+
+def entry(folder: str, attestation: str, *, served: bool = False) -> dict[str, Any]:
+    share = {"value": 0.5, "correct": 1, "sampleSize": 2, "interval": (0.0, 1.0)}
+    both = {"reference": share, "served": share}
+    headline = {"data": "digits", "clean": both, "robust": {"threat": "l2-1", "eps": 1.0, **both}, "certified": None}
+    return {
+        "folder": folder,
+        "served": served,
+        "verified": True,
+        "attestation_sha256": attestation,
+        "headline": headline,
+    }
+
+
+def test_releases_are_in_the_order_of_their_numbers_and_none_stands_twice() -> None:
+    clean, robust = history_figures(
+        [entry("bundle", "b", served=True), entry("v1", "a"), entry("v10", "c"), entry("v2", "b")]
+    )
+    assert re.findall(r"(\w+), reference:", clean.split("<desc")[1].split("</desc>")[0]) == ["v1", "v2", "v10"]
+    assert "(l2 1)" in robust
+
+
+def test_one_version_alone_has_no_history() -> None:
+    refused = {"folder": "x", "served": False, "verified": False, "refusal": "x"}
+    assert history_figures([entry("bundle", "b", served=True), refused]) == []
 
 
 def test_the_page_keeps_its_own_policy(client: TestClient) -> None:
