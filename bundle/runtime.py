@@ -86,6 +86,7 @@ def _providers(device: str) -> list[Any]:
         return cpu
     if device == "auto" and not _cuda_device():
         return cpu
+    onnxruntime.preload_dlls(msvc=False)  # CUDA and cuDNN of this environment's packages, which torch alone would find
     # A verdict is float32: TF32 would move logits by a thousandth.
     return [("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), *cpu]
 
