@@ -20,6 +20,9 @@ from bundle.pairing import Pair, PairingError, attack_strengths
 from bundle.plan import ALL_ATTACKS
 from bundle.wording import points
 
+#: Names of attacks by threat.
+Attacks = Mapping[str, list[str]]
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -57,32 +60,43 @@ def _difference(
     if old is None or new is None:
         raise MetricError(f"{baseline.name if old is None else 'this version'} has no such number")
     attacks = _attacks(rule, threat, baseline.statement["predicate"], bundle.predicate)
-    if baseline.bundle is not None and (right := _same_images(rule, threat, attacks, Pair(baseline.bundle, bundle))):
+    if baseline.bundle is not None and (right := _same_images(rule, attacks, Pair(baseline.bundle, bundle))):
         found = paired_difference(*right)
         return found.difference, score_interval(found), f"paired on {found.images} images"
     interval = unpaired_interval(old["value"], old["interval"], new["value"], new["interval"])
     return new["value"] - old["value"], interval, f"not paired (n {old['sampleSize']} and {new['sampleSize']})"
 
 
-def _same_images(rule: NotWorse, threat: str, attacks: list[str], pair: Pair) -> list[NDArray[np.bool_]] | None:
+def _same_images(rule: NotWorse, attacks: Attacks, pair: Pair) -> list[NDArray[np.bool_]] | None:
     """Which images each side has right; None where the two were not measured on the same ones."""
     try:
         if any(pair.alone):
             return None
     except PairingError:
         return None
-    return pair.right(rule.setting, threat if attacks else None, attacks)
+    parts = [pair.right(rule.setting, threat, names) for threat, names in attacks.items()]
+    return [np.logical_and.reduce(side) for side in zip(*(parts or [pair.right(rule.setting)]), strict=True)]
 
 
-def _attacks(rule: NotWorse, threat: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The attacks that the rule is about, [] for clean images.
+def _attacks(rule: NotWorse, threat: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Attacks:
+    """The attacks that the rule is about, by threat, of which a union has several; none for clean images.
 
     Raises MetricError where this version did not meet one of the baseline's in its strength: it would look better than
     it is. What it met beyond them can only lower its number, so the claims of both sides still compare.
     """
     if rule.metric == "clean_accuracy":
-        return []
-    before, now = attack_strengths(old, threat), attack_strengths(new, threat)
+        return {}
+    if (parts := _parts(threat, old)) != _parts(threat, new):
+        raise MetricError(f"{threat} joins other threats in this version than in the baseline")
+    return {part: _wanted(rule, attack_strengths(old, part), attack_strengths(new, part)) for part in parts}
+
+
+def _parts(threat: str, predicate: Mapping[str, Any]) -> list[str]:
+    """The threats of a union; of a threat itself, that one."""
+    return next((item["threats"] for item in predicate["unions"] if item["name"] == threat), [threat])
+
+
+def _wanted(rule: NotWorse, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     wanted = list(before) if rule.attack == ALL_ATTACKS else [rule.attack]
     if missing := [name for name in wanted if now.get(name) != before[name]]:
         raise MetricError(f"this version did not meet {', '.join(missing)} of the baseline, or not in its strength")

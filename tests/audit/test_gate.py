@@ -16,11 +16,14 @@ from audit.baseline import find_baseline
 from audit.cli import app
 from audit.versions import list_versions
 from bundle.bundle import Bundle, open_bundle
+from bundle.claims import find_claim
 from bundle.gate.baseline import Baseline
 from bundle.gate.gate import gate
 from bundle.gate.reading import read_policy
 from bundle.gate.rules import Rule
 from bundle.layout import ATTESTATION
+from bundle.threats import Threat
+from bundle.wording import points
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
 from tests.audit.test_versions import commit, git
@@ -159,6 +162,24 @@ def test_signed_by_whom(sound: Bundle, masters: Masters) -> None:
 
 def baseline(bundle: Bundle, *, rows: bool = True) -> Baseline:
     return Baseline("v1", bundle.statement, bundle if rows else None)
+
+
+def test_not_worse_in_a_union_is_about_all_its_threats(tmp_path: Path) -> None:
+    """The union's own claims say what the paired difference must be; on clean images the two differ otherwise."""
+    others = (Threat("l2", 1.0),)
+    first = open_bundle(make_bundle(tmp_path / "first", others=others))
+    second = open_bundle(make_bundle(tmp_path / "second", others=others, noise=1.5))
+    keys = {"setting": "served", "threat": "union", "attack": "all"}
+    old, new = (find_claim(item.predicate, "robust_accuracy", **keys) for item in (first, second))
+    assert old and new and old["value"] != new["value"]
+    rule = ask(second, {"not_worse": {"margin": 50, "threat": "union"}}, baseline(first))
+    assert rule.measured.startswith(f"{points(new['value'] - old['value'])} points")
+    assert rule.measured.endswith("paired on 60 images")
+    clean = ask(second, {"not_worse": {"margin": 50, "metric": "clean_accuracy"}}, baseline(first))
+    assert clean.measured.split(" points")[0] != rule.measured.split(" points")[0]
+    elsewhere = changed(second, unions=[{"name": "union", "threats": ["l2-1"]}])
+    refused = ask(elsewhere, {"not_worse": {"margin": 50, "threat": "union"}}, baseline(first))
+    assert not refused.passed and "joins other threats" in refused.measured
 
 
 def test_not_worse_is_non_inferiority_not_a_missing_difference(sound: Bundle, masters: Masters) -> None:
