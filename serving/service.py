@@ -10,11 +10,11 @@ from typing import Any, cast
 import bentoml
 from starlette.types import Receive, Scope, Send
 
-from bundle.errors import HallmarkError
+from serving.limits import remove_time_limit
 from serving.metrics import Watch
 from serving.routes import create_app
 from serving.served import prepare
-from serving.settings import Settings, read_settings
+from serving.settings import read_settings
 from serving.shell import Shell
 from serving.supervisor import check_start, give_up
 
@@ -26,22 +26,11 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
 
 
-def _longest() -> int:
-    """Seconds within which every answer has begun: the app's own limits, and room for what reads the disk.
-
-    BentoML's limit answers without the model's headers, so it must never be reached. It must not be long either: BentoML
-    keeps a timer and half a kilobyte of each request until then, however soon the request was answered.
-    """
-    try:
-        settings = read_settings()
-    except HallmarkError:  # which the worker says when it opens the bundle
-        settings = Settings()
-    return 3 * settings.seconds + 120
+remove_time_limit()
 
 
 @bentoml.service(
     workers=1,
-    traffic={"timeout": _longest()},
     metrics={"enabled": False},  # the mounted app has its own: see metrics.py
     logging={"access": {"enabled": False}},  # and its own: see log.py
     tracing={"excluded_urls": ".*"},  # spans that nobody collects cost a tenth of a request

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import bentoml
+import bentoml._internal.server.base_app
 import httpx
 import numpy as np
 import pytest
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
 
+import serving.service  # noqa: F401  takes BentoML's limit out
 from bundle.bundle import Bundle, open_bundle
 from bundle.runtime import OnnxClassifier
 from serving.answers import softmax
@@ -107,3 +113,32 @@ def test_a_body_that_is_too_large_gets_its_answer(service: httpx.Client) -> None
     response = service.post("/predict", files={"image": bytes(12 * 1024 * 1024)})
     assert response.status_code == 413
     assert service.get("/readyz").status_code == 200
+
+
+def test_bentomls_limit_of_time_keeps_no_timer_for_a_request() -> None:
+    """It would hold half a kilobyte a request for as long as the limit, and cut off what the app still answers."""
+    timers: list[float] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.05)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ask() -> list[Any]:
+        loop, sent = asyncio.get_running_loop(), list[Any]()
+        later = loop.call_later
+        loop.call_later = lambda delay, *rest, **given: timers.append(delay) or later(delay, *rest, **given)  # type: ignore[method-assign]
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await TimeoutMiddleware(answer, 0.01)({"type": "http"}, lambda: None, send)
+        return sent
+
+    assert [message["status"] for message in asyncio.run(ask())] == [200]
+    assert 0.01 not in timers
+
+
+def test_bentoml_still_asks_for_its_limit() -> None:
+    """Where its middleware is another one, what serving.limits takes out is no longer what it was."""
+    source = inspect.getsource(bentoml._internal.server.base_app)
+    assert "from .http.traffic import TimeoutMiddleware" in source
