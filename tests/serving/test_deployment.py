@@ -104,7 +104,7 @@ def test_a_pod_has_no_rights_and_writes_only_where_it_may() -> None:
 def test_a_roll_out_leaves_time_for_the_requests_that_are_under_way() -> None:
     assert SPEC["replicas"] >= 2 and SPEC["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     sleep = int(CONTAINER["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert POD["terminationGracePeriodSeconds"] > sleep + 2 * Settings().seconds
+    assert POD["terminationGracePeriodSeconds"] > sleep + 3 * Settings().seconds
     assert OBJECTS["PodDisruptionBudget"]["spec"]["minAvailable"] < SPEC["replicas"]
 
 
