@@ -85,7 +85,7 @@ def test_verify_says_consistent_but_unsigned(masters: Masters) -> None:
     found = run("verify", masters.unsigned)
     assert found.exit_code == 0
     assert found.stdout.splitlines()[0].endswith(": consistent but unsigned")
-    assert "checked: 8 files, 14 claims, 9 bounds, 300 images" in found.stdout
+    assert "checked: 9 files, 14 claims, 9 bounds, 300 images" in found.stdout
     asked = refused(run("verify", masters.unsigned, "--trust", masters.trusted / "key.pub"))
     assert asked.startswith("consistent but unsigned: ")
     assert ENVELOPE in asked
