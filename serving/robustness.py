@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bundle.bundle import Bundle
+from bundle.repeated import CLAIMED, PARTS, REPEATED
 from serving.trust import Trust
 
 MEANING = {
@@ -29,27 +30,12 @@ def robustness(bundle: Bundle, host: dict[str, Any], trust: Trust) -> dict[str, 
     return {
         "model_version": bundle.version,
         "model_digest": bundle.digest,
-        "method": {name: predicate["method"][name] for name in ("name", "title", "paper", "reconstructed")},
-        "data": {name: predicate["data"][name] for name in ("name", "classes", "shape")},
-        "sample": predicate["sample"],
-        "threats": predicate["threats"],
-        "clean": [claim for claim in predicate["claims"] if claim["metric"] == "clean_accuracy"],
-        "robust": [claim for claim in predicate["claims"] if claim["metric"] == "robust_accuracy"],
-        "tier": predicate["tier"],
-        "reliable": predicate["reliable"],
-        "unions": predicate["unions"],
-        "attacks": predicate["attacks"],
-        "per_class": predicate["perClass"],
-        "worst_class": predicate["worstClass"],
-        "calibration": predicate["calibration"],
-        "corruptions": predicate["corruptionAccuracy"],
-        "minimum_distances": predicate["minimumDistances"],
-        "agreement": predicate["agreement"],
-        "bounds": predicate["bounds"],
-        "smoothing": predicate["smoothing"],
-        "sanity": predicate["sanity"],
-        "parity": predicate["parity"],
-        "not_tested": predicate["notTested"],
+        **{field: {name: predicate[field][name] for name in names} for field, names in PARTS.items()},
+        **{
+            field: [claim for claim in predicate["claims"] if claim["metric"] == metric]
+            for field, metric in CLAIMED.items()
+        },
+        **{field: predicate[name] for field, name in REPEATED.items()},
         "self_check": host,
         "trust": trust.describe(),
         "meaning": MEANING,

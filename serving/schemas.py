@@ -6,6 +6,7 @@ from typing import Any
 
 from bundle.attestation import schema
 from bundle.claims import ALL_ATTACKS
+from bundle.repeated import CLAIMED, PARTS, REPEATED
 from serving.problems import KINDS
 from serving.robustness import MEANING
 
@@ -114,26 +115,13 @@ def _explanation() -> Json:
 
 
 def _robustness() -> Json:
-    as_attested = ("sample", "threats", "tier", "reliable", "unions", "attacks", "smoothing", "sanity", "parity")
-    renamed = {
-        "per_class": "perClass",
-        "worst_class": "worstClass",
-        "calibration": "calibration",
-        "corruptions": "corruptionAccuracy",
-        "minimum_distances": "minimumDistances",
-        "agreement": "agreement",
-    }
     return obj(
         {
             **IDENTITY,
-            "method": obj({name: _attested("method", name) for name in ("name", "title", "paper", "reconstructed")}),
-            "data": obj({name: _attested("data", name) for name in ("name", "classes", "shape")}),
-            "clean": _rows(ref("Claim")),
-            "robust": _rows(ref("Claim")),
+            **{field: obj({name: _attested(field, name) for name in names}) for field, names in PARTS.items()},
+            **{field: _rows(ref("Claim")) for field in CLAIMED},
+            **{field: _attested(name) for field, name in REPEATED.items()},
             "bounds": _rows(ref("Bound")),
-            **{name: _attested(name) for name in as_attested},
-            **{name: _attested(field) for name, field in renamed.items()},
-            "not_tested": _attested("notTested"),
             "self_check": _self_check(),
             "trust": _trust(),
             "meaning": obj({name: {"const": text} for name, text in MEANING.items()}),

@@ -9,31 +9,7 @@ from typing import Any
 from audit.client import Client
 from bundle.bundle import Bundle
 from bundle.digests import sha256_bytes
-
-#: Fields of /robustness, and the fields of the predicate that they repeat.
-REPEATED = {
-    "sample": "sample",
-    "threats": "threats",
-    "unions": "unions",
-    "tier": "tier",
-    "reliable": "reliable",
-    "attacks": "attacks",
-    "per_class": "perClass",
-    "worst_class": "worstClass",
-    "calibration": "calibration",
-    "corruptions": "corruptionAccuracy",
-    "minimum_distances": "minimumDistances",
-    "agreement": "agreement",
-    "bounds": "bounds",
-    "smoothing": "smoothing",
-    "sanity": "sanity",
-    "parity": "parity",
-    "not_tested": "notTested",
-}
-#: Fields of /robustness, and the metric of the claims that they hold.
-CLAIMED = {"clean": "clean_accuracy", "robust": "robust_accuracy"}
-#: Fields of /robustness that repeat a part of the predicate's field of the same name.
-PARTS = ("method", "data")
+from bundle.repeated import CLAIMED, PARTS, REPEATED
 
 
 def contradictions(client: Client, bundle: Bundle) -> list[str]:
@@ -56,9 +32,8 @@ def _robustness(said: Mapping[str, Any], predicate: Mapping[str, Any]) -> Iterat
     for field, name in REPEATED.items():
         if field not in said or said[field] != predicate[name]:
             yield f"/robustness: {field} is not what the attestation says"
-    for field in PARTS:
-        part: Any = said.get(field)
-        if not isinstance(part, dict) or part != {name: predicate[field].get(name) for name in part}:
+    for field, names in PARTS.items():
+        if said.get(field) != {name: predicate[field][name] for name in names}:
             yield f"/robustness: {field} is not what the attestation says"
 
 
