@@ -56,7 +56,7 @@ evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=fil
 	  $(if $(TIER),--tier $(TIER)) $(OPTIONS)
 
 results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder ONLY=name; goes on where it stopped
-	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)")
+	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)") $(OPTIONS)
 
 bench: .venv/.installed  ## WHAT=attack, serving or fuzz, into benchmarks/WHAT.md; needs out/ of make repro
 	@$(RUN) -m benchmarks.$(WHAT)

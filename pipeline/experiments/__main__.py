@@ -31,6 +31,7 @@ def main(
     only: Annotated[str | None, typer.Option(help="names of experiments, * for any letters")] = None,
     results: Annotated[Path, typer.Option(help="where results are kept")] = Path("results"),
     work: Annotated[Path, typer.Option(help="where runs are worked on")] = Path("out/results"),
+    train_only: Annotated[bool, typer.Option("--train-only", help="leave the attacks to another call")] = False,
     command: Annotated[str | None, typer.Option(hidden=True)] = None,
     worker: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -57,6 +58,7 @@ def main(
             time_left,
             command=lambda run: command or _command(plan, run),
             stop=stop,
+            train_only=train_only,
         )
         waiting = [run for run in runs if not has_result(run, places)]
         limit = "" if math.isinf(time_left.left()) else f"; {duration(time_left.left())} for this call"

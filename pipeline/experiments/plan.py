@@ -1,4 +1,4 @@
-"""The plan: named experiments in order of worth, as a YAML list.
+"""The plan: named experiments in order of worth, as a YAML list, or several lists under headings.
 
 An entry has a `name`, `settings` with dotted keys as `dvc exp run -S` takes them (`method.name: regmix`), and, where
 they differ from the defaults, `seeds`, `images`, `shard`, `split` and `whole`.
@@ -52,21 +52,22 @@ class Experiment(Section):
 
 
 def load_plan(path: Path, data: str = "datasets") -> list[Run]:
-    """The runs of a plan: the first seed of every experiment in the plan's order, then the second ones, and so on.
+    """The runs of a plan, one list after another: the first seed of each of its experiments, then the second, and so on.
 
     Raises PlanError with a line for each wrong field, `results/plan.yaml: resnet18-regmix: method.gamma: …`.
     """
-    experiments = [_experiment(path, number, entry) for number, entry in enumerate(_entries(path), 1)]
-    names = [experiment.name for experiment in experiments]
+    lists = [[_experiment(path, number, entry) for number, entry in enumerate(part, 1)] for part in _lists(path)]
+    names = [experiment.name for part in lists for experiment in part]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise PlanError(f"{path}: {twice}: there are two experiments of this name; give one another")
-    last = max((len(experiment.seeds) for experiment in experiments), default=0)
     runs: list[Run] = []
-    for place in range(last):
-        for experiment in experiments:
-            if place < len(experiment.seeds):
-                with _named(path, experiment.name):
-                    runs.append(experiment.run(experiment.seeds[place], data))
+    for part in lists:
+        last = max((len(experiment.seeds) for experiment in part), default=0)
+        for place in range(last):
+            for experiment in part:
+                if place < len(experiment.seeds):
+                    with _named(path, experiment.name):
+                        runs.append(experiment.run(experiment.seeds[place], data))
     return runs
 
 
@@ -98,11 +99,14 @@ def read_value(text: str) -> Any:
         raise PlanError(f"{text!r}: is no YAML value ({' '.join(str(error).split())})") from None
 
 
-def _entries(path: Path) -> list[Any]:
+def _lists(path: Path) -> list[list[Any]]:
     document = read_yaml(path, "there is no such plan")
-    if not isinstance(document, list):
-        raise PlanError(f"{path}: must be a list of experiments, each with a name and settings")
-    return document
+    lists = list(document.values()) if isinstance(document, dict) else [document]
+    if not all(isinstance(part, list) for part in lists):
+        raise PlanError(
+            f"{path}: must be a list of experiments, each with a name and settings, or such lists by heading"
+        )
+    return lists
 
 
 def _experiment(path: Path, number: int, entry: Any) -> Experiment:

@@ -49,20 +49,28 @@ class Report:
 class Queue:
     """One process's work on a plan; several may share it, each takes the next run that no other has.
 
-    `command` names the command that a run's result is made with.
+    `command` names the command that a run's result is made with. `train_only` leaves the attacks to another call.
     """
 
     def __init__(
-        self, runs: list[Run], places: Places, budget: Budget, *, command: Callable[[Run], str], stop: Interruption
+        self,
+        runs: list[Run],
+        places: Places,
+        budget: Budget,
+        *,
+        command: Callable[[Run], str],
+        stop: Interruption,
+        train_only: bool = False,
     ) -> None:
         self.runs, self.places, self.budget, self.command, self.stop = runs, places, budget, command, stop
+        self.train_only = train_only
         self.report = Report()
 
     def work(self) -> Report:
         """Every run's first stage, in the order of the plan; then the whole test splits of those that have it."""
         for run in self.runs:
             self._take(run, whole=False)
-        for run in self.runs:
+        for run in [] if self.train_only else self.runs:
             if run.whole and has_result(run, self.places):
                 self._take(run, whole=True)
         return self.report
@@ -98,7 +106,9 @@ class Queue:
         _forget_others(run, folder, load_manifest(data / "manifest.json"))
         set_threads(run.params.threads)
         trained = self._trained(run, data, folder)
-        if trained is not None:
+        if trained is not None and self.train_only:
+            self._note(run, "trained, not attacked yet")
+        elif trained is not None:
             self._evaluate(run, Evaluation(run, self.places, data, trained), whole)
 
     def _trained(self, run: Run, data: Path, folder: Path) -> Trained | None:
@@ -195,9 +205,9 @@ def _require_attacks(run: Run) -> None:
 
 
 def _forget_others(run: Run, folder: Path, manifest: dict[str, Any]) -> None:
-    """Weights and shards of other settings or other images under the same name go: they are another run's."""
+    """Weights of other settings or other images under the same name go with their shards: they are another run's."""
     images = {name: split["sha256"] for name, split in manifest["splits"].items()}
-    record, identity = folder / IDENTITY, {"run": run.digest, "images": images}
+    record, identity = folder / IDENTITY, {"run": run.training, "images": images}
     if record.exists() and json.loads(record.read_text(encoding="utf-8")) != identity:
         shutil.rmtree(folder)
     write_whole(record, canonical_json(identity))

@@ -43,6 +43,12 @@ class Run:
         return {**settings, "method": with_digests(settings["method"])}
 
     @cached_property
+    def training(self) -> str:
+        """The digest of what decides the weights, whatever they are attacked with."""
+        settings = {key: value for key, value in self.settings.items() if key != "attack"}
+        return sha256_bytes(canonical_json(_without_nulls(settings)))
+
+    @cached_property
     def digest(self) -> str:
         """Two runs with the same digest measure the same thing, whatever the code's version."""
         return settings_digest(self.settings, self.split, self.shard)

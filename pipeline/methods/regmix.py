@@ -19,7 +19,7 @@ from pipeline.methods.method import Batch
 
 
 class RegMixAMR(FGSMPGK):
-    """Smoothed CE + α · KL(final‖initial) + β · KL(initial‖final), as the paper writes it; nothing is detached."""
+    """Smoothed CE + α · KL(final‖initial) + β · KL(initial‖final), as the paper writes it; nothing is detached by default."""
 
     name = "regmix_amr"
     title = "RegMix-AMR, reconstructed"
@@ -37,6 +37,9 @@ class RegMixAMR(FGSMPGK):
             "paper",
             description="paper: KL(a‖b) in torch's argument order, as in the authors' D²R; math: as written",
         )
+        detach_initial: bool | None = Field(
+            None, description="no gradient of AMR through the initial output, as the paper's figure has it; null: no"
+        )
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:
@@ -47,6 +50,7 @@ class RegMixAMR(FGSMPGK):
         return {**shared, "alpha": 1.3, "beta": 0.65}
 
     def regularisers(self, batch: Batch, initial: Tensor, final: Tensor) -> dict[str, Tensor]:
+        initial = initial.detach() if self.settings.detach_initial else initial
         return {
             "main_kl": self.settings.alpha * self._kl(final, initial),
             "auxiliary_kl": self.settings.beta * self._kl(initial, final),

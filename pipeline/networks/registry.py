@@ -52,9 +52,14 @@ PLANS: dict[str, Plan] = {
     "preact_resnet18": Plan(
         "preact_resnet", (2, 2, 2, 2), (1, 2, 2, 2), 64, f"{PREACT}; as in Rice et al. 2020, arXiv 2002.11569"
     ),
+    "resnet20": Plan("resnet", (3, 3, 3), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
+    "resnet32": Plan("resnet", (5, 5, 5), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
+    "resnet56": Plan("resnet", (9, 9, 9), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
     "wide_resnet_34_10": Plan(
         "wide_resnet", (5, 5, 5), (1, 2, 2), 16, f"{WIDE}; as in TRADES, arXiv 1901.08573", widen=10
     ),
+    "wide_resnet_34_1": Plan("wide_resnet", (5, 5, 5), (1, 2, 2), 16, WIDE),
+    "wide_resnet_28_10": Plan("wide_resnet", (4, 4, 4), (1, 2, 2), 16, WIDE, widen=10),
     # A wide ResNet has 6n + 4 layers, which 30 is not. Code that divides (30 - 4) / 6 and rounds down builds n = 4.
     "wide_resnet_30_10": Plan(
         "wide_resnet", (4, 4, 4), (1, 2, 2), 16, f"{WIDE}; 30 is not 6n + 4: rounded down, so equal to 28-10", widen=10

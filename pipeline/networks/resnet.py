@@ -1,4 +1,4 @@
-"""Residual networks for small images: resnet18, guide_resnet18 and resnet8."""
+"""Residual networks for small images: resnet18, guide_resnet18, and the narrow resnet8, resnet20, resnet32, resnet56."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class ResNet(nn.Module):
     * guide_resnet18, strides 1, 1, 2, 2: the same 11,173,962 on larger feature maps, 32, 32, 16 and 8 pixels a side for
       32x32 images, so 3.2 times the multiplications. The guide of LBGAT (arXiv 2011.11164) and D²R (arXiv 2506.07056);
       their 8x8 average pool is then the mean over all pixels.
+    * resnet20, resnet32, resnet56, three stages of three, five and nine blocks: 272,474, 466,906 and 855,770. The paper's
+      own shortcuts pad with zeros, which has 2,752 fewer; projections are what robust training's code has.
     * resnet8, three stages of one block: 78,042, and 77,754 with 1 channel.
 
     The initialisation is PyTorch's default, as in the code of these papers.

@@ -1,4 +1,4 @@
-"""Wide residual networks: wide_resnet_34_10 and wide_resnet_30_10."""
+"""Wide residual networks: wide_resnet_34_10, wide_resnet_34_1, wide_resnet_28_10 and wide_resnet_30_10."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ class WideResNet(PreActResNet):
 
     * wide_resnet_34_10, five blocks a stage: 46,160,474, the standard of robust training since TRADES (arXiv
       1901.08573). The file of TRADES also makes a second first stage that it never uses (`sub_block1`); it is left out.
-    * wide_resnet_30_10, four blocks a stage: 36,479,194. The name is in use, but a wide ResNet has 6n + 4 layers and 30
-      is not such a number. Code that rounds n down builds this network, which is WRN-28-10.
+    * wide_resnet_34_1, the same at the width of an ordinary ResNet: 466,714.
+    * wide_resnet_28_10, four blocks a stage: 36,479,194.
+    * wide_resnet_30_10: equal to 28-10. The name is in use, but a wide ResNet has 6n + 4 layers and 30 is not such a
+      number; code that rounds n down builds this network.
 
-    `width` is the first convolution's channels (16); the stages have 10, 20 and 40 times as many. The initialisation
+    `width` is the first convolution's channels (16); the stages of a network widened by ten have 10, 20 and 40 times as
+    many. The initialisation
     is that of the TRADES code: convolutions from a normal distribution of variance 2 / (kernel area * channels out)
     (He et al. 2015, arXiv 1502.01852, for the backward pass), the linear layer with bias 0.
     """

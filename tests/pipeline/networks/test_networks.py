@@ -50,6 +50,11 @@ def trained(network: nn.Module) -> nn.Module:
         ("preact_resnet18", 3, 11_172_170),
         ("wide_resnet_34_10", 3, 46_160_474),
         ("wide_resnet_30_10", 3, 36_479_194),
+        ("wide_resnet_28_10", 3, 36_479_194),
+        ("wide_resnet_34_1", 3, 466_714),
+        ("resnet20", 3, 272_474),
+        ("resnet32", 3, 466_906),
+        ("resnet56", 3, 855_770),
         ("resnet8", 1, 77_754),
         ("preact_resnet8", 1, 77_562),
         ("plain4", 1, 71_754),
@@ -64,7 +69,8 @@ def test_parameter_counts_are_the_published_ones(name: str, channels: int, count
 def test_every_name_builds() -> None:
     assert set(network_names()) == {
         "resnet18", "preact_resnet18", "wide_resnet_34_10", "wide_resnet_30_10",
-        "guide_resnet18", "resnet8", "preact_resnet8", "plain4",
+        "wide_resnet_28_10", "wide_resnet_34_1", "guide_resnet18", "resnet8", "resnet20", "resnet32", "resnet56",
+        "preact_resnet8", "plain4",
     }  # fmt: skip
 
 
