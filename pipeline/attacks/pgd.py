@@ -102,6 +102,39 @@ def trajectory(
             yield step, best
 
 
+def steps_to_break(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    threat: Threat,
+    seed: int,
+    index: Tensor,
+    steps: int,
+    restarts: int = 1,
+    relative_step: float = 0.25,
+    objective: Objective = cross_entropy,
+) -> Tensor:
+    """After how many steps an iterate is first answered wrong, (N,): 0 is the random start, steps + 1 none.
+
+    The iterates are trajectory's, so that an image is right under PGD-k where its number is above k. A broken image
+    leaves the batch: a verdict that is known costs no more passes. The parameters are pgd's.
+    """
+    found = torch.full((len(images),), steps + 1, dtype=torch.int64, device=images.device)
+    for restart in range(restarts):
+        rows = torch.arange(len(images), device=images.device)
+        point = uniform_start(images, threat, seed=seed, index=index, restart=restart)
+        for step in range(steps + 1):
+            rows, point = rows[standing := found[rows] > step], point[standing]  # another start may have been quicker
+            if not len(rows):
+                break
+            moved, logits = _ascend(model, point, images[rows], labels[rows], threat, relative_step, objective)
+            wrong = logits.argmax(1) != labels[rows]
+            found[rows[wrong]] = step
+            rows, point = rows[~wrong], moved[~wrong]
+    return found
+
+
 def _ascend(
     model: Model,
     point: Tensor,

@@ -66,19 +66,23 @@ def jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int, sa
         if threat.norm == "l2":
             found.append(_cw(victim, threat))
     if settings.tier != "quick":
-        found += [_transfer(victim, threat, settings, name) for name in victim.companions]
-        if victim.cotrained:
-            found.append(_adaptive(victim, threat, settings))
+        found += companion_jobs(victim, threat, settings)
         if victim.model is not None:
             found.append(_square_onnx(victim.model, threat, settings))
         found += list(_autoattacks(victim, threat, settings, side, say))
     return found + [_plugin(victim, threat, settings, plugin) for plugin in _plugins(settings.plugins)]
 
 
+def companion_jobs(victim: Victim, threat: Threat, settings: AttackSettings) -> list[Job]:
+    """Images carried over from the companions, and attacks on all co-trained networks together."""
+    found = [_transfer(victim, threat, settings, name) for name in victim.companions]
+    return [*found, _adaptive(victim, threat, settings)] if victim.cotrained else found
+
+
 def core_jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int, say: Say) -> list[Job]:
     """PGD, margin and, unless the tier is quick, AutoAttack standard: what experiments compare methods by."""
     core = [_pgd(victim, threat, settings), _margin(victim, threat, settings)]
-    return core if settings.tier == "quick" else [*core, _autoattack(victim, threat, settings, side, say)]
+    return core if settings.tier == "quick" else [*core, autoattack_job(victim, threat, settings, side, say)]
 
 
 def sweep_jobs(victim: Victim, threat: Threat, settings: AttackSettings) -> list[Job]:
@@ -92,7 +96,7 @@ def _search(threat: Threat, settings: AttackSettings, **changes: Any) -> dict[st
     return search | changes
 
 
-def _searched(settings: AttackSettings, loss: str, steps: int, restarts: int | None = None) -> dict[str, Any]:
+def searched(settings: AttackSettings, loss: str, steps: int, restarts: int | None = None) -> dict[str, Any]:
     """How a search is recorded."""
     return {
         "loss": loss,
@@ -135,17 +139,17 @@ def _pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
         path = trajectory(victim.network, sample.images, sample.labels, **search)
         return {f"pgd-{steps}": Part(images) for steps, images in path}
 
-    recorded = {f"pgd-{steps}": _searched(settings, "cross-entropy", steps) for steps in PGD_STEPS}
+    recorded = {f"pgd-{steps}": searched(settings, "cross-entropy", steps) for steps in PGD_STEPS}
     return Job("pgd", run, recorded)
 
 
 def _margin(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
-    recorded = _searched(settings, "margin", MARGIN_STEPS)
+    recorded = searched(settings, "margin", MARGIN_STEPS)
     return _single("margin", victim, recorded, margin_pgd, **_search(threat, settings, steps=MARGIN_STEPS))
 
 
 def _long_pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
-    recorded = _searched(settings, "cross-entropy", THOROUGH_STEPS, THOROUGH_RESTARTS)
+    recorded = searched(settings, "cross-entropy", THOROUGH_STEPS, THOROUGH_RESTARTS)
     search = _search(threat, settings, steps=THOROUGH_STEPS, restarts=THOROUGH_RESTARTS)
     return _single(f"pgd-{THOROUGH_STEPS}", victim, recorded, pgd, **search)
 
@@ -169,7 +173,7 @@ def minimum_norm(victim: Victim, sample: Sample) -> Part:
 
 
 def _transfer(victim: Victim, threat: Threat, settings: AttackSettings, companion: str) -> Job:
-    recorded = {**_searched(settings, "margin", MARGIN_STEPS, 1), "source": companion}
+    recorded = {**searched(settings, "margin", MARGIN_STEPS, 1), "source": companion}
     source = victim.companions[companion]
     options = {"source": source, "threat": threat, "seed": settings.seed, "steps": MARGIN_STEPS}
     return _single(f"transfer-{companion}", victim, recorded, transfer, **options)
@@ -178,7 +182,7 @@ def _transfer(victim: Victim, threat: Threat, settings: AttackSettings, companio
 def _adaptive(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
     loss = "divergence from the companions; margins and cross-entropies of all networks together"
     options = {"companions": victim.cotrained, "threat": threat, "seed": settings.seed, "steps": MARGIN_STEPS}
-    return _single("adaptive", victim, _searched(settings, loss, MARGIN_STEPS, 1), adaptive, **options)
+    return _single("adaptive", victim, searched(settings, loss, MARGIN_STEPS, 1), adaptive, **options)
 
 
 def _square_onnx(model: bytes, threat: Threat, settings: AttackSettings) -> Job:
@@ -202,14 +206,14 @@ def _square_onnx(model: bytes, threat: Threat, settings: AttackSettings) -> Job:
 
 
 def _autoattacks(victim: Victim, threat: Threat, settings: AttackSettings, side: int, say: Say) -> Iterator[Job]:
-    yield _autoattack(victim, threat, settings, side, say)
+    yield autoattack_job(victim, threat, settings, side, say)
     if settings.tier == "thorough":
-        yield _autoattack(victim, threat, settings, side, say, version="plus")
+        yield autoattack_job(victim, threat, settings, side, say, version="plus")
         for further in range(1, settings.seeds):
-            yield _autoattack(victim, threat, settings, side, say, further=further)
+            yield autoattack_job(victim, threat, settings, side, say, further=further)
 
 
-def _autoattack(
+def autoattack_job(
     victim: Victim,
     threat: Threat,
     settings: AttackSettings,

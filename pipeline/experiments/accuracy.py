@@ -69,5 +69,7 @@ def unpack(digits: str, n: int) -> Right:
 
 
 def both(outcomes: Iterable[Right]) -> Right:
-    """Which images are right in every one of these outcomes."""
-    return np.logical_and.reduce(list(outcomes))
+    """Which images are right in every one of these outcomes, as far as the shortest of them reaches."""
+    listed = list(outcomes)
+    shortest = min(map(len, listed))
+    return np.logical_and.reduce([right[:shortest] for right in listed])

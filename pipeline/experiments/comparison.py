@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from bundle.wording import attack_title, threat_title
 from pipeline.experiments.accuracy import Share
 from pipeline.experiments.result import Result
 
+Outcomes = Mapping[int, NDArray[np.bool_]]
 BASELINE = "standard"
 PGD, MARGIN = "pgd-50", "margin"
 
@@ -133,19 +134,10 @@ class Comparison:
         recipes on these images; it needs two seeds at least.
         """
         ours = {run.seed: self.judged(run) for run in self.results if run.name == name}
-        lines = []
+        lines: list[str] = []
         for other in [row.name for row in self.rows() if row.name != name]:
             theirs = {run.seed: self.judged(run) for run in self.results if run.name == other}
-            pairs = {seed: paired_difference(theirs[seed], ours[seed]) for seed in sorted(ours.keys() & theirs.keys())}
-            for seed, pair in pairs.items():
-                lines.append(f"{name} minus {other}, seed {seed}: {_say(pair)}")
-            if len(pairs) > 1:
-                values = [pair.difference for pair in pairs.values()]
-                half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-                mean = float(np.mean(values))
-                lines.append(
-                    f"{name} minus {other}, {len(values)} seeds: {mean:+.1%} [{mean - half:+.1%}, {mean + half:+.1%}]"
-                )
+            lines += seed_differences(name, ours, other, theirs)
         return lines
 
     def gains(self) -> list[str]:
@@ -211,6 +203,28 @@ class Comparison:
             f"further apart than their spread, and a small network on {self.results[0].data.name} at this schedule does not "
             "rank the methods elsewhere."
         )
+
+
+def seed_differences(first: str, ours: Outcomes, second: str, theirs: Outcomes) -> list[str]:
+    """One experiment minus another, a sentence a seed that both have, and one over the seeds where there are two or more.
+
+    Outcomes (N,) by seed; where one side asked more images, the first ones that both asked count.
+    """
+    pairs = {seed: _paired(theirs[seed], ours[seed]) for seed in sorted(ours.keys() & theirs.keys())}
+    lines = [f"{first} minus {second}, seed {seed}: {_say(pair)}" for seed, pair in pairs.items()]
+    if len(pairs) > 1:
+        values = [pair.difference for pair in pairs.values()]
+        half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+        mean = float(np.mean(values))
+        lines.append(
+            f"{first} minus {second}, {len(values)} seeds: {mean:+.1%} [{mean - half:+.1%}, {mean + half:+.1%}]"
+        )
+    return lines
+
+
+def _paired(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> PairedDifference:
+    images = min(len(a), len(b))
+    return paired_difference(a[:images], b[:images])
 
 
 def _say(pair: PairedDifference) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,18 +19,30 @@ from bundle.digests import canonical_json, sha256_bytes, sha256_file
 from bundle.layout import NETWORK, WEIGHTS
 from pipeline.attacks.autoattack import square_flags
 from pipeline.attacks.threat import attacked_threats
+from pipeline.companions import load_companions
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import Split, load_split
 from pipeline.environment import describe_environment, lock_digest
 from pipeline.evaluation.ledger import record_test_read
+from pipeline.evaluation.victim import Victim
 from pipeline.experiments.order import RULE, order_digest, seeded_order
 from pipeline.experiments.pace import expected_attack_seconds, time_passes
-from pipeline.experiments.result import Accuracy, DataRecord, Digests, MethodRecord, Result, SampleRecord, Seconds
+from pipeline.experiments.result import (
+    Accuracy,
+    CurvePoint,
+    DataRecord,
+    Digests,
+    MethodRecord,
+    Result,
+    SampleRecord,
+    Seconds,
+)
 from pipeline.experiments.run import Places, Run
 from pipeline.experiments.shard import CLEAN, Shard, attack_shard, load_shard, save_shard
+from pipeline.experiments.verdicts import Judge, asked_of, judges
 from pipeline.methods import method_class
 from pipeline.serialisation import load_network
-from pipeline.training.devices import choose_device
+from pipeline.training.devices import choose_device, memory_format
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,18 @@ class Evaluation:
         self.order = seeded_order(len(self.split), run.params.attack.seed)
 
     @cached_property
-    def network(self) -> nn.Module:
-        return load_network(self.folder).to(self.device).eval()
+    def victim(self) -> Victim:
+        """The served network and, where the suite attacks them too, those that were trained beside it."""
+        companions = load_companions(self.folder) if self.run.suite == "papers" else {}
+        return Victim(
+            self._on_device(load_network(self.folder)),
+            len(self.manifest["classes"]),
+            {name: self._on_device(network) for name, network in companions.items()},
+        )
+
+    def _on_device(self, network: nn.Module) -> nn.Module:
+        layout = memory_format(self.device, self.run.params.train)
+        return network.to(self.device, memory_format=layout).eval().requires_grad_(False)
 
     @cached_property
     def identity(self) -> str:
@@ -68,11 +91,22 @@ class Evaluation:
         rows = self.order if whole else self.order[: self.run.images]
         return [rows[start : start + self.run.shard] for start in range(0, len(rows), self.run.shard)]
 
+    def work(self, number: int, say: Callable[[str], None] = lambda line: None) -> list[tuple[str, Judge]]:
+        """The computations that the shard of this number is asked for, with their threats' names."""
+        settings, side = self.run.params.attack, min(self.split.images.shape[1:3])
+        found: list[tuple[str, Judge]] = []
+        for threat in attacked_threats(settings):
+            for judge in judges(self.run.suite, self.victim, threat, settings, side, say):
+                limit = asked_of(self.run.limits, threat.name, judge.name)
+                if limit is None or number * self.run.shard < limit:
+                    found.append((threat.name, judge))
+        return found
+
     def found(self, whole: bool) -> list[Shard]:
         """The shards that are done, from the first one on without a gap."""
         shards: list[Shard] = []
         for number in range(len(self.parts(whole))):
-            shard = load_shard(self._path(number), self.identity)
+            shard = self._load(number)
             if shard is None:
                 break
             shards.append(shard)
@@ -81,25 +115,28 @@ class Evaluation:
     def attack(self, first: int, whole: bool, say: Callable[[str], None]) -> Iterator[Shard]:
         """The shards from number `first` on, one at a time: those that are missing are made and saved."""
         for number, rows in enumerate(self.parts(whole)[first:], first):
-            shard = load_shard(self._path(number), self.identity)
+            shard = self._load(number)
             if shard is None:
                 shard = attack_shard(
-                    self.network,
+                    self.victim,
                     self.split,
                     rows,
                     self.run.params.attack,
+                    self.work(number, say),
                     identity=self.identity,
-                    classes=len(self.manifest["classes"]),
                     device=self.device,
-                    say=say,
                 )
                 save_shard(self._path(number), shard)
             yield shard
 
+    def _load(self, number: int) -> Shard | None:
+        judged = [f"{threat}/{judge.name}" for threat, judge in self.work(number)]
+        return load_shard(self._path(number), self.identity, judged)
+
     def expected_seconds(self) -> float:
         """Seconds an image, from a few passes of the network."""
         images = torch.from_numpy(self.split.images[: self.run.params.attack.batch_size]).permute(0, 3, 1, 2) / 255
-        forward, both = time_passes(self.network, images.contiguous(), self.device)
+        forward, both = time_passes(self.victim.network, images.contiguous(), self.device)
         robust = self._record()["selection"].get("pgd_10", 1.0)
         return expected_attack_seconds(self.run.params.attack, forward, both, robust)
 
@@ -125,6 +162,7 @@ class Evaluation:
             network=json.loads((self.folder / NETWORK).read_text(encoding="utf-8")),
             parameters=record["parameters"],
             selection=record["selection"],
+            curve=self._curve(),
             data=DataRecord(
                 name=self.manifest["name"],
                 classes=len(self.manifest["classes"]),
@@ -138,6 +176,8 @@ class Evaluation:
                 order=RULE,
                 seed=run.params.attack.seed,
                 shard=run.shard,
+                suite=run.suite,
+                limits=run.limits,
                 index_sha256=order_digest(rows),
             ),
             threats=[threat.describe() for threat in attacked_threats(run.params.attack)],
@@ -159,13 +199,27 @@ class Evaluation:
         )
 
     def _accuracy(self, shards: list[Shard]) -> Accuracy:
-        joined = {key: np.concatenate([shard.outcomes(key) for shard in shards]) for key in shards[0].right}
+        joined = {
+            key: np.concatenate([shard.outcomes(key) for shard in shards if key in shard.right])
+            for key in shards[0].right
+        }
         clean = joined.pop(CLEAN)
         attacked: dict[str, dict[str, Any]] = {threat.name: {} for threat in attacked_threats(self.run.params.attack)}
         for key, right in joined.items():
             threat, _, attack = key.partition("/")
             attacked[threat][attack] = right
         return Accuracy.of(clean, attacked)
+
+    def _curve(self) -> list[CurvePoint]:
+        with (self.folder / "history.csv").open(encoding="utf-8", newline="") as file:
+            return [
+                CurvePoint(
+                    epoch=int(row["epoch"]),
+                    clean=float(row["validation_clean"]),
+                    pgd_10=float(row["validation_pgd_10"]),
+                )
+                for row in csv.DictReader(file)
+            ]
 
     def _record(self) -> dict[str, Any]:
         return json.loads((self.folder / "training.json").read_text(encoding="utf-8"))
@@ -176,10 +230,12 @@ class Evaluation:
 
 def _flags(shards: list[Shard]) -> list[str]:
     """What the attacks warned of, each once; Square's share is judged over all shards together."""
-    images = sum(len(shard.rows) for shard in shards)
     found: dict[str, None] = {}
     for key in shards[0].flags:
-        raised = [flag for shard in shards for flag in shard.flags[key]]
-        raised += square_flags(sum(shard.square_broken[key] for shard in shards), images)
+        asked = [shard for shard in shards if key in shard.flags]
+        raised = [flag for shard in asked for flag in shard.flags[key]]
+        raised += square_flags(
+            sum(shard.square_broken[key] for shard in asked), sum(len(shard.rows) for shard in asked)
+        )
         found.update(dict.fromkeys(f"{key}: {flag}" for flag in raised))
     return list(found)

@@ -1,7 +1,7 @@
 """The plan: named experiments in order of worth, as a YAML list, or several lists under headings.
 
 An entry has a `name`, `settings` with dotted keys as `dvc exp run -S` takes them (`method.name: regmix`), and, where
-they differ from the defaults, `seeds`, `images`, `shard`, `split` and `whole`.
+they differ from the defaults, `seeds`, `images`, `shard`, `split`, `whole`, `suite` and `limits`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ import yaml
 from pydantic import Field
 
 from bundle.errors import HallmarkError
-from pipeline.experiments.run import Run
+from pipeline.attacks.threat import attacked_threats
+from pipeline.experiments.run import Run, Suite
 from pipeline.params import Section, complete, parse_yaml, read_yaml, validated
+from pipeline.params.complaints import one_of
 
 #: Settings that an entry must not give, and who gives them.
 OWNERS = {"seed": "seeds", "data.path": "--data", "attack.images": "images"}
+
+#: What limits may name beside threats.
+ATTACKS = {"pgd", "margin", "autoattack", "transfer", "adaptive"}
 
 
 class PlanError(HallmarkError):
@@ -36,6 +41,10 @@ class Experiment(Section):
     shard: int = Field(250, ge=1, description="images attacked and saved at once; AutoAttack's examples depend on it")
     split: Literal["test", "validation"] = Field("test", description="validation: for choices, never for claims")
     whole: bool = Field(True, description="test split: attack all of it once every experiment has its first stage")
+    suite: Suite = Field("core", description="papers: PGD-100, margin-20, transfer and adaptive attacks too")
+    limits: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="by threat, attack or threat/attack: asked of the first so many images alone"
+    )
 
     def run(self, seed: int, data: str) -> Run:
         """This experiment with one seed and all settings filled in; `data` is the folder of the data sets.
@@ -48,7 +57,19 @@ class Experiment(Section):
         shard = min(self.shard, self.images)
         if self.whole and self.images % shard:  # the first stage must end where a shard ends
             raise PlanError(f"images: must be a multiple of shard, got {self.images} and {self.shard}; or whole: false")
-        return Run(self.name, seed, complete(document), self.images, shard, self.split, self.whole)
+        params = complete(document)
+        self._check_limits(shard, {threat.name for threat in attacked_threats(params.attack)})
+        return Run(
+            self.name, seed, params, self.images, shard, self.split, self.whole, suite=self.suite, limits=self.limits
+        )
+
+    def _check_limits(self, shard: int, threats: set[str]) -> None:
+        known = threats | ATTACKS | {f"{threat}/{attack}" for threat in threats for attack in ATTACKS}
+        for key, limit in self.limits.items():
+            if key not in known:
+                raise PlanError(f"limits.{key}: {one_of(sorted(threats | ATTACKS), key)}, or both as threat/attack")
+            if limit % shard:
+                raise PlanError(f"limits.{key}: must be a multiple of shard, got {limit} and {shard}")
 
 
 def load_plan(path: Path, data: str = "datasets") -> list[Run]:

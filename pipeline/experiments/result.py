@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from bundle.claims import ALL_ATTACKS
@@ -14,7 +13,7 @@ from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError
 from bundle.threats import Threat
 from pipeline.experiments.accuracy import Right, Share, both
-from pipeline.experiments.run import settings_digest
+from pipeline.experiments.run import Suite, settings_digest
 from pipeline.params import Section
 
 SCHEMA = 1
@@ -57,11 +56,16 @@ class SampleRecord(Section):
     order: str
     seed: int = Field(ge=0)
     shard: int = Field(ge=1, description="images attacked at once and saved")
+    suite: Suite = "core"
+    limits: dict[str, int] = Field({}, description="images that a threat or an attack was asked of, the first ones")
     index_sha256: Sha256 = Field(description="of the rows, little-endian int64, in their order")
 
 
 class Accuracy(Section):
-    """`threats` by name: each attack, and `all`, right when clean and under every attack of the threat."""
+    """`threats` by name: each attack, and `all`, right when clean and under every attack of the threat.
+
+    An attack may be asked of the first images alone; `all` is about the images that every attack was asked of.
+    """
 
     clean: Share
     threats: dict[str, dict[str, Share]] = Field(min_length=1)
@@ -69,7 +73,7 @@ class Accuracy(Section):
 
     @classmethod
     def of(cls, clean: Right, attacked: dict[str, dict[str, Right]]) -> Accuracy:
-        """From outcomes (N,): without attack, and by threat (in their order) and attack."""
+        """From outcomes (N,): without attack, and by threat (in their order) and attack, (M,) of the first M ≤ N images."""
         threats = {
             name: {**attacks, ALL_ATTACKS: both([clean, *attacks.values()])} for name, attacks in attacked.items()
         }
@@ -79,6 +83,14 @@ class Accuracy(Section):
             threats={name: {key: Share.of(right) for key, right in item.items()} for name, item in threats.items()},
             union=None if union is None else Share.of(union),
         )
+
+
+class CurvePoint(Section):
+    """Shares of the validation images after an epoch."""
+
+    epoch: int = Field(ge=1)
+    clean: float = Field(ge=0, le=1)
+    pgd_10: float = Field(ge=0, le=1)
 
 
 class Seconds(Section):
@@ -108,6 +120,7 @@ class Result(Section):
     network: dict[str, Any]
     parameters: int = Field(ge=1)
     selection: dict[str, Any]
+    curve: list[CurvePoint] = Field([], description="of the epochs; empty in results from before it was kept")
     data: DataRecord
     sample: SampleRecord
     threats: list[dict[str, Any]] = Field(min_length=1, description="in the order in which they were attacked")
@@ -130,15 +143,17 @@ class Result(Section):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Result:
-        if settings_digest(self.settings, self.sample.split, self.sample.shard) != self.settings_sha256:
+        sample = self.sample
+        digest = settings_digest(self.settings, sample.split, sample.shard, sample.suite, sample.limits)
+        if digest != self.settings_sha256:
             raise ValueError("settings_sha256 is not the digest of settings, split and shard")
         names = [Threat.of(threat).name for threat in self.threats]
         if sorted(names) != sorted(self.accuracy.threats):
             raise ValueError(f"accuracy.threats must hold {', '.join(names)}")
         clean = self.accuracy.clean.outcomes()
         shares = [share for item in self.accuracy.threats.values() for share in item.values()]
-        if any(share.n != self.sample.size for share in [self.accuracy.clean, *shares]):
-            raise ValueError(f"every share must be of the sample's {self.sample.size} images")
+        if len(clean) != sample.size or any(share.n > sample.size for share in shares):
+            raise ValueError(f"clean must be of the sample's {sample.size} images, and no share of more")
         attacked = {
             name: {key: share.outcomes() for key, share in self.accuracy.threats[name].items() if key != ALL_ATTACKS}
             for name in names
@@ -179,4 +194,4 @@ def _union(outcomes: dict[str, Right]) -> Right | None:
     first: dict[str, Right] = {}
     for name, right in outcomes.items():
         first.setdefault(name.partition("-")[0], right)
-    return np.logical_and.reduce(list(first.values())) if len(first) > 1 else None
+    return both(first.values()) if len(first) > 1 else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +13,17 @@ from pipeline.environment import ROOT
 from pipeline.params import Params
 from pipeline.params.files import with_digests
 
+Suite = Literal["core", "papers"]
 #: Settings of the attack stage that experiments have no use for; `images` is said by the run.
 NOT_RUN = ("images", "sweep", "seeds", "plugins")
 
 
 @dataclass(frozen=True)
 class Run:
-    """`params` are resolved; `images` is the size of the evaluation's first stage, `shard` that of its parts."""
+    """`params` are resolved; `images` is the size of the evaluation's first stage, `shard` that of its parts.
+
+    `suite` are the attacks (verdicts.judges), `limits` on how many images they are asked of (verdicts.asked_of).
+    """
 
     name: str
     seed: int
@@ -27,6 +32,8 @@ class Run:
     shard: int
     split: Literal["test", "validation"]
     whole: bool
+    suite: Suite = "core"
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -38,8 +45,8 @@ class Run:
         """The settings that decide the numbers, without folders and without what says only where to compute."""
         settings = self.params.model_dump(exclude={"device", "export", "certify"}, by_alias=True)
         del settings["data"]["path"]
-        for field in NOT_RUN:
-            del settings["attack"][field]
+        for name in NOT_RUN:
+            del settings["attack"][name]
         return {**settings, "method": with_digests(settings["method"])}
 
     @cached_property
@@ -51,15 +58,20 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """Two runs with the same digest measure the same thing, whatever the code's version."""
-        return settings_digest(self.settings, self.split, self.shard)
+        return settings_digest(self.settings, self.split, self.shard, self.suite, self.limits)
 
 
-def settings_digest(settings: dict[str, Any], split: str, shard: int) -> str:
+def settings_digest(
+    settings: dict[str, Any], split: str, shard: int, suite: str = "core", limits: Mapping[str, int] | None = None
+) -> str:
     """The SHA-256 of what decides a result's numbers; settings that are null do not count.
 
     So a result stays what it is when the project gains a setting that is off by default.
     """
-    return sha256_bytes(canonical_json({"settings": _without_nulls(settings), "split": split, "shard": shard}))
+    document = {"settings": _without_nulls(settings), "split": split, "shard": shard}
+    if suite != "core" or limits:
+        document |= {"suite": suite, "limits": dict(limits or {})}
+    return sha256_bytes(canonical_json(document))
 
 
 def _without_nulls(value: Any) -> Any:

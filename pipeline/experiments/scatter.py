@@ -33,7 +33,7 @@ def scatter(rows: Sequence[Row], caption: str) -> str:
     y = _axis([row.judged() for row in drawn], BOTTOM, TOP)
     parts = [STYLE, *_grid(x, y)]
     drawn = sorted(drawn, key=lambda row: -row.judged().mean)
-    for row, place in zip(drawn, _apart([y(row.judged().mean) for row in drawn]), strict=True):
+    for row, place in zip(drawn, spread_apart([y(row.judged().mean) for row in drawn]), strict=True):
         parts += _point(row, x, y, place)
     parts.append(text((LEFT + RIGHT) / 2, BOTTOM + 34, "clean accuracy (%)", anchor="middle", kind="axis"))
     parts.append(text(14, (TOP + BOTTOM) / 2, "robust accuracy (%)", anchor="middle", kind="axis", turn=True))
@@ -81,7 +81,7 @@ def _point(row: Row, x: Scale, y: Scale, place: float) -> list[str]:
     ]
 
 
-def _apart(wanted: Sequence[float]) -> list[float]:
+def spread_apart(wanted: Sequence[float]) -> list[float]:
     """Places for names, near the wanted heights (ascending) and a line apart."""
     places: list[float] = []
     for number, height in enumerate(wanted):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attacks.margin import margin_pgd
-from pipeline.attacks.pgd import cross_entropy, margin, pgd, trajectory
+from pipeline.attacks.pgd import Objective, cross_entropy, margin, pgd, steps_to_break, trajectory
 from pipeline.attacks.starts import uniform_start
 from pipeline.attacks.threat import Threat
 from tests.pipeline.attacks.classifiers import SHAPE, Linear, images, perceptron
@@ -170,3 +170,17 @@ def test_margin_attack_maximises_the_margin_and_pgd_the_cross_entropy():
     ).clamp(0, 1)
     found = margin_pgd(model, clean, labels, threat=threat, seed=0, index=ROWS[:6], steps=1)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+@pytest.mark.parametrize("objective", [cross_entropy, lambda logits, labels: -margin(logits, labels)])
+def test_steps_to_break_are_the_verdicts_of_the_trajectory(restarts: int, objective: Objective):
+    """Whatever leaves the batch early: an image is right under PGD-k exactly where more than k steps break it."""
+    model, clean = perceptron(), images(64)
+    labels = labelled(model, clean)
+    labels[:4] = (labels[:4] + 1) % 2  # wrong before they are attacked
+    search = {"threat": Threat("linf", 12), "seed": 3, "index": ROWS, "restarts": restarts, "objective": objective}
+    broken_after = steps_to_break(model, clean, labels, steps=12, **search)
+    assert broken_after.min() == 0 and len(set(broken_after.tolist())) > 2
+    for steps, found in trajectory(model, clean, labels, steps=(0, 1, 2, 5, 12), **search):
+        assert torch.equal(broken_after > steps, model(found).argmax(1) == labels), steps

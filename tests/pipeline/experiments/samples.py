@@ -35,7 +35,7 @@ def make_result(
 ) -> Result:
     """Images right when clean, under PGD-50 and under margin, the same in every threat."""
     clean, pgd, margin = rights(*counts, images=images)
-    found = {"pgd-50": pgd, "margin": margin}
+    found = {"pgd-10": pgd, "pgd-50": pgd, "margin": margin, "margin-20": margin}
     if autoattack is not None:
         found["autoattack"] = rights(autoattack, images=images)[0]
     settings: dict[str, Any] = {

@@ -10,7 +10,7 @@ import pytest
 from bundle.comparisons import paired_difference
 from bundle.threats import Threat
 from pipeline.experiments.comparison import Comparison
-from pipeline.experiments.scatter import BOTTOM, LINE, TOP, _apart, scatter
+from pipeline.experiments.scatter import BOTTOM, LINE, TOP, scatter, spread_apart
 from tests.pipeline.experiments.samples import make_result, rights
 
 
@@ -92,7 +92,7 @@ def test_the_picture_is_whole_and_holds_every_number():
 
 
 def test_names_stand_apart_and_inside():
-    places = _apart([290.0] * 13)
+    places = spread_apart([290.0] * 13)
     assert all(b - a >= LINE - 1e-9 for a, b in pairwise(places))
     assert places[0] >= TOP and places[-1] <= BOTTOM + 1e-9
 

@@ -9,6 +9,7 @@ import pytest
 from bundle.errors import HallmarkError
 from pipeline.experiments import run as run_module
 from pipeline.experiments.plan import PlanError, load_plan, nested, read_value
+from pipeline.experiments.verdicts import asked_of
 from tests.pipeline.experiments.samples import small, write_plan
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,6 +34,50 @@ def test_the_first_seed_of_every_experiment_comes_before_the_second_of_any(tmp_p
     assert [run.key for run in load_plan(plan)] == ["one-0", "two-0", "one-4"]
 
 
+def test_a_list_under_a_heading_is_worked_off_before_the_next(tmp_path: Path):
+    entries = [small("one", seeds=[0, 4]), small("two"), small("three")]
+    (tmp_path / "plan.yaml").write_text("first:\n- {}\n- {}\nlast:\n- {}\n".format(*entries))
+    assert [run.key for run in load_plan(tmp_path / "plan.yaml")] == ["one-0", "two-0", "one-4", "three-0"]
+
+
+def test_the_plan_for_a_cpu_begins_with_its_eleven_runs():
+    runs = load_plan(ROOT / "results" / "plan-cpu.yaml")[:11]
+    assert {run.params.train.epochs for run in runs[:7]} == {30} and {run.params.train.epochs for run in runs[7:]} == {
+        15
+    }
+    assert {(run.params.network.name, run.params.train.precision, run.params.threads) for run in runs} == {
+        ("resnet20", "bf16", 1)
+    }
+    assert [run.seed for run in runs if run.name == "resnet20-regmix"] == [0, 1, 2]
+
+
+def test_what_is_attacked_with_decides_the_result_and_not_the_weights(tmp_path: Path):
+    def run(**more: object):
+        return load_plan(write_plan(tmp_path / "plan.yaml", small("one", shard=10, **more)))[0]
+
+    (plain, papers, limited) = (run(), run(suite="papers"), run(limits="{margin: 20}"))
+    stronger = run(settings={"attack.restarts": 2})
+    assert len({item.digest for item in (plain, papers, limited, stronger)}) == 4
+    assert len({item.training for item in (plain, papers, limited, stronger)}) == 1
+    assert run(settings={"train.epochs": 3}).training != plain.training
+
+
+@pytest.mark.parametrize(
+    ("threat", "name", "asked"),
+    [
+        ("linf-8", "pgd", None),
+        ("linf-8", "autoattack", 1000),
+        ("linf-16", "autoattack", 500),
+        ("linf-16", "margin", 2000),
+        ("linf-8", "transfer-guide", 750),
+        ("linf-8", "margin", 0),
+    ],
+)
+def test_the_smallest_limit_that_applies_holds(threat: str, name: str, asked: int | None):
+    limits = {"autoattack": 1000, "linf-16": 2000, "linf-16/autoattack": 500, "transfer": 750, "linf-8/margin": 0}
+    assert asked_of(limits, threat, name) == asked
+
+
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
@@ -49,6 +94,12 @@ def test_the_first_seed_of_every_experiment_comes_before_the_second_of_any(tmp_p
         (small("a", settings={"method.weight": -1}), "PLAN: a: method.weight: must be ≥ 0, got -1"),
         (small("a", settings={"seed": 1}), "PLAN: a: settings.seed: is said by seeds; take it out here"),
         (small("a", settings={"data.path": "x"}), "PLAN: a: settings.data.path: is said by --data; take it out here"),
+        (small("a", limits="{fab: 20}"), "PLAN: a: limits.fab: must be one of adaptive, autoattack"),
+        (small("a", limits="{linf-8: 250}"), "PLAN: a: limits.linf-8: must be one of"),
+        (
+            small("a", images=20, shard=10, limits="{linf-32/pgd: 25}"),
+            "PLAN: a: limits.linf-32/pgd: must be a multiple of shard, got 25 and 10",
+        ),
         (
             small("a", settings={"train": "{epochs: 1}"}),
             "PLAN: a: settings.train: write its keys with dots, train.epochs",

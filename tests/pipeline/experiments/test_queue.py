@@ -82,6 +82,33 @@ def test_a_first_stage_is_part_of_the_whole():
     assert (ours == theirs[:20]).all() and first.digests == whole.digests
 
 
+def test_the_papers_attacks_are_asked_of_as_many_images_as_their_limits_say():
+    """Training alone first; its weights are attacked by another call, with the guide that was trained beside them."""
+    entry = small(
+        "one",
+        images=10,
+        shard=10,
+        suite="papers",
+        limits="{margin: 20, adaptive: 10, linf-16/pgd: 30}",
+        settings={"method.name": "d2r_cag", "network.guide_width": 8, "attack.eps_255": "[32, 16]"},
+    )
+    (run,) = plan(entry)
+    command, stop = (lambda run: "x"), Interruption()
+    report = Queue([run], PLACES, Budget(), command=command, stop=stop, train_only=True).work()
+    assert report.notes == {"one-0": "trained, not attacked yet"} and not has_result(run, PLACES)
+    weights = (PLACES.folder(run) / "weights.safetensors").read_bytes()
+    assert work([run]).done == {"one-0"}
+    assert (PLACES.folder(run) / "weights.safetensors").read_bytes() == weights
+    result = load_result(PLACES.result(run))
+    asked = {name: {key: share.n for key, share in item.items()} for name, item in result.accuracy.threats.items()}
+    others = {"margin-20": 20, "margin-50": 20, "transfer-guide": 40, "adaptive": 10, "all": 10}
+    assert asked == {
+        "linf-16": {**dict.fromkeys(("pgd-10", "pgd-20", "pgd-50", "pgd-100"), 30), **others},
+        "linf-32": {**dict.fromkeys(("pgd-10", "pgd-20", "pgd-50", "pgd-100"), 40), **others},
+    }
+    assert result.accuracy.clean.n == result.sample.size == 40
+
+
 def test_a_choice_reads_the_validation_split_and_leaves_the_test_split_alone():
     (run,) = plan(small("choice", split="validation", images=10, shard=10))
     work([run])

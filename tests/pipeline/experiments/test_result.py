@@ -44,6 +44,18 @@ def test_all_is_image_by_image_and_holds_the_clean_outcome():
     assert accuracy.union is None
 
 
+def test_all_is_about_the_images_that_every_attack_was_asked_of():
+    places = np.arange(20)
+    attacked = {
+        "linf-8": {"pgd-50": places != 3, "autoattack": places[:8] != 5},
+        "l2-0.5": {"pgd-50": places[:12] != 1},
+    }
+    accuracy = Accuracy.of(places > 0, attacked)
+    assert {name: item["all"].n for name, item in accuracy.threats.items()} == {"linf-8": 8, "l2-0.5": 12}
+    assert np.flatnonzero(accuracy.threats["linf-8"]["all"].outcomes()).tolist() == [1, 2, 4, 6, 7]
+    assert accuracy.union is not None and np.flatnonzero(accuracy.union.outcomes()).tolist() == [2, 4, 6, 7]
+
+
 def test_the_union_takes_the_first_radius_of_every_norm():
     places = np.arange(20)
     threats = {"linf-8": places < 12, "linf-16": places < 2, "l2-0.5": places >= 4, "l1-12": places >= 6}
@@ -78,11 +90,12 @@ def attack(document: dict[str, Any], name: str = "pgd-50") -> dict[str, Any]:
         (lambda document: attack(document).update(share=0.61), "share and interval do not belong"),
         (lambda document: attack(document)["interval"].__setitem__(0, 0.5), "share and interval do not belong"),
         (
-            lambda document: document["accuracy"]["threats"]["linf-8"].pop("margin"),
+            lambda document: [document["accuracy"]["threats"]["linf-8"].pop(name) for name in ("margin", "margin-20")],
             "are not what the attacks' outcomes",
         ),
         (lambda document: document["accuracy"].update(clean=TEN_RIGHT), "are not what the attacks' outcomes"),
-        (lambda document: document["sample"].update(size=21), "must be of the sample's 21 images"),
+        (lambda document: document["sample"].update(size=21), "clean must be of the sample's 21 images"),
+        (lambda document: document["sample"].update(limits={"margin": 10}), "settings_sha256 is not the digest"),
         (lambda document: document["settings"].update(threads=2), "settings_sha256 is not the digest"),
         (lambda document: document["threats"].append(Threat("l2", 1).describe()), "accuracy.threats must hold"),
         (lambda document: document["digests"].update(weights="abc"), "must be a SHA-256"),
