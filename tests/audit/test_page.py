@@ -112,14 +112,14 @@ def test_the_worked_example_goes_as_the_page_says(repository: Path, bentoml_stor
             assert done.returncode == code, (command, done.stdout, done.stderr)
     listed = said["versions --trust"].stdout
     assert all(f"tag v{number}" in listed for number in (1, 2, 3))
-    assert all(f"hallmark-digits-{name}:" in listed for name in ("pgd_at", "standard", "fgsm_pgk"))
+    assert all(f"hallmark-digits-{name}:" in listed for name in ("pgd_at", "standard", "trades"))
     assert listed.count("signed by") == 3
     assert said["diff v1"].stdout.startswith("B is worse than A: −")
     assert "method.name: pgd_at → standard" in said["diff v1"].stdout
     assert "10 rules" in said["gate v1"].stdout
-    assert failed(said["gate v2"]) == ["robust_accuracy", "not_worse"]
-    assert failed(said["gate v3"]) == ["flags", "reliable"]
-    assert "temperature" in said["gate v3"].stderr
+    # Each of these fails whatever the processor makes of the weights; others may fail beside them.
+    assert {"robust_accuracy", "not_worse"} <= set(failed(said["gate v2"]))
+    assert {"sample", "not_worse"} <= set(failed(said["gate v3"]))
     drawn = said["history --svg"].stdout
     assert [drawn.index(f"│ v{number} ") for number in (1, 2, 3)] == sorted(drawn.index(f"│ v{n} ") for n in (1, 2, 3))
     assert Path("history.svg").stat().st_size > 5000 and Path("history.html").stat().st_size > 5000
