@@ -6,7 +6,7 @@ Links to files and to folders are followed, at every level.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from pipeline.data.decoding import listed
@@ -61,6 +61,12 @@ def folders(root: Path) -> list[str]:
 def is_visible(name: PurePath) -> bool:
     """Whether nothing in a relative path is hidden or the system's own."""
     return not any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in name.parts)
+
+
+def linked_folders(root: Path, files: Iterable[PurePath]) -> list[str]:
+    """The folders on the way from `root` to these files that are links, in the order of their names."""
+    on_the_way = {folder for file in files for folder in file.parents if folder.parts}
+    return sorted(folder.as_posix() for folder in on_the_way if (root / folder).is_symlink())
 
 
 def _walk(root: Path, below: PurePath, above: tuple[Path, ...]) -> Iterator[PurePath]:

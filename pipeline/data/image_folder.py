@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from bundle.containers import FORMATS
 from bundle.decoding import describe_rule
-from pipeline.data.decoding import describe_decoding, read_images, resize_rule
+from pipeline.data.decoding import describe_decoding, listed, read_images, resize_rule
 from pipeline.data.folder_layout import Layout, read_layout
-from pipeline.data.image_files import all_files, reason_left_out
+from pipeline.data.image_files import all_files, linked_folders, reason_left_out
 from pipeline.data.image_set import ImageSet, hold_out_test
 from pipeline.data.split import DataError, Split
 from pipeline.params import DataSettings
@@ -34,7 +34,11 @@ def read_image_folder(settings: DataSettings) -> ImageSet:
     if not path.is_dir():
         raise DataError(f"{path}: is not a folder; data.path must name the folder that holds the images")
     layout = read_layout(path, settings.test_folder)
-    names, not_read = _sorted_out(layout, path, settings.extra)
+    files = all_files(path)
+    names, not_read = _sorted_out(layout, path, [file for file in files if file != PurePath(settings.extra or "")])
+    if links := linked_folders(path, files):
+        # `dvc repro` hashes files behind links to files, but does not look into folders behind links.
+        print(f"{path}: {listed(links, 'folder')}: links, behind which DVC sees no change: dvc repro --force prepare")
     folders = layout.splits or {"whole": ""}
     splits = {
         split: _read(layout, folder, names, settings.image_size, settings.channels) for split, folder in folders.items()
@@ -65,14 +69,12 @@ def _described(layout: Layout, splits: Mapping[str, Split], settings: DataSettin
     return {**splits, "source": f"image folder with {', '.join(layout.splits.values())}", **origins}
 
 
-def _sorted_out(layout: Layout, path: Path, extra: str | None) -> tuple[Names, Counter[str]]:
-    """The image files below `path`, relative to the layout's root, and how many others are not read, by reason."""
+def _sorted_out(layout: Layout, path: Path, files: Iterable[PurePath]) -> tuple[Names, Counter[str]]:
+    """The image files among those below `path`, relative to the layout's root, and how many others are not read, by reason."""
     names: Names = {}
     not_read: Counter[str] = Counter()
     inner = PurePath(layout.root.relative_to(path))
-    for file in all_files(path):
-        if extra is not None and file == PurePath(extra):
-            continue
+    for file in files:
         reason = reason_left_out(path, file)
         place = _place(layout, file.relative_to(inner)) if file.is_relative_to(inner) else None
         if reason is None and place is not None:

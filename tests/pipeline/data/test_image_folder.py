@@ -203,7 +203,7 @@ def test_extra_training_images_are_read_elsewhere(tmp_path):
     assert read_image_folder(settings(tmp_path, extra="generated.npz")).not_read == {}
 
 
-def test_links_are_followed_to_files_and_to_folders_at_every_level(tmp_path):
+def test_links_are_followed_to_files_and_to_folders_at_every_level(tmp_path, capsys):
     put_tree(tmp_path / "store", ("a", "b"), count=2)
     put(tmp_path / "blob.png", 7)
     (tmp_path / "blob.png").rename(tmp_path / "store" / "blob")
@@ -212,6 +212,7 @@ def test_links_are_followed_to_files_and_to_folders_at_every_level(tmp_path):
         (tmp_path / link).symlink_to(tmp_path / "store" / target)
     images = read_image_folder(settings(tmp_path / "all", test_share=0.5))
     assert sorted(values(images.train) + values(images.test)) == [0, 1, 7, 100, 101]
+    assert "2 folders: cat, dog/inner: links, behind which DVC sees no change" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("link", ["cat/1.png", "emu", "cat/more"])
