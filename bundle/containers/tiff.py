@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 
 from bundle.containers.container import PARTS_LIMIT, Container, broken, too_many_parts, unsupported
@@ -17,7 +18,7 @@ _KEPT = {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, *_TILE_SIDES, *_OFF
 _COMPRESSIONS = (1, 5, 8, 32_946, 32_773)
 #: Grey with white as 0, grey, RGB, palette, CMYK.
 _COLOURS = (0, 1, 2, 3, 5)
-#: A tile is unpacked whole, however small the picture is.
+#: Tiles are unpacked whole, also where they go beyond the picture: up to so many pixels, or four times the picture's.
 TILE_PIXELS_LIMIT = 1 << 22
 #: Bytes of a value by form, from 1.
 _SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), start=1))
@@ -67,8 +68,16 @@ def _check_kind(numbers: dict[int, int]) -> None:
         raise unsupported(f"is a TIFF file with photometric interpretation {colours}", "send greyscale or RGB.")
     if colours == 0 and numbers.get(_BITS, 1) > 8:  # Pillow would not invert it
         raise unsupported("is a TIFF file of 16 bits with white as 0", "send it with black as 0.")
+    _check_tiles(numbers)
+
+
+def _check_tiles(numbers: dict[int, int]) -> None:
+    width, height = numbers[_WIDTH], numbers[_HEIGHT]
     across, down = (numbers.get(tag, 1) for tag in _TILE_SIDES)
-    if across * down > TILE_PIXELS_LIMIT:
+    if across < 1 or down < 1:
+        raise broken()
+    unpacked = math.ceil(width / across) * across * math.ceil(height / down) * down
+    if unpacked > max(TILE_PIXELS_LIMIT, 4 * width * height):
         raise unsupported(f"has tiles of {across} by {down} pixels", "save it in strips.")
 
 

@@ -70,15 +70,27 @@ def linked_folders(root: Path, files: Iterable[PurePath]) -> list[str]:
 
 
 def _walk(root: Path, below: PurePath, above: tuple[Path, ...]) -> Iterator[PurePath]:
+    """The files below a folder; a hidden folder, or one of the system, that cannot be looked into stands for its files."""
     here = (root / below).resolve()
-    if here in above:
-        raise DataError(f"{root / below}: is a link to a folder that holds it; remove it")
     try:
-        entries = sorted((root / below).iterdir())
-    except OSError as error:
-        raise DataError(f"{root / below}: cannot be read ({error.strerror}); make it readable, or remove it") from None
-    for entry in entries:
-        if entry.is_dir():
-            yield from _walk(root, below / entry.name, (*above, here))
+        if here in above:
+            raise DataError(f"{root / below}: is a link to a folder that holds it; remove it")
+        entries = _entries(root / below)
+    except DataError:
+        if is_visible(below):
+            raise
+        yield below
+        return
+    for name, is_folder in entries:
+        if is_folder:
+            yield from _walk(root, below / name, (*above, here))
         else:
-            yield below / entry.name
+            yield below / name
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """What is in a folder, by name, and whether it is a folder itself."""
+    try:
+        return [(entry.name, entry.is_dir()) for entry in sorted(folder.iterdir())]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); make it readable, or remove it") from None

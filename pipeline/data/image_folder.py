@@ -33,8 +33,8 @@ def read_image_folder(settings: DataSettings) -> ImageSet:
     path = Path(settings.path).expanduser()
     if not path.is_dir():
         raise DataError(f"{path}: is not a folder; data.path must name the folder that holds the images")
-    layout = read_layout(path, settings.test_folder)
     files = all_files(path)
+    layout = read_layout(path, settings.test_folder)
     names, not_read = _sorted_out(layout, path, [file for file in files if file != PurePath(settings.extra or "")])
     if links := linked_folders(path, files):
         # `dvc repro` hashes files behind links to files, but does not look into folders behind links.

@@ -145,12 +145,13 @@ def test_an_entry_that_would_cost_much_or_means_another_decoder_is_refused(
     assert refusal(bytes(content)) == sentence
 
 
-def test_a_tile_that_is_larger_than_any_picture_is_refused() -> None:
-    """A tile is unpacked whole: entries of strips are made entries of one tile of 60,000 x 60,000 pixels."""
+@pytest.mark.parametrize(("size", "tile"), [((16, 12), (60_000, 60_000)), ((4_000_000, 1), (1024, 1024))])
+def test_tiles_that_go_far_beyond_the_picture_are_refused(size: tuple[int, int], tile: tuple[int, int]) -> None:
+    """A tile is unpacked whole: entries of strips are made entries of tiles."""
     content = bytearray(encoded(NOISE, "TIFF", compression="tiff_lzw"))
-    for tag, other, value in ((278, 322, 60_000), (284, 323, 60_000)):
+    for tag, other, value in ((256, 256, size[0]), (257, 257, size[1]), (278, 322, tile[0]), (284, 323, tile[1])):
         struct.pack_into("<HHII", content, tiff_entry(bytes(content), tag), other, 4, 1, value)
-    assert "has tiles of 60000 by 60000 pixels" in refusal(bytes(content))
+    assert f"has tiles of {tile[0]} by {tile[1]} pixels" in refusal(bytes(content))
 
 
 def test_white_as_0_is_inverted_or_refused_never_taken_as_it_is() -> None:

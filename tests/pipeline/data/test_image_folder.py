@@ -233,6 +233,27 @@ def test_a_folder_that_holds_itself_is_refused(tmp_path):
     (tmp_path / "cat" / "again").symlink_to("..")
     with pytest.raises(DataError, match="cat/again: is a link to a folder that holds it"):
         read_image_folder(settings(tmp_path))
+    (tmp_path / "cat" / "again").rename(tmp_path / "cat" / ".again")
+    assert read_image_folder(settings(tmp_path)).not_read == {"hidden": 1}
+
+
+@pytest.mark.parametrize(("name", "counted"), [("cat", False), ("lost+found", True), ("@eaDir", True)])
+def test_a_folder_that_may_not_be_read_is_never_an_empty_one(tmp_path, monkeypatch, name, counted):
+    put_tree(tmp_path)
+    (tmp_path / name).mkdir(exist_ok=True)
+    listing = type(tmp_path).iterdir
+
+    def iterdir(path):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", iterdir)
+    if counted:
+        assert read_image_folder(settings(tmp_path)).not_read == {"thumbnails and other files of the system": 1}
+    else:
+        with pytest.raises(DataError, match=r"cat: cannot be read \(Permission denied\)"):
+            read_image_folder(settings(tmp_path))
 
 
 def test_the_sentences_name_no_path(tmp_path):
