@@ -9,13 +9,15 @@ from pipeline.stage import stage
 
 
 def main(params: Params, folders: Folders = OUT) -> None:
-    """Writes the splits and says what they are: two lines, and a third where there are extra training images."""
+    """Writes the splits and says what they are: two lines, and further ones for files not read and extra images."""
     manifest = prepare_data(params.data, folders.data)
     counts = ", ".join(f"{split['count']} {name}" for name, split in manifest["splits"].items())
     shape = " x ".join(str(length) for length in manifest["image_shape"])
     copies = manifest["leakage"]["test_images_also_in_train"]
     print(f"{manifest['name']}: {counts} images in {folders.data}")
     print(f"{shape} (H x W x C), {len(manifest['classes'])} classes; test images that are also in train: {copies}")
+    if not_read := manifest.get("notRead"):
+        print("files that are not read: " + ", ".join(f"{item['files']} ({item['reason']})" for item in not_read))
     if extra := manifest.get("extra"):
         print(f"{extra['images']} of the training images are extra: {extra['share']:.0%} of every batch")
 

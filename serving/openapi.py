@@ -7,6 +7,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from bundle.containers import FORMATS
 from bundle.digests import write_whole
 from bundle.layout import OPTIONAL, REQUIRED
 from serving.explain import EXPLAIN, ROBUSTNESS
@@ -49,7 +50,7 @@ def _paths() -> Json:
 
 
 def _predictions() -> Json:
-    image = _upload("image", "a PNG, JPEG, WebP or BMP file; its bytes decide which", IMAGE_TYPES)
+    image = _upload("image", f"a {FORMATS} file; its bytes decide which", IMAGE_TYPES)
     array = _upload("images", "a .npy file: uint8 (N, H, W, C), levels 0 to 255", ARRAY_TYPES)
     return {
         "/predict": _post("predict", "The class of one image.", image, "Prediction"),

@@ -24,9 +24,16 @@ IMAGE_TYPES = (
     "image/png",
     "image/jpeg",
     "image/jpg",
+    "image/pjpeg",
     "image/webp",
     "image/bmp",
     "image/x-ms-bmp",
+    "image/gif",
+    "image/tiff",
+    "image/x-portable-anymap",
+    "image/x-portable-bitmap",
+    "image/x-portable-graymap",
+    "image/x-portable-pixmap",
     "application/octet-stream",
 )
 ARRAY_TYPES = ("application/octet-stream", "application/x-npy", "application/npy")

@@ -8,15 +8,16 @@ from torch import Tensor
 
 from pipeline.data.split import DataError
 
-KINDS = ("none", "shift", "crop_flip", "trivial")
+KINDS = ("none", "shift", "crop", "crop_flip", "trivial")
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     """Augments images (N, C, H, W), uint8 or float, on any device; returns the same shape, dtype and device.
 
-    none: the images as they are. shift: a crop at a random place after a border of 1 px of zeros. crop_flip: the same
-    with a border of H // 8 px (4 px at 32 x 32), then a horizontal flip with probability 1/2. trivial: crop_flip, then
-    TrivialAugment, for uint8 only. `generator` is on the CPU, so that a seed draws the same on every device.
+    none: the images as they are. shift: a crop at a random place after a border of 1 px of zeros. crop: the same with a
+    border of H // 8 px (4 px at 32 x 32). crop_flip: crop, then a horizontal flip with probability 1/2. trivial:
+    crop_flip, then TrivialAugment, for uint8 only. `generator` is on the CPU, so that a seed draws the same on every
+    device.
     Raises DataError for another kind, and for float images where uint8 is asked for.
     """
     match kind:
@@ -24,8 +25,10 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
             return images
         case "shift":
             return _crop(images, 1, generator)
+        case "crop":
+            return _crop(images, images.shape[2] // 8, generator)
         case "crop_flip":
-            return _flip(_crop(images, images.shape[2] // 8, generator), generator)
+            return _flip(augment(images, "crop", generator), generator)
         case "trivial":
             return _trivial(augment(images, "crop_flip", generator), generator)
         case _:

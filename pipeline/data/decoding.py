@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
+from bundle.containers import ImageFileError, read_container
+from bundle.decoding import decode
 from bundle.resizing import resize_and_crop
 from pipeline.data.split import DataError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".webp", ".bmp"}
-FORMATS = ("PNG", "JPEG", "PPM", "WEBP", "BMP")
 LISTED = 10
+#: How a file begins that stands for one of Git LFS, and what is said of it.
+LFS_START, LFS = b"version https://git-lfs", "a pointer of Git LFS: git lfs pull"
 SHOW_PROGRESS_FROM = 2_000
 
 
@@ -33,9 +34,11 @@ def read_images(root: Path, names: Sequence[str], size: int, channels: int) -> N
 
     def read(index: int) -> str | None:
         try:
-            with Image.open(root / names[index], formats=FORMATS) as image:
-                images[index] = image_to_array(image, size, channels)
-        except Exception as error:  # Pillow raises a dozen types for damaged files
+            content = (root / names[index]).read_bytes()
+            images[index] = file_to_array(content, size, channels)
+        except ImageFileError as error:
+            return f"{names[index]} ({LFS if content.startswith(LFS_START) else error.reason})"
+        except OSError as error:
             return f"{names[index]} ({_reason(error)})"
         return None
 
@@ -49,54 +52,40 @@ def read_images(root: Path, names: Sequence[str], size: int, channels: int) -> N
         )
         unreadable.extend(problem for problem in problems if problem)
     if unreadable:
-        raise DataError(f"{root}: cannot read {_listed(unreadable)}; repair or remove what is named here")
+        raise DataError(f"{root}: cannot read {listed(unreadable, 'image file')}; repair or remove what is named here")
     return images
 
 
-def image_to_array(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
-    """One picture as uint8 (size, size, channels).
+def file_to_array(content: bytes, size: int, channels: int) -> NDArray[np.uint8]:
+    """One image file as uint8 (size, size, channels): decoded as the service does, then brought to this size.
 
-    Turned as its EXIF data says, transparent parts over white, greyscale (ITU-R 601-2) or RGB, the short side resized
-    to `size` (bicubic, antialiased), then the centre cropped: what torchvision's Resize and CenterCrop give.
+    The short side is resized to `size` (bicubic, antialiased), then the centre cropped: what torchvision's Resize and
+    CenterCrop give. Raises ImageFileError.
     """
-    image = _flattened(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    image = decode(read_container(content), channels)
     square = resize_and_crop(image, shorter_side=size, size=(size, size))
     return np.asarray(square).reshape(size, size, channels)
 
 
 def resize_rule(size: int) -> dict[str, Any]:
-    """What image_to_array does to an image of another size, for the manifest and the attestation's `data.resize`."""
+    """What file_to_array does to an image of another size, for the manifest and the attestation's `data.resize`."""
     return {"shorterSide": size, "filter": "bicubic", "crop": "centre"}
 
 
 def describe_decoding(size: int, channels: int) -> str:
-    """The sentence about image_to_array that goes into the manifest."""
+    """The sentence about file_to_array that goes into the manifest."""
     colour = "greyscale" if channels == 1 else "RGB"
     return (
-        f"decoded with Pillow, turned as EXIF says, transparency over white, {colour}, short side resized to {size} px "
-        "(bicubic, antialiased), centre crop"
+        f"first picture decoded with Pillow, turned as EXIF says, transparency over white, {colour} of 8 bits, "
+        f"short side resized to {size} px (bicubic, antialiased), centre crop"
     )
 
 
-def _flattened(image: Image.Image) -> Image.Image:
-    """The picture with 8 bits a channel and no transparency."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow's own conversion cuts 16 bits off at 255 and makes nearly everything white.
-        return Image.fromarray(np.rint(np.asarray(image, dtype=np.float32) / 257).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _listed(problems: list[str]) -> str:
+def listed(problems: Sequence[str], noun: str) -> str:
+    """How many there are, and the first ten of them."""
     more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-    return f"{len(problems)} image file{'s'[: len(problems) > 1]}: {', '.join(problems[:LISTED])}{more}"
+    return f"{len(problems)} {noun}{'s'[: len(problems) > 1]}: {', '.join(problems[:LISTED])}{more}"
+
+
+def _reason(error: OSError) -> str:
+    return "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or type(error).__name__

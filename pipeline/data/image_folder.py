@@ -2,95 +2,100 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
-from pipeline.data.decoding import SUFFIXES, describe_decoding, read_images, resize_rule
+from bundle.containers import FORMATS
+from bundle.decoding import describe_rule
+from pipeline.data.decoding import describe_decoding, listed, read_images, resize_rule
+from pipeline.data.folder_layout import Layout, read_layout
+from pipeline.data.image_files import all_files, linked_folders, reason_left_out
 from pipeline.data.image_set import ImageSet, hold_out_test
 from pipeline.data.split import DataError, Split
 from pipeline.params import DataSettings
+
+#: Names of image files by split ("" without splits) and class.
+Names = dict[tuple[str, str], list[str]]
 
 
 def read_image_folder(settings: DataSettings) -> ImageSet:
     """Reads data.path; folders below a class count for it, classes and files are in the order of their names.
 
-    PNG, JPEG, PPM, WebP and BMP files are read, others and hidden ones left out. Raises DataError for a layout that
-    cannot be understood, fewer than two classes, a class without images, and files that cannot be read.
+    What is read, and which links are followed, image_files.py says; which folders are splits, folder_layout.py. Raises
+    DataError for a layout that cannot be understood, a class without images, and files that cannot be read.
     """
     if settings.image_size is None or settings.channels is None:
         raise DataError("data: name folder needs image_size and channels")
-    root = Path(settings.path).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root}: is not a folder; data.path must name the folder that holds the images")
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        return _two_trees(root, settings.image_size, settings.channels)
-    return _one_tree(root, settings.image_size, settings.channels, settings)
-
-
-def _two_trees(root: Path, size: int, channels: int) -> ImageSet:
-    classes, test_classes = _classes(root / "train"), _classes(root / "test")
-    if different := sorted(set(classes) ^ set(test_classes)):
-        raise DataError(f"{root}: train and test must have the same classes; only one has {', '.join(different)}")
-    unread = [name for name in _folders(root) if name not in ("train", "test")]
+    path = Path(settings.path).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{path}: is not a folder; data.path must name the folder that holds the images")
+    files = all_files(path)
+    layout = read_layout(path, settings.test_folder)
+    names, not_read = _sorted_out(layout, path, [file for file in files if file != PurePath(settings.extra or "")])
+    if links := linked_folders(path, files):
+        # `dvc repro` hashes files behind links to files, but does not look into folders behind links.
+        print(f"{path}: {listed(links, 'folder')}: links, behind which DVC sees no change: dvc repro --force prepare")
+    folders = layout.splits or {"whole": ""}
+    splits = {
+        split: _read(layout, folder, names, settings.image_size, settings.channels) for split, folder in folders.items()
+    }
     return ImageSet(
-        train=_tree(root / "train", classes, size, channels),
-        test=_tree(root / "test", classes, size, channels),
-        classes=classes,
-        source="image folder with train and test" + (f"; not read: {', '.join(unread)}" if unread else ""),
+        classes=layout.classes,
         licence="unknown",
-        preprocessing=describe_decoding(size, channels),
-        resize=resize_rule(size),
-        train_origin="the folder train",
-        test_origin="the folder test",
+        preprocessing=describe_decoding(settings.image_size, settings.channels),
+        resize=resize_rule(settings.image_size),
+        decoding=describe_rule(),
+        not_read=dict(sorted(not_read.items())),
+        **_described(layout, splits, settings),
     )
 
 
-def _one_tree(root: Path, size: int, channels: int, settings: DataSettings) -> ImageSet:
-    for present, absent in (("train", "test"), ("test", "train")):
-        if (root / present).is_dir():
-            raise DataError(
-                f"{root}: has {present} and no {absent}; give both, or one folder a class (and none called {present})"
-            )
-    classes = _classes(root)
-    train, test, train_origin, test_origin = hold_out_test(_tree(root, classes, size, channels), settings)
-    return ImageSet(
-        train=train,
-        test=test,
-        classes=classes,
-        source="image folder",
-        licence="unknown",
-        preprocessing=describe_decoding(size, channels),
-        resize=resize_rule(size),
-        train_origin=train_origin,
-        test_origin=test_origin,
-    )
+def _described(layout: Layout, splits: Mapping[str, Split], settings: DataSettings) -> dict[str, Any]:
+    """The fields of an ImageSet that depend on whether there are folders of splits."""
+    if not layout.splits:
+        train, test, train_origin, test_origin = hold_out_test(splits["whole"], settings)
+        return {
+            "train": train,
+            "test": test,
+            "source": "image folder",
+            "train_origin": train_origin,
+            "test_origin": test_origin,
+        }
+    origins = {f"{split}_origin": f"the folder {name}" for split, name in layout.splits.items()}
+    return {**splits, "source": f"image folder with {', '.join(layout.splits.values())}", **origins}
 
 
-def _tree(root: Path, classes: list[str], size: int, channels: int) -> Split:
-    files = {name: _image_files(root, name) for name in classes}
-    if empty := [name for name in classes if not files[name]]:
-        raise DataError(f"{root}: no PNG, JPEG, PPM, WebP or BMP file for class {', '.join(empty)}")
-    names = [name for of_class in files.values() for name in of_class]
-    labels = np.repeat(np.arange(len(classes)), [len(files[name]) for name in classes])
-    return Split(read_images(root, names, size, channels), labels.astype(np.int64))
+def _sorted_out(layout: Layout, path: Path, files: Iterable[PurePath]) -> tuple[Names, Counter[str]]:
+    """The image files among those below `path`, relative to the layout's root, and how many others are not read, by reason."""
+    names: Names = {}
+    not_read: Counter[str] = Counter()
+    inner = PurePath(layout.root.relative_to(path))
+    for file in files:
+        reason = reason_left_out(path, file)
+        place = _place(layout, file.relative_to(inner)) if file.is_relative_to(inner) else None
+        if reason is None and place is not None:
+            names.setdefault(place, []).append(file.relative_to(inner).as_posix())
+        else:
+            not_read[reason or "outside the folders that are read"] += 1
+    return names, not_read
 
 
-def _classes(root: Path) -> list[str]:
-    classes = _folders(root)
-    if len(classes) < 2:
-        raise DataError(
-            f"{root}: must hold a folder for each of two or more classes, got {', '.join(classes) or 'none'}"
-        )
-    return classes
+def _place(layout: Layout, name: PurePath) -> tuple[str, str] | None:
+    """The split's folder and the class that a file counts for."""
+    *folders, _ = name.parts
+    split = folders.pop(0) if layout.splits and folders else ""
+    if not folders or folders[0] not in layout.classes or (layout.splits and split not in layout.splits.values()):
+        return None
+    return split, folders[0]
 
 
-def _folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _image_files(root: Path, class_name: str) -> list[str]:
-    """The images of a class, by names relative to `root`; hidden files and folders are editors' and systems'."""
-    paths = [path for path in (root / class_name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    names = [path.relative_to(root) for path in paths]
-    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+def _read(layout: Layout, split: str, names: Names, size: int, channels: int) -> Split:
+    files = [sorted(names.get((split, each), [])) for each in layout.classes]
+    if empty := [each for each, found in zip(layout.classes, files, strict=True) if not found]:
+        raise DataError(f"{layout.root / split}: no {FORMATS} file for class {', '.join(empty)}")
+    labels = np.repeat(np.arange(len(files)), [len(found) for found in files]).astype(np.int64)
+    return Split(read_images(layout.root, [name for found in files for name in found], size, channels), labels)

@@ -17,7 +17,9 @@ class ImageSet:
     train, test: the splits, their labels index `classes`. source: where the images come from. licence: "unknown" where
     nobody says. preprocessing: what was done to the pixels, None for nothing. *_origin: how each split came about.
     resize: the rule by which images of any size were brought to that of the data (pipeline.data.decoding), None where
-    all of them have it.
+    all of them have it. decoding: the rule by which files became pixels (bundle.decoding), None where they came as arrays.
+    validation: None where the data has no such split of its own. not_read: how many files were left out, by reason; None
+    where the source is no folder of images.
     """
 
     train: Split
@@ -29,6 +31,10 @@ class ImageSet:
     train_origin: str = "official training split"
     test_origin: str = "official test split"
     resize: Mapping[str, Any] | None = None
+    decoding: Mapping[str, Any] | None = None
+    validation: Split | None = None
+    validation_origin: str = "official validation split"
+    not_read: Mapping[str, int] | None = None
 
 
 def hold_out_test(images: Split, settings: DataSettings) -> tuple[Split, Split, str, str]:

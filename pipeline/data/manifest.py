@@ -22,7 +22,8 @@ def build_manifest(
     """Describes the splits train, validation and test; `origins` says of each how it came about.
 
     Holds `name`, `classes`, `image_shape` [H, W, C], `source`, `licence`, `preprocessing`; `resize` where
-    images of any size were taken; in `splits`, for each: `count`, `per_class` (in the order of `classes`), `sha256`
+    images of any size were taken; `decoding` where they were files; `notRead`, how many files of the folder were left out
+    for each reason; in `splits`, for each: `count`, `per_class` (in the order of `classes`), `sha256`
     (split_sha256) and `origin`; `test_images_sha256` (the SHA-256 of each test image's bytes, (H, W, C) in C order); and
     `leakage`. No value depends on where the files lie.
     """
@@ -35,11 +36,23 @@ def build_manifest(
         "source": image_set.source,
         "licence": image_set.licence,
         "preprocessing": image_set.preprocessing,
-        **({"resize": dict(image_set.resize)} if image_set.resize else {}),
+        **_of_files(image_set),
         "splits": {key: _describe(split, len(image_set.classes), origins[key]) for key, split in splits.items()},
         "test_images_sha256": test_digests,
         "leakage": {"test_images_also_in_train": sum(digest in known for digest in test_digests)},
     }
+
+
+def _of_files(image_set: ImageSet) -> dict[str, Any]:
+    """What is to be said where the images were files."""
+    said: dict[str, Any] = {}
+    if image_set.resize:
+        said["resize"] = dict(image_set.resize)
+    if image_set.decoding:
+        said["decoding"] = dict(image_set.decoding)
+    if image_set.not_read is not None:
+        said["notRead"] = [{"reason": reason, "files": files} for reason, files in image_set.not_read.items()]
+    return said
 
 
 def split_sha256(split: Split) -> str:

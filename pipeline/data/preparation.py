@@ -19,8 +19,9 @@ def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
     """Writes train.npz, validation.npz, test.npz and manifest.json to `out`; returns the manifest.
 
     The limits (train_images, test_images) are drawn first, then the validation split out of what is left to train on,
-    all stratified with `settings.seed`; the images of data.extra follow the training split's own, and the manifest then
-    says so in `extra` and in `splits.train.own`. Equal settings and images give equal bytes. Raises DataError.
+    unless the source has one, all stratified with `settings.seed`; the images of data.extra follow the training split's
+    own, and the manifest then says so in `extra` and in `splits.train.own`. Equal settings and images give equal bytes.
+    Raises DataError.
     """
     image_set = read_source(settings)
     splits, origins = _split(image_set, settings)
@@ -31,8 +32,7 @@ def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
         splits["train"], extra = add_extra(own, settings, len(image_set.classes), held_out)
         origins["train"] += f"; then {extra['images']} images of data.extra"
     manifest = build_manifest(settings.name, image_set, splits, origins)
-    # Where the files lay says nothing about the images, and may name a person.
-    manifest["settings"] = settings.model_dump(exclude={"path"} if extra else {"path", "extra", "extra_share"})
+    manifest["settings"] = _told(settings)
     if extra:
         manifest["extra"] = extra
         manifest["splits"]["train"]["own"] = len(own)
@@ -42,21 +42,39 @@ def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
     return manifest
 
 
+def _told(settings: DataSettings) -> dict[str, Any]:
+    """The settings but `path`, which says nothing about the images and may name a person, and what is not used."""
+    unused = [{"extra", "extra_share"}] * (settings.extra is None) + [{"test_folder"}] * (settings.test_folder is None)
+    return settings.model_dump(exclude={"path"}.union(*unused))
+
+
 def _split(image_set: ImageSet, settings: DataSettings) -> tuple[dict[str, Split], dict[str, str]]:
     """The three splits, and of each how it came about."""
     whole, train_origin = _limited(image_set.train, settings.train_images, "train_images", settings.seed)
     test, test_origin = _limited(image_set.test, settings.test_images, "test_images", settings.seed)
-    held_out = stratified(whole.labels, settings.validation_share, settings.seed)
-    splits = {"train": whole.leave(held_out), "validation": whole.take(held_out), "test": test}
-    _require_every_class(splits["train"], image_set)
-
-    share = f"share {settings.validation_share}, stratified, seed {settings.seed}"
+    train, validation, left_out, validation_origin = _validation(whole, image_set, settings)
+    splits = {"train": train, "validation": validation, "test": test}
+    _require_every_class(train, image_set)
     origins = {
-        "train": f"{image_set.train_origin}{train_origin}; the validation split is left out ({share})",
-        "validation": f"held out of the training images: {share}",
+        "train": image_set.train_origin + train_origin + left_out,
+        "validation": validation_origin,
         "test": image_set.test_origin + test_origin,
     }
     return splits, origins
+
+
+def _validation(whole: Split, image_set: ImageSet, settings: DataSettings) -> tuple[Split, Split, str, str]:
+    """What is trained on, the validation split, and what is to be said about each: the source's own, or a held out share."""
+    if image_set.validation is not None:
+        return whole, image_set.validation, "", image_set.validation_origin
+    held_out = stratified(whole.labels, settings.validation_share, settings.seed)
+    share = f"share {settings.validation_share}, stratified, seed {settings.seed}"
+    return (
+        whole.leave(held_out),
+        whole.take(held_out),
+        f"; the validation split is left out ({share})",
+        f"held out of the training images: {share}",
+    )
 
 
 def _limited(split: Split, limit: int | None, field: str, seed: int) -> tuple[Split, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.decoding import describe_rule
 from pipeline.data.decoding import describe_decoding, read_images
 from pipeline.data.image_set import ImageSet
 from pipeline.data.split import DataError, Split
@@ -31,6 +32,7 @@ def read_tiny_imagenet(settings: DataSettings) -> ImageSet:
         source="Tiny ImageNet (Stanford CS231N), 200 classes of ImageNet at 64 x 64 pixels",
         licence="ImageNet terms of access: research and education, not commercial",
         preprocessing=describe_decoding(SIDE, 3),
+        decoding=describe_rule(),
         test_origin="official validation split (the labels of the official test split are not public)",
     )
 

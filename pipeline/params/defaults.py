@@ -26,7 +26,8 @@ DATA_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "data": {"image_size": 32, "channels": 3},
         "threat": {"eps_255": 8.0},
         "network": {"name": "preact_resnet18", "guide": "resnet18"},
-        "train": {"schedule": "paper", "augment": "crop_flip"},
+        # A mirrored letter, digit or road sign is another one.
+        "train": {"schedule": "paper", "augment": "crop"},
         "attack": {"images": 1000},
         "certify": {"early_end": True},
     },
@@ -64,7 +65,7 @@ def complete(document: dict[str, Any]) -> Params:
         for name in _section_names()
     }
     if params.data.name != "folder":
-        for field in ("image_size", "channels"):
+        for field in ("image_size", "channels", "test_folder"):
             if getattr(params.data, field) is not None:
                 raise ParamsError(f"data.{field}: only data.name folder takes it, got {getattr(params.data, field)}")
     sections["threat"] = _threat_section(params)

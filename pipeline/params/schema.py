@@ -43,6 +43,11 @@ class DataSettings(Section):
     name: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "folder"] = Field(description="the data set")
     path: str = Field("datasets", min_length=1, description="folder that holds the files; digits needs none")
     image_size: int | None = Field(None, ge=4, le=1024, description="side in pixels that folder images are resized to")
+    test_folder: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of the test images, e.g. val, where none is called test (folder only)",
+    )
     channels: Literal[1, 3] | None = Field(None, description="1: greyscale, 3: RGB (folder only)")
     train_images: int | None = Field(None, ge=1, description="keep this many training images, stratified; null: all")
     test_images: int | None = Field(None, ge=1, description="keep this many test images, stratified; null: all")
@@ -103,8 +108,10 @@ class TrainSettings(Section):
     label_smoothing: float | None = Field(
         None, gt=0, lt=1, description="share of every label that is spread over all classes equally; null: none"
     )
-    augment: Literal["none", "shift", "crop_flip", "trivial"] | None = Field(
-        None, description="shift: 1 px; crop_flip: crop with pad, flip; trivial: crop_flip, then TrivialAugment"
+    augment: Literal["none", "shift", "crop", "crop_flip", "trivial"] | None = Field(
+        None,
+        description="shift: 1 px; crop: crop with pad; crop_flip: and horizontal flip; trivial: crop_flip, then "
+        "TrivialAugment",
     )
     cutmix: float | None = Field(None, gt=0, le=1, description="share of the steps whose batch is mixed; null: none")
     awp_gamma: float | None = Field(

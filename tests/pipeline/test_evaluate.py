@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from bundle.bundle import Bundle, open_bundle
+from bundle.decoding import describe_rule
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
 from bundle.layout import BOM, CARD
@@ -129,11 +130,14 @@ def test_a_folder_of_images_says_how_they_were_resized(folder: Path):
         file = folder / "pictures" / str(label) / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.rint(pixels * 255 / 16).astype(np.uint8)).resize((12, 16)).save(file)
+    (folder / "pictures" / "3" / "labels.csv").write_text("file,label")
     size = {"data": "folder", "path": "pictures", "image_size": 8, "channels": 1}
     few = ["attack.images=10", "attack.eps_255=[32]"]
     evaluate.main(**{**OPTIONS, **size, "name": "pictures", "setting": few, "certify": False})
     attested = open_bundle(folder / "evaluations/pictures/out/bundle").predicate
     assert attested["data"]["resize"] == {"shorterSide": 8, "filter": "bicubic", "crop": "centre"}
+    assert attested["data"]["decoding"] == describe_rule()
+    assert attested["data"]["notRead"] == [{"reason": "suffix .csv", "files": 1}]
     assert attested["data"]["shape"] == [8, 8, 1] and "pictures" not in json.dumps(attested)
 
 

@@ -257,3 +257,16 @@ def test_every_field_is_described(section: type[BaseModel]):
 def test_the_file_of_this_repository_is_complete():
     params = load_params(Path(__file__).parents[2] / "params.yaml")
     assert params.data.name and params.method["name"] in method_names()
+
+
+def test_nothing_is_mirrored_in_a_folder_of_images_unless_asked_for():
+    """A mirrored letter, digit or road sign is another one."""
+    document = {"data": {"name": "folder"}, "method": {"name": "pgd_at"}}
+    assert complete(document).train.augment == "crop"
+    assert complete({**document, "train": {"augment": "crop_flip"}}).train.augment == "crop_flip"
+    assert complete({**document, "data": {"name": "cifar10"}}).train.augment == "crop_flip"
+
+
+def test_no_method_turns_mirroring_on():
+    for name in method_names():
+        assert complete({"data": {"name": "folder"}, "method": {"name": name}}).train.augment in ("crop", "none"), name

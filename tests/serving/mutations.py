@@ -34,7 +34,7 @@ class Sources:
 def sources(images: NDArray[np.uint8]) -> Sources:
     """Files of the clean images uint8 (N, H, W, 1 or 3), in every format that the service takes."""
     pictures: list[bytes] = []
-    for number, kind in enumerate(("PNG", "JPEG", "WEBP", "BMP", "PNG")):
+    for number, kind in enumerate(("PNG", "JPEG", "WEBP", "BMP", "PNG", "GIF", "TIFF", "PPM")):
         buffer = io.BytesIO()
         pixels = images[number % len(images)]
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format=kind)

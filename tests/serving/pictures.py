@@ -62,6 +62,13 @@ def changed(file: bytes, place: int, form: str, *values: int) -> bytes:
     return bytes(copy)
 
 
+def exif_of(orientation: int) -> Image.Exif:
+    """EXIF data that say which way up a picture is."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
 def bmp32(pixels: NDArray[np.uint8], masks: bool) -> bytes:
     """A BMP file of 32 bits a pixel from uint8 (H, W, 4) RGBA; with masks its header says that the last byte is alpha."""
     height, width = pixels.shape[:2]

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from bundle.containers import FORMATS
 from serving.requests import ARRAY_TYPES, IMAGE_TYPES, QUICK_BYTES
 from serving.routes import create_app
 from serving.served import Served
@@ -25,6 +26,7 @@ PNG = png(digit())
 ROWS = np.stack([digit(number)[..., None] for number in (1200, 1201, 1202)])
 ARRAY = npy(ROWS)
 RULE = {"shorterSide": 8, "filter": "bicubic", "crop": "centre"}
+OTHERS = [("WEBP", {"lossless": True}), *((kind, {}) for kind in ("JPEG", "MPO", "BMP", "GIF", "TIFF", "PPM"))]
 TOO_LARGE = "body: is larger than 100000 bytes, the most that this route takes."
 
 
@@ -47,7 +49,10 @@ def test_an_array_as_it_is_gets_the_answer_of_the_form(client: TestClient, kind:
     assert len(answer.json()["predictions"]) == 3
 
 
-@pytest.mark.parametrize(("kind", "options"), [("JPEG", {}), ("WEBP", {"lossless": True}), ("BMP", {})])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(kind, {}) for kind in ("JPEG", "MPO", "BMP", "GIF", "TIFF", "PPM")] + [("WEBP", {"lossless": True})],
+)
 def test_the_other_formats_are_taken_too(client: TestClient, kind: str, options: dict[str, Any]) -> None:
     content = encoded(Image.fromarray(digit()), kind, **options)
     raw, form = _post(client, "/predict", content, "image/png"), client.post("/predict", files={"image": content})
@@ -68,7 +73,7 @@ def test_each_route_says_which_types_it_takes(client: TestClient) -> None:
     refused(_post(client, "/predict_batch", PNG, "image/png"), 415, f"Content-Type: is image/png; send {wanted}.")
     refused(client.post("/predict_batch"), 415, f"Content-Type: is missing; send {wanted}.")
     answer = _post(client, "/predict", ARRAY, "application/octet-stream")
-    refused(answer, 415, "image: is not a PNG, JPEG, WebP or BMP file.")
+    refused(answer, 415, f"image: is not an image of a known format; send a {FORMATS} file.")
     answer = _post(client, "/predict_batch", PNG, "application/octet-stream")
     refused(answer, 415, "images: is not a .npy file; numpy.save writes one.")
     refused(_post(client, "/predict", b"", "image/png"), 422, "image: is empty; send the whole file.")
@@ -95,9 +100,9 @@ def test_where_the_bundle_has_a_rule_the_answer_says_that_it_resized(served: Ser
     assert (answer.pop("resized"), expected.pop("resized")) == (True, False)
     assert answer == expected
     refused(
-        _post(client, "/predict", encoded(large.convert("CMYK"), "JPEG"), "image/jpeg"),
+        _post(client, "/predict", encoded(large.convert("F"), "TIFF"), "image/tiff"),
         422,
-        "image: has the colour mode CMYK; send greyscale or RGB.",
+        "image: has the colour mode F; send greyscale or RGB with 8 bits a channel.",
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from bundle.containers import FORMATS
 from serving.batcher import Batcher
 from serving.routes import create_app
 from serving.served import Served
@@ -88,7 +89,7 @@ BAD_ARRAYS: dict[str, tuple[bytes, int, str]] = {
     ("content", "status", "detail"),
     [
         (b"", 422, "image: is empty; send the whole file."),
-        (b"hello", 415, "image: is not a PNG, JPEG, WebP or BMP file."),
+        (b"hello", 415, f"image: is not an image of a known format; send a {FORMATS} file."),
         (PNG[:-20], 422, "image: is damaged or cut off; send the whole file."),
         (PNG + b"\0" * 170_000, 413, "body: is larger than 165536 bytes, the most that this route takes."),
     ],
@@ -118,15 +119,19 @@ def test_fortran_order_is_read_as_the_same_rows(client: TestClient) -> None:
     assert client.post("/predict_batch", files={"images": ordered}).json() == plain
 
 
-IMAGES = "image/png, image/jpeg, image/jpg, image/webp, image/bmp, image/x-ms-bmp or application/octet-stream"
+IMAGES = (
+    "image/png, image/jpeg, image/jpg, image/pjpeg, image/webp, image/bmp, image/x-ms-bmp, image/gif, image/tiff, "
+    "image/x-portable-anymap, image/x-portable-bitmap, image/x-portable-graymap, image/x-portable-pixmap "
+    "or application/octet-stream"
+)
 TYPES = f"multipart/form-data, or the file itself as {IMAGES}"
 FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
     "no body": ({}, 415, f"Content-Type: is missing; send {TYPES}."),
     "JSON": ({"json": {"image": 1}}, 415, f"Content-Type: is application/json; send {TYPES}."),
-    "GIF": (
-        {"content": PNG, "headers": {"Content-Type": "image/gif"}},
+    "HEIC": (
+        {"content": PNG, "headers": {"Content-Type": "image/heic"}},
         415,
-        f"Content-Type: is image/gif; send {TYPES}.",
+        f"Content-Type: is image/heic; send {TYPES}.",
     ),
     "URL-encoded": (
         {"data": {"image": "x"}},

@@ -38,7 +38,14 @@ def slow(images, border, generator, *, flips):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("kind", "side", "border", "flips"),
-    [("shift", 8, 1, False), ("crop_flip", 8, 1, True), ("crop_flip", 32, 4, True), ("crop_flip", 4, 0, True)],
+    [
+        ("shift", 8, 1, False),
+        ("crop", 8, 1, False),
+        ("crop", 32, 4, False),
+        ("crop_flip", 8, 1, True),
+        ("crop_flip", 32, 4, True),
+        ("crop_flip", 4, 0, True),
+    ],
 )
 def test_equals_the_slow_loop(kind, side, border, flips, dtype):
     images = batch(6, 3, side, dtype)
@@ -123,7 +130,7 @@ def test_torchvision_is_imported_for_trivial_alone(monkeypatch):
 
 def test_another_kind_is_refused_with_the_known_ones():
     with pytest.raises(
-        DataError, match=r"train\.augment: must be one of none, shift, crop_flip, trivial, got 'cutout'"
+        DataError, match=r"train\.augment: must be one of none, shift, crop, crop_flip, trivial, got 'cutout'"
     ):
         augment(batch(2), "cutout", seeded())
 

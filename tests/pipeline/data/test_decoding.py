@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.decoding import describe_decoding, image_to_array, read_images
+from pipeline.data.decoding import describe_decoding, file_to_array, read_images
 from pipeline.data.split import DataError
 
 
@@ -14,6 +14,12 @@ def picture(width, height, mode="RGB", seed=0):
     return Image.fromarray(pixels if channels > 1 else pixels[..., 0])
 
 
+def stored(image, **options):
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("size", [(32, 32), (50, 33), (33, 50), (16, 16), (19, 16), (16, 19), (20, 7), (7, 64)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_resizing_is_that_of_torchvision(size, channels):
@@ -21,59 +27,41 @@ def test_resizing_is_that_of_torchvision(size, channels):
 
     image = picture(*size)
     expected = CenterCrop(16)(Resize(16, InterpolationMode.BICUBIC)(image.convert("L" if channels == 1 else "RGB")))
-    result = image_to_array(image, 16, channels)
+    result = file_to_array(stored(image), 16, channels)
     assert result.dtype == np.uint8
     np.testing.assert_array_equal(result, np.asarray(expected).reshape(16, 16, channels))
 
 
 def test_an_image_of_the_right_size_keeps_its_pixels():
     image = picture(24, 24)
-    np.testing.assert_array_equal(image_to_array(image, 24, 3), np.asarray(image))
+    np.testing.assert_array_equal(file_to_array(stored(image), 24, 3), np.asarray(image))
 
 
 def test_exif_turns_the_image():
     image = picture(24, 24)
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a quarter turn clockwise
-    file = io.BytesIO()
-    image.save(file, "PNG", exif=exif)
-    with Image.open(file) as stored:
-        np.testing.assert_array_equal(image_to_array(stored, 24, 3), np.rot90(np.asarray(image), -1))
+    np.testing.assert_array_equal(file_to_array(stored(image, exif=exif), 24, 3), np.rot90(np.asarray(image), -1))
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [(0, 255), (255, 40), (128, 147)])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_over_white(alpha, expected, mode):
     image = Image.new(mode, (8, 8), (40, 40, 40, alpha) if mode == "RGBA" else (40, alpha))
-    assert np.unique(image_to_array(image, 8, 3)).tolist() == [expected]
+    assert np.unique(file_to_array(stored(image), 8, 3)).tolist() == [expected]
 
 
 def test_a_transparent_palette_colour_is_white():
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 200, 10, 10])
-    file = io.BytesIO()
-    image.save(file, "PNG", transparency=1)
-    with Image.open(file) as stored:
-        assert np.unique(image_to_array(stored, 8, 3)).tolist() == [255]
+    assert np.unique(file_to_array(stored(image, transparency=1), 8, 3)).tolist() == [255]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PPM"])
 def test_sixteen_bits_are_scaled_not_cut(kind):
     values = (np.arange(64, dtype=np.uint16) * 1040).reshape(8, 8)
-    file = io.BytesIO()
-    if kind == "PNG":
-        Image.fromarray(values).save(file, "PNG")
-    else:
-        file.write(b"P5 8 8 65535\n" + values.astype(">u2").tobytes())
-    with Image.open(file) as stored:
-        result = image_to_array(stored, 8, 1)[..., 0]
-    np.testing.assert_array_equal(result, np.rint(values / 257).astype(np.uint8))
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "P", "YCbCr"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_other_modes_are_converted(mode, channels):
-    assert image_to_array(picture(12, 10).convert(mode), 8, channels).shape == (8, 8, channels)
+    content = stored(Image.fromarray(values)) if kind == "PNG" else b"P5 8 8 65535\n" + values.astype(">u2").tobytes()
+    np.testing.assert_array_equal(file_to_array(content, 8, 1)[..., 0], np.rint(values / 257).astype(np.uint8))
 
 
 def test_files_are_read_in_the_given_order(tmp_path):
@@ -85,7 +73,7 @@ def test_files_are_read_in_the_given_order(tmp_path):
     assert images[:, 0, 0, 0].tolist() == list(range(29, -1, -1))
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "ppm", "webp", "bmp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jfif", "ppm", "webp", "bmp", "gif", "tif"])
 def test_all_formats_are_read(tmp_path, suffix):
     Image.new("RGB", (9, 9), (250, 128, 3)).save(tmp_path / f"x.{suffix}")
     images = read_images(tmp_path, [f"x.{suffix}"], 8, 3)
@@ -100,7 +88,7 @@ def test_all_unreadable_files_are_in_one_refusal(tmp_path):
     with pytest.raises(DataError) as caught:
         read_images(tmp_path, names, 4, 1)
     message = str(caught.value)
-    assert "13 image files: bad00.png (not an image), bad01.png" in message
+    assert "13 image files: bad00.png (is not an image of a known format), bad01.png" in message
     assert "bad09.png" in message and "bad10.png" not in message and "and 3 more" in message
     assert "good.png" not in message
 
@@ -108,9 +96,15 @@ def test_all_unreadable_files_are_in_one_refusal(tmp_path):
 def test_a_cut_file_and_another_format_and_a_missing_file_are_unreadable(tmp_path):
     picture(40, 40).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:600])
-    Image.new("L", (4, 4)).save(tmp_path / "gif.png", "GIF")
-    with pytest.raises(DataError, match=r"3 image files: cut\.jpg \(.+\), gif\.png \(.+\), gone\.png \(there is no"):
-        read_images(tmp_path, ["cut.jpg", "whole.jpg", "gif.png", "gone.png"], 8, 3)
+    Image.new("L", (4, 4)).save(tmp_path / "jp2.png", "JPEG2000")
+    with pytest.raises(DataError, match=r"3 image files: cut\.jpg \(.+\), jp2\.png \(.+\), gone\.png \(there is no"):
+        read_images(tmp_path, ["cut.jpg", "whole.jpg", "jp2.png", "gone.png"], 8, 3)
+
+
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path):
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DataError, match=r"a\.png \(a pointer of Git LFS: git lfs pull\)"):
+        read_images(tmp_path, ["a.png"], 8, 3)
 
 
 def test_progress_is_shown_for_many_files_only(tmp_path, monkeypatch, capsys):

@@ -1,10 +1,17 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.decoding import describe_rule
+from pipeline import prepare
 from pipeline.data.image_folder import read_image_folder
+from pipeline.data.manifest import load_manifest
+from pipeline.data.preparation import prepare_data
 from pipeline.data.split import DataError
-from pipeline.params import DataSettings
+from pipeline.folders import Folders
+from pipeline.params import DataSettings, complete
 
 
 def settings(path, **others):
@@ -35,7 +42,7 @@ def test_train_and_test_folders_are_the_splits(tmp_path):
     assert images.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert values(images.test) == [50, 51, 150, 151]
     assert images.test.labels.tolist() == [0, 0, 1, 1]
-    assert images.licence == "unknown" and "not read" not in images.source
+    assert images.licence == "unknown" and images.not_read == {}
 
 
 def test_one_tree_is_split_by_its_share(tmp_path):
@@ -63,12 +70,190 @@ def test_folders_below_a_class_count_for_it_and_other_files_do_not(tmp_path):
     assert values(read_image_folder(settings(tmp_path)).train) == [0, 7, 100]
 
 
-def test_folders_beside_train_and_test_are_named_in_the_manifest(tmp_path):
-    for name in ("train", "test", "val"):
-        put_tree(tmp_path / name, count=1)
+@pytest.mark.parametrize("names", [("Train", "Test"), ("TRAIN", "test"), ("Training", "Testing")])
+def test_train_and_test_are_splits_however_they_are_written(tmp_path, names):
+    for start, name in zip((0, 50), names, strict=True):
+        put_tree(tmp_path / name, count=2, start=start)
     images = read_image_folder(settings(tmp_path))
-    assert len(images.train) == 2
-    assert images.source.endswith("not read: val")
+    assert images.classes == ["cat", "dog"]
+    assert (values(images.train), values(images.test)) == ([0, 1, 100, 101], [50, 51, 150, 151])
+    assert (images.train_origin, images.test_origin) == (f"the folder {names[0]}", f"the folder {names[1]}")
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation"])
+def test_a_folder_for_validation_is_the_validation_split(tmp_path, name):
+    for start, split in ((0, "train"), (30, name), (50, "test")):
+        put_tree(tmp_path / split, count=3, start=start)
+    images = read_image_folder(settings(tmp_path))
+    assert values(images.validation) == [30, 31, 32, 130, 131, 132]
+    manifest = prepare_data(settings(tmp_path), tmp_path / ".out")
+    assert {key: split["count"] for key, split in manifest["splits"].items()} == {
+        "train": 6,
+        "validation": 6,
+        "test": 6,
+    }
+    assert manifest["splits"]["validation"]["origin"] == f"the folder {name}"
+    assert manifest["splits"]["train"]["origin"] == "the folder train"
+
+
+def test_val_is_the_test_split_only_when_told(tmp_path):
+    for start, split in ((0, "train"), (50, "Val")):
+        put_tree(tmp_path / split, count=2, start=start)
+    with pytest.raises(DataError, match=r"has train, Val and no test; .* set data\.test_folder: Val to measure on Val"):
+        read_image_folder(settings(tmp_path))
+    images = read_image_folder(settings(tmp_path, test_folder="Val"))
+    assert values(images.test) == [50, 51, 150, 151] and images.validation is None
+    with pytest.raises(DataError, match=r"data\.test_folder: .* got 'val'; there are Val, train"):
+        read_image_folder(settings(tmp_path, test_folder="val"))
+
+
+def test_a_test_folder_of_another_name_goes_before_test(tmp_path):
+    for start, split in ((0, "train"), (30, "test"), (50, "held_out")):
+        put_tree(tmp_path / split, count=1, start=start)
+    images = read_image_folder(settings(tmp_path, test_folder="held_out"))
+    assert values(images.test) == [50, 150]
+    assert images.not_read == {"outside the folders that are read": 2}
+
+
+@pytest.mark.parametrize("around", ["animals", "download/animals"])
+def test_folders_around_the_images_are_looked_through(tmp_path, around):
+    for start, split in ((0, "train"), (50, "test")):
+        put_tree(tmp_path / "a" / around / split, count=2, start=start)
+    put_tree(tmp_path / "b" / around, count=5)
+    put(tmp_path / "b" / "__MACOSX" / "cat" / "1.png")
+    assert values(read_image_folder(settings(tmp_path / "a")).test) == [50, 51, 150, 151]
+    images = read_image_folder(settings(tmp_path / "b"))
+    assert images.classes == ["cat", "dog"] and len(images.train) + len(images.test) == 10
+    assert images.not_read == {"thumbnails and other files of the system": 1}
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        (("first/cat", "first/dog", "second/cat", "second/dog"), "first, second hold the same folders, cat, dog,"),
+        (("cat/train", "cat/test", "dog/train", "dog/test"), "cat, dog hold the same folders, test, train,"),
+        (("cat/Train", "dog/Train"), "cat, dog hold the same folders, Train,"),
+        (
+            ("train/a/cat", "train/a/dog", "train/b/cat", "train/b/dog", "test/a/cat"),
+            "a, b hold the same folders, cat, dog,",
+        ),
+    ],
+)
+def test_classes_that_hold_the_same_folders_are_none(tmp_path, folders, sentence):
+    for folder in folders:
+        put(tmp_path / folder / "1.png")
+    with pytest.raises(DataError, match=sentence):
+        read_image_folder(settings(tmp_path))
+
+
+def test_one_folder_of_the_same_name_in_every_class_counts_for_it(tmp_path):
+    """As Tiny ImageNet has them: train/n01443537/images/…"""
+    for start, split in ((0, "train"), (50, "test")):
+        for label, name in enumerate(("n01", "n02")):
+            put(tmp_path / split / name / "images" / "1.png", start + 100 * label)
+    assert values(read_image_folder(settings(tmp_path)).train) == [0, 100]
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for name in ("train", "test", "val", "valid"):
+        put_tree(tmp_path / name, count=1)
+    with pytest.raises(DataError, match="has val and valid, which are the same split"):
+        read_image_folder(settings(tmp_path))
+
+
+def test_every_file_that_is_not_read_is_counted_by_its_reason(tmp_path, capsys):
+    for name in ("train", "test"):
+        put_tree(tmp_path / name, count=10)
+    put_tree(tmp_path / "more", count=1)
+    for file in ("cat/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "@eaDir/2.jpg", "__MACOSX/cat/1.png"):
+        put(tmp_path / "train" / file)
+    put(tmp_path / "train" / "beside the classes.png")
+    for file in (
+        "train/cat/a.heic",
+        "train/cat/b.HEIC",
+        "labels.csv",
+        "train/dog/Thumbs.db",
+        "train/dog/._1.png",
+        "notes",
+    ):
+        (tmp_path / file).write_bytes(b"x")
+    os.mkfifo(tmp_path / "train" / "dog" / "pipe.png")
+    expected = {
+        "hidden": 1,
+        "neither file nor folder": 1,
+        "no suffix of a file type": 1,
+        "outside the folders that are read": 3,
+        "suffix .csv": 1,
+        "suffix .db": 1,
+        "suffix .heic": 2,
+        "thumbnails and other files of the system": 3,
+    }
+    assert read_image_folder(settings(tmp_path)).not_read == expected
+    data = {"name": "folder", "path": str(tmp_path), "image_size": 4, "channels": 1}
+    prepare.main(complete({"data": data, "method": {"name": "standard"}}), Folders(tmp_path / ".out"))
+    manifest = load_manifest(tmp_path / ".out" / "data" / "manifest.json")
+    assert manifest["notRead"] == [{"reason": reason, "files": files} for reason, files in expected.items()]
+    assert manifest["decoding"] == describe_rule()
+    assert "files that are not read: 1 (hidden), 1 (neither file nor folder), " in capsys.readouterr().out
+
+
+def test_extra_training_images_are_read_elsewhere(tmp_path):
+    put_tree(tmp_path)
+    (tmp_path / "generated.npz").write_bytes(b"")
+    assert read_image_folder(settings(tmp_path, extra="generated.npz")).not_read == {}
+
+
+def test_links_are_followed_to_files_and_to_folders_at_every_level(tmp_path, capsys):
+    put_tree(tmp_path / "store", ("a", "b"), count=2)
+    put(tmp_path / "blob.png", 7)
+    (tmp_path / "blob.png").rename(tmp_path / "store" / "blob")
+    for link, target in (("all/cat", "a"), ("all/dog/inner", "b"), ("all/dog/x.png", "blob")):
+        (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / link).symlink_to(tmp_path / "store" / target)
+    images = read_image_folder(settings(tmp_path / "all", test_share=0.5))
+    assert sorted(values(images.train) + values(images.test)) == [0, 1, 7, 100, 101]
+    assert "2 folders: cat, dog/inner: links, behind which DVC sees no change" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("link", ["cat/1.png", "emu", "cat/more"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path, link):
+    """A file or a whole class of DVC or git-annex that was not pulled."""
+    put_tree(tmp_path)
+    (tmp_path / link).unlink(missing_ok=True)
+    (tmp_path / link).symlink_to("../.cache/gone")
+    with pytest.raises(DataError, match=rf"cannot follow 1 link: {link}; pull the data \(dvc pull, git annex get\)"):
+        read_image_folder(settings(tmp_path))
+    (tmp_path / link).unlink()
+    (tmp_path / "cat" / ".hidden").symlink_to("../.cache/gone")
+    assert read_image_folder(settings(tmp_path)).not_read == {"hidden": 1}
+
+
+def test_a_folder_that_holds_itself_is_refused(tmp_path):
+    put_tree(tmp_path)
+    (tmp_path / "cat" / "again").symlink_to("..")
+    with pytest.raises(DataError, match="cat/again: is a link to a folder that holds it"):
+        read_image_folder(settings(tmp_path))
+    (tmp_path / "cat" / "again").rename(tmp_path / "cat" / ".again")
+    assert read_image_folder(settings(tmp_path)).not_read == {"hidden": 1}
+
+
+@pytest.mark.parametrize(("name", "counted"), [("cat", False), ("lost+found", True), ("@eaDir", True)])
+def test_a_folder_that_may_not_be_read_is_never_an_empty_one(tmp_path, monkeypatch, name, counted):
+    put_tree(tmp_path)
+    (tmp_path / name).mkdir(exist_ok=True)
+    listing = type(tmp_path).iterdir
+
+    def iterdir(path):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", iterdir)
+    if counted:
+        assert read_image_folder(settings(tmp_path)).not_read == {"thumbnails and other files of the system": 1}
+    else:
+        with pytest.raises(DataError, match=r"cat: cannot be read \(Permission denied\)"):
+            read_image_folder(settings(tmp_path))
 
 
 def test_the_sentences_name_no_path(tmp_path):
@@ -90,7 +275,7 @@ def test_half_a_split_is_not_taken_for_a_class(tmp_path, present, absent):
     """Otherwise train and val would become the two classes."""
     put_tree(tmp_path / present)
     put_tree(tmp_path / "val")
-    with pytest.raises(DataError, match=f"has {present} and no {absent}"):
+    with pytest.raises(DataError, match=f"has .*{present}.* and no {absent}; give both train and test"):
         read_image_folder(settings(tmp_path))
 
 
