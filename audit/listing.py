@@ -17,7 +17,7 @@ from bundle.versions import headline
 #: In the order of the two lines of a row.
 SETTINGS = ("served", "reference")
 LEGEND = (
-    "all attacks: right under every attack of the trained threat, an upper bound; certified: a lower bound of the named "
+    "all attacks: right under every attack of the main threat, an upper bound; certified: a lower bound of the named "
     "classifier; 95 % intervals: of the drawing of images"
 )
 

@@ -15,7 +15,14 @@ from audit.numbers import served_bounds
 from audit.versions import Version
 from bundle.attestation import model_digest, model_version
 from bundle.claims import ALL_ATTACKS, find_claim
-from bundle.headline import calibration, corruption_mean, headline_threat, worst_class
+from bundle.headline import (
+    calibration,
+    corruption_mean,
+    headline_threat,
+    main_threats,
+    sweep_threats,
+    worst_class,
+)
 from bundle.outcomes import SETTINGS
 from bundle.versions import headline
 from bundle.wording import additional_images, chosen_by, listing, number, percent, sample_scope, trained
@@ -128,13 +135,15 @@ def _measured(predicate: Mapping[str, Any]) -> Table:
         table.add_row(plain(title), plain(label), *map(share_with_interval, found), plain(flags))
 
     row("none", "clean images", "", "clean_accuracy")
-    for threat in predicate["threats"]:
+    curve = sweep_threats(predicate)
+    for threat in [*main_threats(predicate), *curve]:
         named = f"{threat['name']} (eps {_radius(threat)})"
         for attack in predicate["attacks"]:
             if attack["threat"] == threat["name"]:
                 keys = {"threat": threat["name"], "attack": attack["name"]}
                 row(named, attack["name"], "; ".join(attack["flags"]), "robust_accuracy", **keys)
-        row(named, "every attack", "", "robust_accuracy", threat=threat["name"], attack=ALL_ATTACKS)
+        if threat not in curve:
+            row(named, "every attack", "", "robust_accuracy", threat=threat["name"], attack=ALL_ATTACKS)
     for union in predicate["unions"]:
         named = f"{union['name']} of {listing(union['threats'])}"
         row(named, "every attack", "", "robust_accuracy", threat=union["name"], attack=ALL_ATTACKS)
