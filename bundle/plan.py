@@ -63,8 +63,8 @@ def check_plan(predicate: Mapping[str, Any]) -> None:
     """What the claims are keyed by must be unambiguous, or a number could stand beside a name that is not its own.
 
     Raises PlanError for names that are there twice, unknown or reserved, threats that are not what their names say, main
-    threats that are points of a curve, unions of one norm, checks that pass or fail against their own statistic, and a surface of another size;
-    OutcomeError for a threat without an attack.
+    threats that are points of a curve, unions of one norm, checks that pass or fail against their own statistic, and a
+    surface of another size; OutcomeError for a threat without an attack.
     """
     for item in predicate["threats"]:
         if Threat.of(item).describe() != item:

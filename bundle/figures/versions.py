@@ -42,7 +42,9 @@ def over_versions(entries: Sequence[Entry]) -> Iterator[str]:
         series = {kind: _points([top[metric][kind] for top in tops], same) for kind in SETTINGS}
         yield _figure(metric, title, entries, series)
     bounds = [top["certified"] for top in tops]
-    proved = [bound and (top["data"], bound["classifier"], bound["radius"]) for top, bound in zip(tops, bounds, strict=True)]
+    proved = [
+        bound and (top["data"], bound["classifier"], bound["radius"]) for top, bound in zip(tops, bounds, strict=True)
+    ]
     certified = _points(bounds, proved)
     if certified:
         yield _figure("certified", "Certified, the smoothed classifier, a lower bound", entries, {CERTIFIED: certified})

@@ -9,7 +9,7 @@ from typing import Any
 
 from bundle.bundle import Bundle
 from bundle.digests import sha256_bytes
-from bundle.gate.baseline import Baseline, not_worse
+from bundle.gate.baseline import Baseline, Unseen, not_worse
 from bundle.gate.metrics import MetricError, find_metric
 from bundle.gate.policy import Policy, Threshold
 from bundle.gate.rules import Rule
@@ -24,7 +24,7 @@ class Gate:
 
     bundle: Bundle
     policy: Policy
-    baseline: Baseline | None
+    baseline: Baseline | Unseen | None
     rules: Sequence[Rule]
 
     @property
@@ -46,17 +46,21 @@ class Gate:
             "digest": self.bundle.digest,
             "attestation": sha256_bytes(self.bundle.statement_bytes),
             "policy": {"file": self.policy.source, "sha256": self.policy.sha256},
-            "baseline": self.baseline.name if self.baseline else None,
+            "baseline": self.baseline.name if isinstance(self.baseline, Baseline) else None,
             "rules": [vars(rule) for rule in self.rules],
         }
 
 
-def gate(bundle: Bundle, policy: Policy, baseline: Baseline | None = None, trusted: Sequence[Path] = ()) -> Gate:
+def gate(
+    bundle: Bundle, policy: Policy, baseline: Baseline | Unseen | None = None, trusted: Sequence[Path] = ()
+) -> Gate:
     """Holds a verified bundle against a policy. `trusted` are key.pub files for the key ids that the policy names."""
     return Gate(bundle, policy, baseline, list(_rules(bundle, policy, baseline, trusted)))
 
 
-def _rules(bundle: Bundle, policy: Policy, baseline: Baseline | None, trusted: Sequence[Path]) -> Iterator[Rule]:
+def _rules(
+    bundle: Bundle, policy: Policy, baseline: Baseline | Unseen | None, trusted: Sequence[Path]
+) -> Iterator[Rule]:
     predicate = bundle.predicate
     for threshold in policy.metrics:
         yield _threshold(threshold, predicate)

@@ -70,7 +70,18 @@ def measured(
     `evidence` is the description of what was run; `parameters`, `smoothing` and `selection` are the predicate's, the
     first without the section of the attack.
     """
-    fields = ("tier", "sample", "threats", "mainThreats", "unions", "attacks", "sanity", "corruptions", "distances", "surface")
+    fields = (
+        "tier",
+        "sample",
+        "threats",
+        "mainThreats",
+        "unions",
+        "attacks",
+        "sanity",
+        "corruptions",
+        "distances",
+        "surface",
+    )
     return {
         **{field: evidence[field] for field in fields},
         "parameters": {**parameters, "attack": evidence["settings"]},
