@@ -25,7 +25,7 @@ from bundle.headline import (
 )
 from bundle.outcomes import SETTINGS
 from bundle.versions import headline
-from bundle.wording import additional_images, chosen_by, listing, number, percent, sample_scope, trained
+from bundle.wording import additional_images, chosen_by, counted, listing, number, percent, sample_scope, trained
 
 ABSENT = "–"
 PIPE_WIDTH = 240
@@ -207,7 +207,7 @@ def _origin(predicate: Mapping[str, Any]) -> dict[str, object]:
         "tier": predicate["tier"],
         **({"joined from": _joined(predicate["merged"])} if predicate["merged"] else {}),
         "selection": chosen_by(selection),
-        "test reads": f"{reads['models']}: {reads['rule']}",
+        "test reads": f"{counted(reads)}: {reads['rule']}",
         "sample": f"{sample['size']} of {sample['of']} test images, seed {sample['seed']}: {sample['rule']}",
         "parity": f"{parity['disagreements']} disagreements on {parity['images']} images; logits differ by at most "
         f"{parity['largestLogitDifference']:.2g} (tolerance {parity['tolerance']:g})",

@@ -50,7 +50,7 @@ def _trained_for(predicate: Mapping[str, Any]) -> Threat | None:
         return None
     named = cast("Mapping[str, Any]", trained)
     norm = named.get("norm", "linf")
-    size = named.get(RADIUS_FIELD.get(norm, ""))
+    size = named.get(RADIUS_FIELD.get(str(norm), ""))
     return Threat(norm, float(size)) if isinstance(size, int | float) else None
 
 

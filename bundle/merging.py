@@ -151,13 +151,15 @@ def _predicate(bundles: Sequence[Bundle], found: _Found) -> dict[str, Any]:
     """Everything that assemble() does not compute; what is not joined is the first bundle's."""
     predicates = [bundle.predicate for bundle in bundles]
     first, computed = predicates[0], {*KINDS, "files", "reliable"}
-    reads = max(item["testReads"]["models"] for item in predicates)
+    reads = {"models": max(item["testReads"]["models"] for item in predicates)}
+    if any("complete" in item["testReads"] for item in predicates):
+        reads["complete"] = all(item["testReads"].get("complete", True) for item in predicates)
     return {
         **{key: value for key, value in first.items() if key not in computed},
         **found.records(),
         "tier": max((item["tier"] for item in predicates), key=TIERS.index),
         "merged": sources(bundles),
-        "testReads": {**first["testReads"], "models": reads},
+        "testReads": {**first["testReads"], **reads},
         "threats": _threats(bundles),
         "mainThreats": list(dict.fromkeys(name for predicate in predicates for name in main_names(predicate))),
         "surface": next((item["surface"] for item in predicates if item["surface"]), None),

@@ -51,7 +51,7 @@ class NotWorse:
 
 @dataclass(frozen=True)
 class Policy:
-    """A validated policy; None and empty mean that it does not ask. `signers` are key ids, or files of public keys."""
+    """A validated policy; None and empty mean that it does not ask. `signers` are key ids, files of public keys, or folders."""
 
     source: str
     sha256: str

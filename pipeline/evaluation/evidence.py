@@ -101,11 +101,11 @@ def gather_evidence(
     table.judge("clean", sample.images)
     untouched, main = fingerprint(victim.network), main_threats(settings, wanted)
     if processes > 1 and kept.folder is not None:
-        ingredients = {"victim": victim, "sample": sample, "settings": settings, "headline": main[0]}
+        ingredients = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
         with helped_by(processes - 1, all_tasks, ingredients, kept):
             do_tasks(all_tasks(**ingredients, say=say), kept, say)
     images, attacks = {"clean": drawn.images}, []
-    for finding in _findings(victim, sample, settings, main[0], say, kept):
+    for finding in _findings(victim, sample, settings, wanted, say, kept):
         key = f"{finding.threat.name}/{finding.name}"
         table.judge(key, finding.images)
         images[key] = _on_grid(victim.network, finding, clean, drawn.labels, settings.batch_size)
@@ -186,10 +186,10 @@ def _order(threat: Threat) -> tuple[int, float]:
 
 
 def _plan(
-    victim: Victim, sample: Sample, settings: AttackSettings, headline: Threat, say: Callable[[str], None]
+    victim: Victim, sample: Sample, settings: AttackSettings, wanted: Threat | None, say: Callable[[str], None]
 ) -> list[tuple[Threat, list[Job]]]:
     """What is run in each ball."""
-    side = min(sample.images.shape[2:])
+    side, headline = min(sample.images.shape[2:]), main_threats(settings, wanted)[0]
     return [
         *((threat, jobs(victim, threat, settings, side, say)) for threat in attacked_threats(settings)),
         *((threat, sweep_jobs(victim, threat, settings)) for threat in swept(settings, headline)),
@@ -200,13 +200,13 @@ def all_tasks(
     victim: Victim,
     sample: Sample,
     settings: AttackSettings,
-    headline: Threat,
+    wanted: Threat | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Task]:
     """Every job on every batch in every ball."""
     return [
         task
-        for threat, work in _plan(victim, sample, settings, headline, say)
+        for threat, work in _plan(victim, sample, settings, wanted, say)
         for job in work
         for task in tasks(sample, threat, job, settings.batch_size)
     ]
@@ -216,11 +216,11 @@ def _findings(
     victim: Victim,
     sample: Sample,
     settings: AttackSettings,
-    headline: Threat,
+    wanted: Threat | None,
     say: Callable[[str], None],
     kept: Kept,
 ) -> Iterator[Finding]:
-    for threat, work in _plan(victim, sample, settings, headline, say):
+    for threat, work in _plan(victim, sample, settings, wanted, say):
         yield from run_suite(sample, work, threat=threat, batch_size=settings.batch_size, say=say, kept=kept)
 
 

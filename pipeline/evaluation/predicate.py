@@ -14,7 +14,7 @@ from bundle.plan import untested_balls
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
 from pipeline.environment import source_digest
-from pipeline.evaluation.ledger import RULE, count_test_reads
+from pipeline.evaluation.ledger import RULE, count_test_reads, history_seen
 from pipeline.folders import Folders
 
 
@@ -48,6 +48,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         "testReads": {
             "models": count_test_reads(sha256_file(folders.trained / WEIGHTS), manifest["splits"]["test"]["sha256"]),
             "rule": RULE,
+            "complete": history_seen(),
         },
         "smoothing": smoothing["smoothing"],
         "proofs": smoothing["proofs"],

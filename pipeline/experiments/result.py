@@ -121,8 +121,9 @@ class Result(Section):
     digests: Digests
 
     def main_threat(self) -> Threat:
-        """The attacked ball that answers for the one that the model was trained for."""
-        return answering([Threat.of(threat) for threat in self.threats], Threat.of(self.settings["threat"]))
+        """The attacked ball that answers for the one that the model was trained for; the first where none is recorded."""
+        trained = self.settings.get("threat")
+        return answering([Threat.of(threat) for threat in self.threats], trained and Threat.of(trained))
 
     def under(self, threat: str, attack: str = ALL_ATTACKS) -> Share | None:
         """The share under one attack, or under all of them; None where it was not run."""

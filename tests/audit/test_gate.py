@@ -139,6 +139,8 @@ def test_tier_flags_reliable_counts_and_selection(sound: Bundle) -> None:
     assert not ask(changed(sound, sanity=[]), {"reliable": True}).passed
     assert ask(sound, {"test_reads": 1}).passed and ask(sound, {"sample": 60}).passed
     assert not ask(changed(sound, testReads={"models": 2, "rule": ""}), {"test_reads": 1}).passed
+    unread = ask(changed(sound, testReads={"models": 1, "rule": "", "complete": False}), {"test_reads": 1})
+    assert not unread.passed and "maybe more: git's history could not be read" in unread.measured
     assert not ask(sound, {"sample": 61}).passed
     assert ask(sound, {"selection": "validation"}).passed
     assert not ask(changed(sound, selection={"split": "unknown", "rule": ""}), {"selection": "validation"}).passed

@@ -43,7 +43,9 @@ CURVE = (8.0, 16.0, 48.0)
 
 def elsewhere(folder: Path, **options: Any) -> Bundle:
     """A model from elsewhere at 32/255, with a curve: it names no threat of a training."""
-    return open_bundle(make_bundle(folder, **{"eps": (32,), "sweep": CURVE, "trained": None, **options}))
+    return open_bundle(
+        make_bundle(folder, **{"eps": (32,), "sweep": CURVE, "trained": None, "tier": "quick", **options})
+    )
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["named", "before"])
@@ -166,9 +168,17 @@ def test_points_of_two_curves_decide_nothing(tmp_path: Path) -> None:
 
 
 def test_recipes_are_compared_at_the_main_threat(tmp_path: Path) -> None:
-    a, b = ([elsewhere(tmp_path / f"{side}{seed}", seed=seed) for seed in (1, 2)] for side in "ab")
+    a, b = (
+        [elsewhere(tmp_path / f"{seed}-{noise}", seed=seed, noise=noise) for seed in (1, 2)] for noise in (0.1, 0.2)
+    )
     found = Recipes(a, b).deciding
     assert found is not None and found.threat == "linf-32"
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Attacked in full at 16 and 32/255."""
+    return elsewhere(tmp_path_factory.mktemp("both") / "bundle", eps=(16, 32), sweep=(4.0,), named=False)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +191,14 @@ def test_recipes_are_compared_at_the_main_threat(tmp_path: Path) -> None:
         ([16, 32], None, "linf-16"),
     ],
 )
-@pytest.mark.parametrize("named", [True, False])
 def test_a_training_whose_radius_was_not_attacked(
-    attacked: list[int], wanted: int | None, name: str, named: bool, tmp_path: Path
+    attacked: list[float], wanted: float | None, name: str, both: Bundle
 ) -> None:
+    """The pipeline chooses so, and so is a bundle of before read, whose curve begins at 4/255."""
     trained = None if wanted is None else Threat("linf", wanted)
-    made = make_bundle(tmp_path / "bundle", eps=tuple(attacked), sweep=(4.0,), trained=trained, named=named)
-    assert headline_threat(open_bundle(made).predicate)["name"] == name
+    assert answering([Threat("linf", size) for size in attacked], trained).name == name
+    settings = {"threat": {"norm": "linf", "eps_255": wanted}} if wanted else {}
+    assert headline_threat({**both.predicate, "parameters": settings})["name"] == name
 
 
 def test_a_norm_that_was_not_attacked_is_answered_by_the_first() -> None:
@@ -197,10 +208,8 @@ def test_a_norm_that_was_not_attacked_is_answered_by_the_first() -> None:
 
 
 @pytest.mark.parametrize("threat", [{"norm": "linf", "eps_255": "32"}, {"norm": "l0", "eps": 1}, {}, "linf-32", None])
-def test_settings_of_before_that_say_something_else_name_no_threat(threat: Any, tmp_path: Path) -> None:
-    predicate = dict(elsewhere(tmp_path / "bundle", named=False).predicate)
-    predicate["parameters"] = {**predicate["parameters"], "threat": threat}
-    assert headline_threat(predicate)["name"] == "linf-32"
+def test_settings_of_before_that_say_something_else_name_no_threat(threat: Any, both: Bundle) -> None:
+    assert headline_threat({**both.predicate, "parameters": {"threat": threat}})["name"] == "linf-16"
 
 
 @pytest.mark.parametrize(
