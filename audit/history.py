@@ -11,6 +11,8 @@ from bundle.layout import ATTESTATION
 
 #: Relative to the folder that is asked about, which need not be the top of the repository.
 COMMITTED = f"./out/bundle/{ATTESTATION}"
+#: For what a remote is asked.
+REMOTE_SECONDS = 30
 KINDS = {"refs/tags/": "tag", "refs/heads/": "branch", "refs/remotes/": "branch"}
 
 
@@ -33,8 +35,7 @@ def committed_attestations(root: Path) -> list[Committed]:
     Tags of the same second stand by their version numbers, the highest first. Raises GitError where git cannot tell.
     """
     sort = ["--sort=-version:refname", "--sort=-creatordate"]  # the last one is the first key
-    listed = ask(root, ["for-each-ref", *sort, "--format=%(refname)", *KINDS])
-    references = listed.decode("utf-8", "surrogateescape").splitlines()
+    references = _lines(root, ["for-each-ref", *sort, "--format=%(refname)", *KINDS])
     found: list[Committed] = []
     for reference, content in _attestations(root, references):
         prefix = next(prefix for prefix in KINDS if reference.startswith(prefix))
@@ -48,7 +49,7 @@ def attestation_commits(root: Path) -> list[Committed]:
     Raises GitError where git cannot tell.
     """
     wanted = ["--branches", "--tags", "--remotes", "--date-order", "--reverse", "--format=%H %ct", "--", COMMITTED]
-    lines = [line.split() for line in ask(root, ["log", *wanted]).decode().splitlines()]
+    lines = [line.split() for line in _lines(root, ["log", *wanted])]
     times = {commit: int(time) for commit, time in lines}
     return [
         Committed("commit", commit[:10], content, times[commit]) for commit, content in _attestations(root, list(times))
@@ -77,15 +78,18 @@ def unseen(root: Path) -> str | None:
 def missing_tags(root: Path) -> str | None:
     """Which tags of the repository's remotes are not here, or that a remote did not tell, in one sentence; else None."""
     try:
-        here = set(ask(root, ["tag", "--list"]).decode("utf-8", "replace").splitlines())
-        for remote in ask(root, ["remote"]).decode("utf-8", "replace").splitlines():
-            listed = ask(root, ["ls-remote", "--tags", "--refs", remote]).decode("utf-8", "replace").splitlines()
-            there = {line.partition("refs/tags/")[2] for line in listed}
-            if lacking := sorted(there - here):
+        here = {*_lines(root, ["tag", "--list"])}
+        for remote in _lines(root, ["remote"]):
+            listed = _lines(root, ["ls-remote", "--tags", "--refs", "--", remote], REMOTE_SECONDS)
+            if lacking := sorted({line.partition("refs/tags/")[2] for line in listed} - here):
                 return f"git: {len(lacking)} tags of {remote} are not here, {lacking[0]} among them; `git fetch --tags`"
     except GitError as error:
         return str(error)
     return None
+
+
+def _lines(root: Path, arguments: Sequence[str], seconds: float | None = None) -> list[str]:
+    return ask(root, arguments, seconds).decode("utf-8", "surrogateescape").splitlines()
 
 
 def _attestations(root: Path, revisions: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:

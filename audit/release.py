@@ -120,9 +120,8 @@ def _check_git(bundle: Bundle, tag: str, root: Path) -> str:
     commit = git.ask(root, ["rev-parse", "--verify", "HEAD^{commit}"]).decode().strip()
     if git.run(root, ["check-ref-format", f"refs/tags/{tag}"]).returncode or tag.startswith("-"):
         raise ReleaseError(f"{tag}: is no name for a git tag")
-    if git.ask(root, ["for-each-ref", "--format=%(refname)", f"refs/tags/{tag}"]).decode().split() == [
-        f"refs/tags/{tag}"
-    ]:
+    known = git.ask(root, ["tag", "--list"]).decode("utf-8", "replace").splitlines()
+    if tag in known:
         raise ReleaseError(f"{tag}: is a git tag already; a release is never moved, so choose another name")
     git.ask(root, ["var", "GIT_COMMITTER_IDENT"])  # who tags must be known before anything is made
     shown = COMMITTED.removeprefix("./")

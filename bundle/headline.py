@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from bundle.claims import ALL_ATTACKS, find_claim
 from bundle.plan import curve_only
-from bundle.threats import RADIUS_FIELD, Threat, answering
+from bundle.threats import NORMS, RADIUS_FIELD, Threat, answering
 from bundle.wording import attack_title, number, threat_name_title, threat_title
 
 #: The attacks that decide, in any version and with any seed; a method's own training attack tends to flatter it.
@@ -50,7 +50,7 @@ def _trained_for(predicate: Mapping[str, Any]) -> Threat | None:
         return None
     named = cast("Mapping[str, Any]", trained)
     norm = named.get("norm", "linf")
-    size = named.get(RADIUS_FIELD.get(str(norm), ""))
+    size = named.get(RADIUS_FIELD[norm]) if norm in NORMS else None
     return Threat(norm, float(size)) if isinstance(size, int | float) else None
 
 
