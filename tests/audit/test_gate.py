@@ -85,7 +85,7 @@ ROBUST = {"setting": "served", "threat": "linf-32"}
         (metric("calibration_error", setting="served", max=0.5), True),
         (metric("calibration_error", **ROBUST, max=0.001), False),
         (metric("corruption_accuracy", corruption="all", min=0.1), True),
-        (metric("corruption_accuracy", corruption="fog", severity=3, min=1.01), False),
+        (metric("corruption_accuracy", corruption="fog", severity=3, min=1.0), False),
         (metric("minimum_distance", name="cw", quantile=50, min=0.0), True),
         (metric("lost_on_grid", threat="linf-32", attack="margin", max=0), True),
     ],
