@@ -17,7 +17,7 @@ from bundle.versions import headline
 #: In the order of the two lines of a row.
 SETTINGS = ("served", "reference")
 LEGEND = (
-    "all attacks: right under every attack of the trained threat, an upper bound; certified: a lower bound of the named "
+    "all attacks: right under every attack of the main threat, an upper bound; certified: a lower bound of the named "
     "classifier; 95 % intervals: of the drawing of images"
 )
 
@@ -35,9 +35,11 @@ def print_versions(versions: Sequence[Version]) -> None:
         table.add_row(*_row(version))
     out = console()
     out.print(table)
-    for version in versions:
-        if version.refusal:
-            out.print(f"refused: {plain(version.places[0])}: {plain(version.refusal)}", soft_wrap=True)
+    refused = [version for version in versions if version.refusal]
+    for version in refused:
+        out.print(f"refused: {plain(version.places[0])}: {plain(version.refusal)}", soft_wrap=True)
+    if refused:
+        out.print(f"{len(refused)} of {len(versions)} rows could not be read or trusted")
     if versions:
         out.print(LEGEND)
 

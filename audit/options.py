@@ -17,7 +17,7 @@ Bundles = Annotated[
     list[Path] | None, typer.Option(help="A bundle's folder; may be given again. [default: out/bundle]")
 ]
 Releases = Annotated[Path, typer.Option(help="The folder of signed bundles.")]
-Trust = Annotated[list[Path] | None, typer.Option(help="A key.pub to trust; may be given again.")]
+Trust = Annotated[list[Path] | None, typer.Option(help="A key.pub to trust, or a folder of *.pub; may be given again.")]
 
 
 class OneSentence(TyperGroup):

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audit import store
-from audit.history import COMMITTED
+from audit import git, store
+from audit.history import COMMITTED, attestation_at
 from audit.signing import sign_bundle
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
-from bundle.gate.baseline import Baseline
+from bundle.gate.baseline import Baseline, Unseen
 from bundle.gate.gate import Gate, gate
 from bundle.gate.policy import Policy
 from bundle.layout import ATTESTATION, ENVELOPE
@@ -63,7 +61,7 @@ def release(
     *,
     key: Path | None = None,
     name: str | None = None,
-    baseline: Baseline | None = None,
+    baseline: Baseline | Unseen | None = None,
     trusted: Sequence[Path] = (),
     root: Path = Path(),
 ) -> Release | Gate:
@@ -71,7 +69,7 @@ def release(
 
     `name` is the store's (by default hallmark-DATA-METHOD), the version there is the model's. HEAD must hold this
     attestation as out/bundle/attestation.json. Everything is checked first; then signed, stored and tagged, and where a
-    step fails, what was made before it is undone. Raises ReleaseError, StoreError or another HallmarkError.
+    step fails, what was made before it is undone. Raises ReleaseError, StoreError, GitError or another HallmarkError.
     """
     found = gate(prepare(bundle, key), policy, baseline, trusted)
     if found.failed:
@@ -88,7 +86,7 @@ def release(
         if open_bundle(stored.folder).statement_bytes != bundle.statement_bytes:
             raise ReleaseError(f"{bundle.path}: changed while it was copied; release it again")
         _keep_attestation(bundle, root, undo)
-        _git(root, "tag", "-a", tag, "-m", _message(found, store_tag), commit)
+        git.ask(root, ["tag", "-a", tag, "-m", _message(found, store_tag), commit])
         undo.pop_all()
     return Release(found, folder, stored, tag, commit)
 
@@ -118,20 +116,21 @@ def _keep_attestation(bundle: Bundle, root: Path, undo: ExitStack) -> None:
 
 
 def _check_git(bundle: Bundle, tag: str, root: Path) -> str:
-    """The commit that HEAD is; raises ReleaseError where it cannot carry the tag."""
-    commit = _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
-    if _run(root, "check-ref-format", f"refs/tags/{tag}").returncode or tag.startswith("-"):
+    """The commit that HEAD is; raises ReleaseError or GitError where it cannot carry the tag."""
+    commit = git.ask(root, ["rev-parse", "--verify", "HEAD^{commit}"]).decode().strip()
+    if git.run(root, ["check-ref-format", f"refs/tags/{tag}"]).returncode or tag.startswith("-"):
         raise ReleaseError(f"{tag}: is no name for a git tag")
-    if not _run(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}").returncode:
+    known = git.ask(root, ["tag", "--list"]).decode("utf-8", "replace").splitlines()
+    if tag in known:
         raise ReleaseError(f"{tag}: is a git tag already; a release is never moved, so choose another name")
-    _git(root, "var", "GIT_COMMITTER_IDENT")  # who tags must be known before anything is made
+    git.ask(root, ["var", "GIT_COMMITTER_IDENT"])  # who tags must be known before anything is made
     shown = COMMITTED.removeprefix("./")
     kept = root / COMMITTED
     if kept.is_file() and kept.read_bytes() != bundle.statement_bytes:
         raise ReleaseError(f"{shown}: is the attestation of another evaluation than {bundle.path / ATTESTATION}")
-    committed = _run(root, "cat-file", "blob", f"{commit}:{COMMITTED}")
-    if committed.returncode or committed.stdout != bundle.statement_bytes:
-        state = "is not committed" if committed.returncode else "is another one in the last commit"
+    committed = attestation_at(root, commit)
+    if committed is None or committed.content != bundle.statement_bytes:
+        state = "is not committed" if committed is None else "is another one in the last commit"
         raise ReleaseError(f"{shown}: {state}; `git add {shown}` and `git commit` first, so that the tag holds it")
     return commit
 
@@ -148,21 +147,3 @@ def _message(found: Gate, store_tag: str) -> str:
         f"policy SHA-256 {found.policy.sha256}, {len(found.rules)} rules met\n"
         f"BentoML model {store_tag}\n"
     )
-
-
-def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    try:
-        quiet = {"GIT_TERMINAL_PROMPT": "0"}
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, env=os.environ | quiet, check=False
-        )
-    except OSError:
-        raise ReleaseError("git is not there, and a release is a git tag") from None
-
-
-def _git(root: Path, *arguments: str) -> bytes:
-    done = _run(root, *arguments)
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ReleaseError(f"git {arguments[0]}: {said[-1] if said else 'failed'}")
-    return done.stdout

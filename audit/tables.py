@@ -15,10 +15,17 @@ from audit.numbers import served_bounds
 from audit.versions import Version
 from bundle.attestation import model_digest, model_version
 from bundle.claims import ALL_ATTACKS, find_claim
-from bundle.headline import calibration, corruption_mean, headline_threat, worst_class
+from bundle.headline import (
+    calibration,
+    corruption_mean,
+    headline_threat,
+    main_threats,
+    sweep_threats,
+    worst_class,
+)
 from bundle.outcomes import SETTINGS
 from bundle.versions import headline
-from bundle.wording import additional_images, chosen_by, listing, number, percent, sample_scope, trained
+from bundle.wording import additional_images, chosen_by, counted, listing, number, percent, sample_scope, trained
 
 ABSENT = "–"
 PIPE_WIDTH = 240
@@ -128,13 +135,15 @@ def _measured(predicate: Mapping[str, Any]) -> Table:
         table.add_row(plain(title), plain(label), *map(share_with_interval, found), plain(flags))
 
     row("none", "clean images", "", "clean_accuracy")
-    for threat in predicate["threats"]:
+    curve = sweep_threats(predicate)
+    for threat in [*main_threats(predicate), *curve]:
         named = f"{threat['name']} (eps {_radius(threat)})"
         for attack in predicate["attacks"]:
             if attack["threat"] == threat["name"]:
                 keys = {"threat": threat["name"], "attack": attack["name"]}
                 row(named, attack["name"], "; ".join(attack["flags"]), "robust_accuracy", **keys)
-        row(named, "every attack", "", "robust_accuracy", threat=threat["name"], attack=ALL_ATTACKS)
+        if threat not in curve:
+            row(named, "every attack", "", "robust_accuracy", threat=threat["name"], attack=ALL_ATTACKS)
     for union in predicate["unions"]:
         named = f"{union['name']} of {listing(union['threats'])}"
         row(named, "every attack", "", "robust_accuracy", threat=union["name"], attack=ALL_ATTACKS)
@@ -198,7 +207,7 @@ def _origin(predicate: Mapping[str, Any]) -> dict[str, object]:
         "tier": predicate["tier"],
         **({"joined from": _joined(predicate["merged"])} if predicate["merged"] else {}),
         "selection": chosen_by(selection),
-        "test reads": f"{reads['models']}: {reads['rule']}",
+        "test reads": f"{counted(reads)}: {reads['rule']}",
         "sample": f"{sample['size']} of {sample['of']} test images, seed {sample['seed']}: {sample['rule']}",
         "parity": f"{parity['disagreements']} disagreements on {parity['images']} images; logits differ by at most "
         f"{parity['largestLogitDifference']:.2g} (tolerance {parity['tolerance']:g})",

@@ -10,10 +10,11 @@ from typing import Any
 
 from rich.table import Table
 
-from audit.history import Committed, attestation_commits
+from audit.git import GitError
+from audit.history import Committed, attestation_commits, unseen
 from audit.numbers import autoattack
 from audit.tables import ABSENT, console, plain, share_short
-from audit.versions import Place, Version, list_versions, read_attestation
+from audit.versions import Version, list_versions, read_committed
 from bundle.versions import headline
 
 BAR = 10
@@ -57,10 +58,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The moments, oldest first, and why attestations of git's history are not among them, a sentence each."""
+    """The moments, oldest first, and why attestations of git's history are not among them, a sentence each.
+
+    `hidden`: why git cannot tell of all of them; None where it can.
+    """
 
     moments: Sequence[Moment]
     left_out: Sequence[str]
+    hidden: str | None
 
 
 def timeline(bundles: Sequence[Path], releases: Path, trusted: Sequence[Path] = (), root: Path = Path()) -> Timeline:
@@ -68,14 +73,23 @@ def timeline(bundles: Sequence[Path], releases: Path, trusted: Sequence[Path] = 
     known = {item.attestation: item for item in list_versions(bundles, releases, trusted, root) if item.statement}
     moments: dict[str | None, Moment] = {}
     left_out: list[str] = []
-    for commit in attestation_commits(root):
-        version = read_attestation(Place("commit", commit.name), commit.content)
+    commits, hidden = _commits(root)
+    for commit in commits:
+        version = read_committed(commit)
         if version.refusal:
             left_out.append(f"commit {commit.name}: {version.refusal}")
         elif version.attestation not in moments:
             moments[version.attestation] = Moment(known.get(version.attestation, version), commit)
     rest = {key: Moment(version, None) for key, version in known.items() if key not in moments}
-    return Timeline([*moments.values(), *rest.values()], left_out)
+    return Timeline([*moments.values(), *rest.values()], left_out, hidden)
+
+
+def _commits(root: Path) -> tuple[list[Committed], str | None]:
+    """Those of git's history, and why they may not be all."""
+    try:
+        return attestation_commits(root), unseen(root)
+    except GitError as error:
+        return [], str(error)
 
 
 def print_timeline(found: Timeline) -> None:
@@ -91,6 +105,8 @@ def print_timeline(found: Timeline) -> None:
     out.print(table)
     for sentence in found.left_out:
         out.print(f"left out: {plain(sentence)}", soft_wrap=True)
+    if found.left_out:
+        out.print(f"{len(found.left_out)} of {len(found.moments) + len(found.left_out)} attestations could not be read")
     out.print(
         "Numbers of different threats, data or tiers do not compare; `hallmark diff A B` compares image by image."
     )

@@ -46,5 +46,5 @@ def _caption(moments: Sequence[Moment]) -> str:
     last = moments[-1].label
     return (
         f"{len(moments)} attestations, the last one {last}. Whiskers: 95 % Clopper-Pearson intervals, for the drawing of "
-        "images. A line joins neighbours of the same data and threat alone."
+        "images. A line joins neighbours of the same data alone; under attack, of the same threat and tier too."
     )

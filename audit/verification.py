@@ -84,9 +84,9 @@ def verify(
 ) -> Verification:
     """Verifies a bundle; raises a HallmarkError that names the file, claim, row or key where it is refused.
 
-    `trusted` are key.pub files: with any, a bundle without a signature raises UnsignedError. `data` is a folder like
-    out/data, against which every row is held. `proof` opens rows of private evidence, and the challenge that it answers
-    (bundle.private); one without the other raises ProofError.
+    `trusted` are key.pub files or folders of them: with any, a bundle without a signature raises UnsignedError. `data`
+    is a folder like out/data, against which every row is held. `proof` opens rows of private evidence, and the challenge
+    that it answers (bundle.private); one without the other raises ProofError.
     """
     bundle = open_bundle(path)
     signature = signature_state(bundle, trusted)

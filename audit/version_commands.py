@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from audit.difference import Difference
 from audit.difference_tables import print_difference, print_recipes
+from audit.history import unseen
 from audit.listing import print_versions
 from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json
 from audit.recipes import Recipes
@@ -30,12 +31,14 @@ def versions(
 ) -> None:
     """List every version at hand: bundles in folders and in BentoML's model store, attestations in git."""
     found = list_versions(bundles or [BUNDLE], releases, trust or [])
+    hidden = unseen(Path()) or next((item.refusal for item in found if item.places[0].kind == "git"), None)
     if as_json:
-        print_json({"versions": [version.describe() for version in found]})
+        print_json({"versions": [version.describe() for version in found], "unseen": hidden})
     elif found:
         print_versions(found)
     else:
         typer.echo(_nothing(bundles, releases))
+    _fail_where_hidden(hidden)
 
 
 def show(
@@ -98,16 +101,25 @@ def history(
 ) -> None:
     """Draw the numbers over the versions: git's history of the attestation, its tags, and what is not in git."""
     found = timeline(bundles or [BUNDLE], releases)
-    if not found.moments and not found.left_out:
+    if not found.moments and not found.left_out and not as_json:
         typer.echo(_nothing(bundles, releases))
+        _fail_where_hidden(found.hidden)
         return
     for path, draw in ((svg, timeline_svg), (html, timeline_html)):
         if path is not None and found.moments:
             write_whole(path, draw(found.moments).encode())
     if as_json:
-        print_json({"history": [moment.describe() for moment in found.moments], "leftOut": list(found.left_out)})
+        moments = [moment.describe() for moment in found.moments]
+        print_json({"history": moments, "leftOut": list(found.left_out), "unseen": found.hidden})
     else:
         print_timeline(found)
+    _fail_where_hidden(found.hidden)
+
+
+def _fail_where_hidden(hidden: str | None) -> None:
+    """What is listed may not be all: said last, and with exit 1."""
+    if hidden:
+        fail(f"not all versions can be seen: {hidden}")
 
 
 def _nothing(bundles: list[Path] | None, releases: Path) -> str:

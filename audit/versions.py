@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audit.history import Committed, committed_attestations
+from audit.git import GitError
+from audit.history import COMMITTED, Committed, committed_attestations
 from audit.numbers import autoattack, served_bounds
 from audit.store import stored_bundles
 from audit.verification import signature_state
@@ -33,7 +34,10 @@ class VersionError(HallmarkError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch` or `commit`, and its path or name."""
+    """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch` or `commit`, and its path or name.
+
+    `git` is a repository that could not be read.
+    """
 
     kind: str
     name: str
@@ -79,15 +83,20 @@ def list_versions(
 ) -> list[Version]:
     """Every version at hand, one an attestation; folders first, then BentoML's model store, git's tags and branches.
 
-    `bundles` are bundle folders (those that do not exist are passed over), `releases` a folder of such folders. A
-    bundle that does not verify is in the list with its refusal. `root` is the folder whose repository is asked.
+    `bundles` are bundle folders (out/bundle may be missing), `releases` a folder of such folders. A bundle that does not
+    verify is in the list with its refusal, and so is git where it cannot be read. `root` is the folder whose repository
+    is asked.
     """
-    folders = [path for path in bundles if path.is_dir()]
+    folders = [path for path in bundles if path.is_dir() or path != BUNDLE]
     if releases.is_dir():
         folders += sorted(path for path in releases.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = [read_folder(path, trusted) for path in folders]
     found += [_read_place(Place("bentoml", item.tag), item.folder, trusted) for item in stored_bundles()]
-    return _merge([*found, *map(_read_committed, committed_attestations(root))])
+    try:
+        found += map(read_committed, committed_attestations(root))
+    except GitError as error:
+        found.append(Version((Place("git", str(root)),), refusal=str(error)))
+    return _merge(found)
 
 
 def read_folder(path: Path, trusted: Sequence[Path] = ()) -> Version:
@@ -136,7 +145,9 @@ def find_version(name: str, versions: Sequence[Version]) -> Version:
     by_place = [version for version in versions if any(place.name == name for place in version.places)]
     matching = by_place or [version for version in versions if _has_prefix(version, name)]
     if not matching:
-        raise VersionError(f"{name}: no version at hand has this folder, tag or digest; `hallmark versions` lists them")
+        sentence = f"{name}: no version at hand has this folder, tag or digest; `hallmark versions` lists them"
+        unread = [str(version.refusal) for version in versions if version.places[0].kind == "git"]
+        raise VersionError("; ".join([sentence, *unread]))
     if len(matching) > 1:
         candidates = ", ".join(f"{(version.attestation or '?')[:12]} ({version.places[0]})" for version in matching)
         raise VersionError(f"{name}: means more than one version; give more digits of an attestation: {candidates}")
@@ -149,7 +160,12 @@ def _has_prefix(version: Version, name: str) -> bool:
     return model_digest(version.statement).startswith(name) or version.attestation.startswith(name)
 
 
-def _read_committed(item: Committed) -> Version:
+def read_committed(item: Committed) -> Version:
+    """The version of a tag or branch; refused where git does not have the bytes."""
+    if item.content is None:
+        return Version(
+            (Place(item.kind, item.name),), refusal=f"git does not have the content of {COMMITTED[2:]} there"
+        )
     return read_attestation(Place(item.kind, item.name), item.content)
 
 

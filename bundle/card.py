@@ -43,6 +43,7 @@ def render_card(predicate: Mapping[str, Any], digest: str) -> str:
             worst=headline.worst_class(predicate, "served", threat["name"]),
             calibration=[headline.calibration(predicate, "served", name) for name in (None, threat["name"])],
             corruptions=headline.corruption_mean(predicate),
+            claims=_measured(predicate),
             threats=[threat_title(threat) for threat in predicate["threats"]],
             private=is_private(predicate),
             proved=_proved(predicate),
@@ -107,9 +108,19 @@ def _threat_names(predicate: Mapping[str, Any]) -> list[str]:
     return [threat["name"] for threat in predicate["threats"]]
 
 
+def _measured(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The claims, the points of the curve last and by the one attack that they met: "all attacks" are others elsewhere."""
+    curve = {item["name"] for item in headline.sweep_threats(predicate)}
+    points = [claim for claim in predicate["claims"] if claim.get("threat") in curve]
+    return [
+        *(claim for claim in predicate["claims"] if claim not in points),
+        *(claim for claim in points if claim["attack"] != ALL_ATTACKS),
+    ]
+
+
 def _indexed(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The claims of the model index: clean, and all attacks together at each threat, in both settings."""
-    return [claim for claim in predicate["claims"] if claim.get("attack", ALL_ATTACKS) == ALL_ATTACKS]
+    """The claims of the model index: clean, and all attacks together at each main threat, in both settings."""
+    return [claim for claim in _measured(predicate) if claim.get("attack", ALL_ATTACKS) == ALL_ATTACKS]
 
 
 def _proved(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,12 +1,17 @@
-"""Which numbers a reader meets first, and what must be said before them. For the report, the card and the page."""
+"""Which numbers a reader meets first, and what must be said before them: for everyone who names "the" number of a model.
+
+The attestation names its main threats in `mainThreats`, the headline's first; every other threat is a point of the curve
+of accuracy against its radius. Attestations from before that field are read by what was attacked and trained for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from bundle.claims import ALL_ATTACKS, find_claim
-from bundle.threats import RADIUS_FIELD
+from bundle.plan import curve_only
+from bundle.threats import NORMS, RADIUS_FIELD, Threat, answering
 from bundle.wording import attack_title, number, threat_name_title, threat_title
 
 #: The attacks that decide, in any version and with any seed; a method's own training attack tends to flatter it.
@@ -24,12 +29,29 @@ def by_autoattack(predicate: Mapping[str, Any], threat: str) -> bool:
 
 
 def headline_threat(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The threat of the headline: the one that the model was trained for where it is listed, else the first."""
-    trained = predicate["parameters"].get("threat", {})
-    norm = trained.get("norm", "linf")
-    field = RADIUS_FIELD.get(norm)
-    same = (item for item in predicate["threats"] if item["norm"] == norm and item[field] == trained.get(field))
-    return next(same, predicate["threats"][0])
+    """The main threat under which "the" robust accuracy of the model is stated."""
+    if named := predicate.get("mainThreats"):
+        return next(item for item in predicate["threats"] if item["name"] == named[0])
+    return _answer_before(predicate)
+
+
+def _answer_before(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same where no field names it: the main threat that answers for the one that the model was trained for.
+
+    A model from elsewhere names none; its first main threat is the one around which the curve was drawn.
+    """
+    main = {Threat.of(item): item for item in main_threats(predicate)}
+    return main[answering(list(main), _trained_for(predicate))]
+
+
+def _trained_for(predicate: Mapping[str, Any]) -> Threat | None:
+    trained = predicate["parameters"].get("threat")
+    if not isinstance(trained, Mapping):
+        return None
+    named = cast("Mapping[str, Any]", trained)
+    norm = named.get("norm", "linf")
+    size = named.get(RADIUS_FIELD[norm]) if norm in NORMS else None
+    return Threat(norm, float(size)) if isinstance(size, int | float) else None
 
 
 def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:
@@ -37,18 +59,25 @@ def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:
     return [attack["name"] for attack in predicate["attacks"] if attack["threat"] == threat]
 
 
-def sweep_threats(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The points of a sweep: threats with the margin attack alone, of a norm that has a threat with more attacks."""
-    alone = [item for item in predicate["threats"] if attack_names(predicate, item["name"]) == ["margin"]]
-    names = {item["name"] for item in alone}
-    full = {item["norm"] for item in predicate["threats"] if item["name"] not in names}
-    return [item for item in alone if item["norm"] in full]
-
-
 def main_threats(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The threats that are not the points of a sweep."""
-    sweep = sweep_threats(predicate)
-    return [item for item in predicate["threats"] if item not in sweep]
+    """The threats under which the model's robust accuracy is stated, in the order of the attestation.
+
+    Where no field names them: all but those with the margin attack alone, of a norm that has one with more attacks.
+    """
+    named, curve = predicate.get("mainThreats"), curve_only(predicate)
+    return [item for item in predicate["threats"] if (item["name"] in named if named else item["name"] not in curve)]
+
+
+def main_names(predicate: Mapping[str, Any]) -> list[str]:
+    """The names of the main threats, the headline's first."""
+    first = headline_threat(predicate)["name"]
+    return [first, *(item["name"] for item in main_threats(predicate) if item["name"] != first)]
+
+
+def sweep_threats(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The other threats: points of the curve of accuracy against the radius."""
+    main = main_threats(predicate)
+    return [item for item in predicate["threats"] if item not in main]
 
 
 def worst_class(predicate: Mapping[str, Any], setting: str, threat: str) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from bundle.findings import (
     smoothing_findings,
     union_findings,
 )
+from bundle.headline import main_names
 from bundle.outcomes import SETTINGS, Outcomes
 from bundle.plan import TIERS, untested_balls
 from bundle.proofs import proof_column
@@ -67,7 +68,8 @@ def merge(bundles: Sequence[Bundle]) -> Merged:
 
     Attacks of all are kept: the same one (threat, name, record, columns and images) once; another of the same threat
     and name as NAME-seed-K, K its bundle's seed, or NAME-2, NAME-3 where that is taken too. Smoothed classifiers and
-    minimum distances likewise, unions as NAME-2. Threats are united. Of a sanity check the worse result stays, of two
+    minimum distances likewise, unions as NAME-2. Threats are united, and so are the
+    main ones, of which the first bundle's headline leads. Of a sanity check the worse result stays, of two
     evaluations on common corruptions the one with the lower mean, of proofs the first. `notTested` keeps what all of
     them name. What is said of training, data, parity and environment is the first bundle's, and so are the margins on
     clean images.
@@ -149,14 +151,17 @@ def _predicate(bundles: Sequence[Bundle], found: _Found) -> dict[str, Any]:
     """Everything that assemble() does not compute; what is not joined is the first bundle's."""
     predicates = [bundle.predicate for bundle in bundles]
     first, computed = predicates[0], {*KINDS, "files", "reliable"}
-    reads = max(item["testReads"]["models"] for item in predicates)
+    reads = {"models": max(item["testReads"]["models"] for item in predicates)}
+    if any("complete" in item["testReads"] for item in predicates):
+        reads["complete"] = all(item["testReads"].get("complete", True) for item in predicates)
     return {
         **{key: value for key, value in first.items() if key not in computed},
         **found.records(),
         "tier": max((item["tier"] for item in predicates), key=TIERS.index),
         "merged": sources(bundles),
-        "testReads": {**first["testReads"], "models": reads},
+        "testReads": {**first["testReads"], **reads},
         "threats": _threats(bundles),
+        "mainThreats": list(dict.fromkeys(name for predicate in predicates for name in main_names(predicate))),
         "surface": next((item["surface"] for item in predicates if item["surface"]), None),
         "sanity": _sanity(predicates),
         "notTested": _not_tested(predicates),

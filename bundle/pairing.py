@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bundle.bundle import Bundle
 from bundle.errors import HallmarkError
-from bundle.headline import attack_names, headline_threat
+from bundle.headline import attack_names, main_names
 from bundle.wording import leaves
 
 #: Settings of an attack that choose its random numbers, not its strength.
@@ -56,10 +56,12 @@ class Pair:
         return [item for item in mine if all(map(self.common_attacks, item["threats"]))]
 
     def deciding(self) -> str | None:
-        """The threat that decides: the headline's of A, else of B, else the first that both have; None without one."""
-        common = self.threats()
-        wanted = [headline_threat(bundle.predicate)["name"] for bundle in (self.a, self.b)]
-        return next((name for name in [*wanted, *common] if name in common), None)
+        """The threat that decides: the headline's of A, else of B, else another main one of either; None without one.
+
+        What is a point of the curve on both sides met too little to decide.
+        """
+        common, mine, theirs = self.threats(), main_names(self.a.predicate), main_names(self.b.predicate)
+        return next((name for name in [mine[0], theirs[0], *mine, *theirs] if name in common), None)
 
     def common_attacks(self, threat: str) -> list[str]:
         """The attacks of one name and one strength on both sides; what chooses random numbers may differ."""

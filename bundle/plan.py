@@ -31,6 +31,13 @@ def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:
     return names
 
 
+def curve_only(predicate: Mapping[str, Any]) -> set[str]:
+    """Threats that met the margin attack alone, of a norm that has one with more attacks: points of a curve."""
+    met = {item["name"]: attack_names(predicate, item["name"]) for item in predicate["threats"]}
+    full = {item["norm"] for item in predicate["threats"] if met[item["name"]] != ["margin"]}
+    return {item["name"] for item in predicate["threats"] if item["norm"] in full and met[item["name"]] == ["margin"]}
+
+
 def untested_balls(tested: Set[str]) -> str:
     """The sentence of `notTested` on norms without any attack, and on radii of the others that are not listed."""
     attacked, untested = (
@@ -55,9 +62,9 @@ def holds(item: Mapping[str, Any]) -> bool:
 def check_plan(predicate: Mapping[str, Any]) -> None:
     """What the claims are keyed by must be unambiguous, or a number could stand beside a name that is not its own.
 
-    Raises PlanError for names that are there twice, unknown or reserved, threats that are not what their names say,
-    unions of one norm, checks that pass or fail against their own statistic, and a surface of another size;
-    OutcomeError for a threat without an attack.
+    Raises PlanError for names that are there twice, unknown or reserved, threats that are not what their names say, main
+    threats that are points of a curve, unions of one norm, checks that pass or fail against their own statistic, and a
+    surface of another size; OutcomeError for a threat without an attack.
     """
     for item in predicate["threats"]:
         if Threat.of(item).describe() != item:
@@ -67,6 +74,7 @@ def check_plan(predicate: Mapping[str, Any]) -> None:
             if names.count(name) > 1:
                 raise PlanError(f"{kind} {name} is there {names.count(name)} times")
     _check_attacks(predicate)
+    _check_main_threats(predicate)
     for union in predicate["unions"]:
         _check_union(union, predicate)
     _check_sanity(predicate)
@@ -96,6 +104,15 @@ def _check_attacks(predicate: Mapping[str, Any]) -> None:
             raise PlanError(f"attack {item['threat']}/{item['name']}: unknown threat or reserved name")
     for name in threats:
         attack_names(predicate, name)
+
+
+def _check_main_threats(predicate: Mapping[str, Any]) -> None:
+    names, curve = {item["name"] for item in predicate["threats"]}, curve_only(predicate)
+    for name in predicate.get("mainThreats", []):
+        if name not in names:
+            raise PlanError(f"mainThreats: there is no threat {name}")
+        if name in curve:
+            raise PlanError(f"mainThreats: {name} met the margin attack alone, and others of its norm more attacks")
 
 
 def _check_union(union: Mapping[str, Any], predicate: Mapping[str, Any]) -> None:

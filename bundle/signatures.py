@@ -11,7 +11,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -66,8 +66,33 @@ def key_id(public: Ed25519PublicKey) -> str:
     return sha256_bytes(public.public_bytes(serialization.Encoding.DER, form))
 
 
+def key_files(paths: Iterable[str | Path]) -> list[Path]:
+    """The files of public keys that paths name: each file, and every `*.pub` of each folder.
+
+    Raises SignatureError for a folder that has none.
+    """
+    return [file for path in paths for file in _key_files(Path(path))]
+
+
+def _key_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    try:
+        found = sorted(item for item in path.iterdir() if item.suffix == ".pub")
+    except OSError as error:
+        raise SignatureError(f"{path}: cannot be read as a folder of keys ({error.strerror})") from None
+    if not found:
+        raise SignatureError(f"{path}: holds no *.pub file; `hallmark keygen` makes {PUBLIC_KEY}")
+    return found
+
+
+def read_public_keys(paths: Iterable[str | Path]) -> dict[str, Ed25519PublicKey]:
+    """The keys of files and folders (key_files) by their ids; raises SignatureError."""
+    return {key_id(key): key for key in map(read_public_key, key_files(paths))}
+
+
 def read_public_key(path: str | Path) -> Ed25519PublicKey:
-    """Reads a key.pub; raises SignatureError where it is no Ed25519 public key."""
+    """Reads a key.pub; raises SignatureError where it is no Ed25519 public key, or holds several."""
     content = _read_key(path)
     if b"PRIVATE KEY" in content:
         raise SignatureError(f"{path}: is a private key; give the {PUBLIC_KEY} beside it, and keep this file secret")
@@ -132,13 +157,13 @@ def read_envelope(envelope_bytes: bytes, statement_bytes: bytes) -> list[Signatu
     return signatures
 
 
-def verify_envelope(envelope_bytes: bytes, statement_bytes: bytes, trusted: Sequence[str | Path]) -> str:
-    """Checks an envelope against trusted key.pub files and returns the id of the (first) key that signed.
+def verify_envelope(envelope_bytes: bytes, statement_bytes: bytes, trusted: Iterable[str | Path]) -> str:
+    """Checks an envelope against trusted keys, files or folders, and returns the id of the (first) key that signed.
 
     Every signature must be valid and by a trusted key: one that nobody can check would be bytes without a guard.
     Raises SignatureError that names the key, and what read_envelope raises.
     """
-    return verify_with(envelope_bytes, statement_bytes, {key_id(key): key for key in map(read_public_key, trusted)})
+    return verify_with(envelope_bytes, statement_bytes, read_public_keys(trusted))
 
 
 def verify_with(envelope_bytes: bytes, statement_bytes: bytes, keys: Mapping[str, Ed25519PublicKey]) -> str:
@@ -156,10 +181,14 @@ def verify_with(envelope_bytes: bytes, statement_bytes: bytes, keys: Mapping[str
 
 
 def _read_key(path: str | Path) -> bytes:
+    """A key file's bytes; of several keys the parser would read the first and say nothing of the others."""
     try:
-        return Path(path).read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise SignatureError(f"{path}: cannot be read as a key ({error.strerror})") from None
+    if (count := content.count(b"-----BEGIN")) > 1:
+        raise SignatureError(f"{path}: holds {count} keys; a file holds one, so put each into a file of its own")
+    return content
 
 
 def _encode(payload: bytes, signatures: Sequence[Signature]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -77,3 +77,15 @@ class Threat:
         """The threat of a record with a norm and the radius in its unit: `eps_255` for l∞, `eps` otherwise."""
         norm = record["norm"]
         return cls(norm, float(record[RADIUS_FIELD[norm]]))
+
+
+def answering(attacked: Sequence[Threat], wanted: Threat | None) -> Threat:
+    """Which of the threats that were attacked answers for the one that a model should withstand.
+
+    That very one; where it was not attacked, the smallest of its norm that holds it, whose robust accuracy can only be
+    lower; where none does, the largest of its norm; and where the norm was not attacked, or nothing is wanted, the first.
+    `attacked` has at least one.
+    """
+    akin = sorted((item for item in attacked if wanted and item.norm == wanted.norm), key=lambda item: item.size)
+    holding = [item for item in akin if wanted and item.size >= wanted.size]
+    return (holding or akin[-1:] or list(attacked))[0]

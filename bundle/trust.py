@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from bundle.bundle import Bundle
 from bundle.layout import ENVELOPE
-from bundle.signatures import PUBLIC_KEY, SignatureError, key_id, read_public_key, verify_with
+from bundle.signatures import PUBLIC_KEY, SignatureError, key_files, key_id, read_public_key, verify_with
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TrustPolicy:
         """
         keys: dict[str, Ed25519PublicKey] = {}
         names: dict[str, str] = {}
-        for path in (found for given in paths for found in _files(Path(given))):
+        for path in key_files(paths):
             key = read_public_key(path)
             keys.setdefault(key_id(key), key)
             names.setdefault(key_id(key), _name(path))
@@ -64,15 +64,6 @@ class TrustPolicy:
     def describe(self) -> str:
         """The trusted keys for people, each by name and the first digits of its id."""
         return ", ".join(f"{self.names[key]} ({key[:12]}…)" for key in sorted(self.keys))
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(item for item in path.iterdir() if item.suffix == ".pub")
-    if not found:
-        raise SignatureError(f"{path}: holds no *.pub file; `hallmark keygen` makes {PUBLIC_KEY}")
-    return found
 
 
 def _name(path: Path) -> str:

@@ -139,6 +139,11 @@ def chosen_by(selection: Mapping[str, Any]) -> str:
     return f"epoch {selection['epoch']}: {selection['rule']}"
 
 
+def counted(reads: Mapping[str, Any]) -> str:
+    """How many models were measured on the test split, as far as it can be known: `3`, or `3 or more`."""
+    return str(reads["models"]) + ("" if reads.get("complete", True) else " or more, git's history was not all there")
+
+
 def corruption_title(name: str) -> str:
     """A corruption's name as people write it: `gaussian_noise` is Gaussian noise."""
     return name.replace("_", " ").replace("-", " ").replace("gaussian", "Gaussian").replace("jpeg", "JPEG")
@@ -197,6 +202,7 @@ def additional_images(data: Mapping[str, Any]) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "attack_title": attack_title,
     "chosen_by": chosen_by,
+    "counted": counted,
     "trained": trained,
     "corruption_title": corruption_title,
     "threat_title": threat_title,

@@ -9,6 +9,7 @@ import numpy as np
 
 from bundle.digests import canonical_json, sha256_bytes, sha256_file, write_whole
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
+from bundle.threats import Threat
 from pipeline.companions import FILE as COMPANIONS
 from pipeline.companions import load_companions
 from pipeline.data.split import load_split
@@ -37,7 +38,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     victim = Victim(load_network(trained), len(manifest["classes"]), load_companions(trained), model)
     record_test_read(sha256_file(trained / WEIGHTS), manifest["splits"]["test"]["sha256"])
     identity = {
-        "settings": params.attack.model_dump(),
+        "settings": {**params.attack.model_dump(), "threat": params.threat.model_dump()},
         "test": manifest["splits"]["test"]["sha256"],
         "model": sha256_bytes(model),
         "networks": {name: sha256_file(trained / name) for name in (WEIGHTS, COMPANIONS) if (trained / name).exists()},
@@ -52,6 +53,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
         params.attack,
         device=device,
         say=speaker(),
+        wanted=Threat.of(params.threat.model_dump()),
         kept=kept,
         processes=crew_size(device, params.attack.tier, params.threads),
     )

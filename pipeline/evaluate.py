@@ -75,7 +75,7 @@ def run(params: Params, model: Any, folders: Folders, *, certified: bool = True)
     once = partial(_once, folders.root)
     exported = {**device, **params.export.model_dump()}
     once(folders.model, exported, [*network, folders.data / "validation.npz"], lambda: export.main(params, folders))
-    attacked = {**device, **params.attack.model_dump()}
+    attacked = {**device, **params.attack.model_dump(), "threat": params.threat.model_dump()}
     once(outcomes, attacked, [*network, folders.model, test], lambda: attack.main(params, folders))
     smoothed = {**device, **params.certify.model_dump()} if certified else None
     once(

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from bundle.claims import ALL_ATTACKS
+from bundle.headline import main_names
 from bundle.intervals import CONFIDENCE, clopper_pearson
 from bundle.threats import RADIUS_FIELD
 from serving.problems import Problem
@@ -32,12 +33,15 @@ def wants_robustness(query: QueryParams) -> bool:
 def explanations(predicate: Mapping[str, Any], classes: Iterable[str]) -> dict[str, dict[str, Any]]:
     """By class name: what the attestation says about the test images whose label is that class, in the setting served.
 
+    Under attack at the main threats alone.
+
     `predicate` is the attestation's, `classes` some of its class names. A class without a test image has no clean share,
     no threats, and a sentence that says so.
     """
     found: dict[str, list[Mapping[str, Any]]] = {name: [] for name in classes}
+    main = main_names(predicate)
     for item in predicate["perClass"]:
-        if item["setting"] == "served" and item["class"] in found:
+        if item["setting"] == "served" and item["class"] in found and item["threat"] in main:
             found[item["class"]].append(item)
     worst = {(item["threat"], item["class"]) for item in predicate["worstClass"] if item["setting"] == "served"}
     return {name: _explanation(predicate, name, items, worst) for name, items in found.items()}

@@ -8,11 +8,15 @@ from typing import Any
 import onnxruntime
 from prometheus_client import CollectorRegistry, Gauge
 
+from bundle.headline import main_names, robust_claim
+from bundle.outcomes import SETTINGS
+
 
 def publish_model(predicate: Mapping[str, Any], digest: str, registry: CollectorRegistry) -> None:
     """Sets the gauges of one model; once a process.
 
-    Labels follow the claims: version, setting, threat and attack; certified accuracy names its classifier.
+    Labels follow the claims: version, setting, threat and attack; certified accuracy names its classifier. "The" robust
+    accuracy of the model, which has the threat of its headline, has a gauge of its own.
     """
     version = predicate["model"]["version"]
     info = _gauge("hallmark_model_info", "The model that answers.", ["version", "digest"], registry)
@@ -24,6 +28,15 @@ def publish_model(predicate: Mapping[str, Any], digest: str, registry: Collector
         ["version", "setting", "threat", "attack"],
         registry,
     )
+    main = _gauge(
+        "hallmark_main_robust_accuracy",
+        "Accuracy under every attack of the model's main threat, an upper bound.",
+        ["version", "setting", "threat"],
+        registry,
+    )
+    first = main_names(predicate)[0]
+    for setting in SETTINGS:
+        main.labels(version, setting, first).set(robust_claim(predicate, setting, first)["value"])
     certified = _gauge(
         "hallmark_certified_accuracy",
         "Certified accuracy, a lower bound: of a smoothed classifier at an l2 radius, of the served one in linf.",

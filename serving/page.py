@@ -114,5 +114,10 @@ def _percent(share: float) -> str:
 
 
 def _robust(version: dict[str, Any], threat: str) -> dict[str, Any] | None:
-    """A version's accuracy under every attack of one threat, so that a column of a table is about one thing."""
+    """A version's accuracy under every attack of one threat, so that a column of a table is about one thing.
+
+    None where the threat is no main one of that version: it met fewer attacks there.
+    """
+    if threat not in version["main_threats"]:
+        return None
     return find_claim(version, "robust_accuracy", setting="served", threat=threat, attack=ALL_ATTACKS)

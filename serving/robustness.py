@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bundle.bundle import Bundle
+from bundle.headline import main_names
 from bundle.repeated import CLAIMED, PARTS, REPEATED
 from serving.trust import Trust
 
@@ -36,6 +37,7 @@ def robustness(bundle: Bundle, host: dict[str, Any], trust: Trust) -> dict[str, 
             for field, metric in CLAIMED.items()
         },
         **{field: predicate[name] for field, name in REPEATED.items()},
+        "main_threats": main_names(predicate),
         "self_check": host,
         "trust": trust.describe(),
         "meaning": MEANING,

@@ -122,6 +122,7 @@ def _robustness() -> Json:
             **{field: _rows(ref("Claim")) for field in CLAIMED},
             **{field: _attested(name) for field, name in REPEATED.items()},
             "bounds": _rows(ref("Bound")),
+            "main_threats": _attested("mainThreats"),
             "self_check": _self_check(),
             "trust": _trust(),
             "meaning": obj({name: {"const": text} for name, text in MEANING.items()}),
@@ -151,6 +152,7 @@ def _versions() -> Json:
         "attestation_sha256": SHA256,
         "signed_by": _rows(key),
         "headline": ref("Headline"),
+        "main_threats": _attested("mainThreats"),
         "claims": _rows(ref("Claim")),
         "bounds": _rows(ref("Bound")),
     }

@@ -9,6 +9,7 @@ from typing import Any
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
+from bundle.headline import main_names
 from bundle.layout import VERSION_DIGITS
 from bundle.signatures import read_envelope
 from bundle.versions import headline
@@ -77,6 +78,7 @@ def describe(bundle: Bundle, folder: str, *, served: bool) -> dict[str, Any]:
         "attestation_sha256": sha256_bytes(bundle.statement_bytes),
         "signed_by": [signature.key_id for signature in signatures],
         "headline": headline(bundle.statement),
+        "main_threats": main_names(bundle.predicate),
         "claims": bundle.predicate["claims"],
         "bounds": bundle.predicate["bounds"],
     }

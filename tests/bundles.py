@@ -22,7 +22,7 @@ from bundle.proofs import proof_column
 from bundle.replay import judge
 from bundle.runtime import OnnxClassifier
 from bundle.smoothing import certified_radii
-from bundle.threats import RADIUS_FIELD, Threat
+from bundle.threats import RADIUS_FIELD, Threat, answering
 
 SIZE = (8, 8, 1)
 TRAINED = Threat("linf", 32.0)
@@ -175,7 +175,9 @@ def make_bundle(
     rows: int = 60,
     eps: tuple[int, ...] = (16, 32),
     others: tuple[Threat, ...] = (),
-    trained: Threat = TRAINED,
+    sweep: tuple[float, ...] = (),
+    trained: Threat | None = TRAINED,
+    named: bool = True,
     tier: str = "standard",
     attacks: tuple[str, ...] = ("pgd-10", "margin"),
     attack_seed: int | None = None,
@@ -183,14 +185,18 @@ def make_bundle(
 ) -> Path:
     """Writes a complete, verifying bundle of the linear digits classifier into `folder` and returns it.
 
-    `eps` are its l∞ radii, `others` threats of other norms, `trained` is the one of the headline; the first threats of
-    different norms make a union. The tier quick has no corruptions, distances, proofs and surface. `attack_seed` draws the
-    random corners of pgd-10 (where it is not given: `seed`); the model is the same for the same `seed` and `noise`.
+    `eps` are its l∞ radii, `others` threats of other norms, `sweep` l∞ radii that met the margin attack alone; `trained`
+    is the threat of the training, None for a model from elsewhere, and `named` whether the main threats are named, as
+    bundles of before do not. The first threats of different norms make a union. The tier quick has no corruptions,
+    distances, proofs and surface. `attack_seed` draws the random corners of pgd-10 (where it is not given: `seed`); the
+    model is the same for the same `seed` and `noise`.
     """
     attack_seed = seed if attack_seed is None else attack_seed
     model, weight, bias = linear_model(seed, noise)
     clean, labels = (array[1200 : 1200 + rows] for array in digits())
-    threats = [*(Threat("linf", value) for value in eps), *others]
+    main = [*(Threat("linf", value) for value in eps), *others]
+    threats = [*(Threat("linf", value) for value in sorted({*eps, *sweep})), *others]
+    headline = answering(main, trained)
     images = {"clean": clean}
     generator = np.random.default_rng(attack_seed)
     for threat in threats:
@@ -201,11 +207,11 @@ def make_bundle(
         direction = (weight[:, logits.argmax(1)] - weight[:, labels]).T.reshape(clean.shape)
         corners = generator.choice([-1, 1], clean.shape)
         for name, step in (("pgd-10", corners), ("margin", direction)):
-            if name in attacks:
+            if name in attacks and (threat in main or name == "margin"):
                 images[f"{threat.name}/{name}"] = np.clip(clean + _levels(step, threat), 0, 255).astype(np.uint8)
     full = tier != "quick"
     outcomes = _outcomes(model, weight, images, labels, 1200, full)
-    first = {threat.norm: threat.name for threat in reversed(threats)}
+    first = {threat.norm: threat.name for threat in reversed(main)}
     described = [
         {
             "threat": threat.name,
@@ -216,6 +222,7 @@ def make_bundle(
         }
         for threat in threats
         for name in attacks
+        if threat in main or name == "margin"
     ]
     harness = {"name": "hallmark", "version": "1"}
     classifier = OnnxClassifier(model, threads=1, device="cpu")
@@ -238,7 +245,7 @@ def make_bundle(
             "seed": seed,
             "threads": 2,
             "data": {"name": "digits"},
-            "threat": {"norm": trained.norm, RADIUS_FIELD[trained.norm]: trained.size},
+            **({"threat": {"norm": trained.norm, RADIUS_FIELD[trained.norm]: trained.size}} if trained else {}),
             "attack": {"tier": tier, "seed": attack_seed},
         },
         "data": {
@@ -256,6 +263,7 @@ def make_bundle(
         },
         "sample": {"size": rows, "of": 360, "seed": 0, "rule": "stratified draw"},
         "threats": [threat.describe() for threat in threats],
+        **({"mainThreats": [headline.name, *(item.name for item in main if item != headline)]} if named else {}),
         "unions": [{"name": "union", "threats": sorted(first.values())}] if len(first) > 1 else [],
         "attacks": described,
         "corruptions": {"names": [*CORRUPTIONS], "severities": [*SEVERITIES], "seed": 0, "harness": harness}

@@ -9,6 +9,7 @@ from typing import Any
 from audit.client import Client
 from bundle.bundle import Bundle
 from bundle.digests import sha256_bytes
+from bundle.headline import main_names
 from bundle.repeated import CLAIMED, PARTS, REPEATED
 
 
@@ -32,6 +33,8 @@ def _robustness(said: Mapping[str, Any], predicate: Mapping[str, Any]) -> Iterat
     for field, name in REPEATED.items():
         if field not in said or said[field] != predicate[name]:
             yield f"/robustness: {field} is not what the attestation says"
+    if said.get("main_threats", main_names(predicate)) != main_names(predicate):  # services of before do not say it
+        yield "/robustness: main_threats is not what the attestation says"
     for field, names in PARTS.items():
         if said.get(field) != {name: predicate[field][name] for name in names}:
             yield f"/robustness: {field} is not what the attestation says"

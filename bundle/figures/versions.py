@@ -35,14 +35,17 @@ def over_versions(entries: Sequence[Entry]) -> Iterator[str]:
     """Two figures, and a third where something is certified; `entries` in the order of the axis, at least one."""
     tops = [entry.numbers for entry in entries]
     data = [top["data"] for top in tops]
-    threats = [(top["data"], top["robust"]["threat"]) for top in tops]
+    attacked = [(top["data"], top["robust"]["threat"], top["tier"]) for top in tops]
     named = list(dict.fromkeys(headline_threat_title(top["robust"]) for top in tops))
     robust = f"Right under all attacks ({', '.join(named)}), an upper bound"
-    for metric, title, same in (("clean", "Clean accuracy", data), ("robust", robust, threats)):
+    for metric, title, same in (("clean", "Clean accuracy", data), ("robust", robust, attacked)):
         series = {kind: _points([top[metric][kind] for top in tops], same) for kind in SETTINGS}
         yield _figure(metric, title, entries, series)
     bounds = [top["certified"] for top in tops]
-    certified = _points(bounds, [bound and (bound["classifier"], bound["radius"]) for bound in bounds])
+    proved = [
+        bound and (top["data"], bound["classifier"], bound["radius"]) for top, bound in zip(tops, bounds, strict=True)
+    ]
+    certified = _points(bounds, proved)
     if certified:
         yield _figure("certified", "Certified, the smoothed classifier, a lower bound", entries, {CERTIFIED: certified})
 
@@ -71,7 +74,7 @@ def _figure(key: str, title: str, entries: Sequence[Entry], series: Mapping[str,
 
 
 def _joined(points: Sequence[Point], x: Scale, y: Scale, shift: float, kind: str) -> Iterator[str]:
-    """Lines between neighbours of the same data and threat: another threat is another number."""
+    """Lines between neighbours of the same: another data set, threat or tier gives another number."""
     for (first, one, before), (second, other, after) in pairwise(points):
         if before == after and second == first + 1:
             start, end = x(first) + shift, x(second) + shift

@@ -33,11 +33,24 @@ class Baseline:
     bundle: Bundle | None = None
 
 
-def not_worse(rule: NotWorse, bundle: Bundle, baseline: Baseline | None) -> Rule:
-    """The rule's answer about a bundle; without a baseline it is what the policy says of a first release."""
+@dataclass(frozen=True)
+class Unseen:
+    """Which release came before cannot be told, for this reason; there may be one."""
+
+    reason: str
+
+
+def not_worse(rule: NotWorse, bundle: Bundle, baseline: Baseline | Unseen | None) -> Rule:
+    """The rule's answer about a bundle; without a baseline it is what the policy says of a first release.
+
+    Where nobody can tell whether there was one, the rule fails.
+    """
+    if isinstance(baseline, Unseen):
+        said = f"cannot tell which release came before: {baseline.reason}"
+        return Rule("not_worse", "not worse than the last release", said, False)
     if baseline is None:
         return Rule("not_worse", "not worse than the last release", "there is no release before this one", rule.first)
-    threat = rule.threat or headline_threat(bundle.predicate)["name"]
+    threat = rule.threat or headline_threat(baseline.statement["predicate"])["name"]
     where = rule.setting if rule.metric == "clean_accuracy" else f"{rule.setting} {threat} {rule.attack}"
     name = f"not_worse than {baseline.name} ({rule.metric} {where})"
     required = f"above {points(-rule.margin)} points at the lower end of the interval"

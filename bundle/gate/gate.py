@@ -9,12 +9,12 @@ from typing import Any
 
 from bundle.bundle import Bundle
 from bundle.digests import sha256_bytes
-from bundle.gate.baseline import Baseline, not_worse
+from bundle.gate.baseline import Baseline, Unseen, not_worse
 from bundle.gate.metrics import MetricError, find_metric
 from bundle.gate.policy import Policy, Threshold
 from bundle.gate.rules import Rule
 from bundle.plan import TIERS
-from bundle.signatures import SignatureError, key_id, read_envelope, read_public_key, verify_envelope
+from bundle.signatures import SignatureError, read_envelope, read_public_keys, verify_with
 from bundle.versions import headline
 
 
@@ -24,7 +24,7 @@ class Gate:
 
     bundle: Bundle
     policy: Policy
-    baseline: Baseline | None
+    baseline: Baseline | Unseen | None
     rules: Sequence[Rule]
 
     @property
@@ -46,17 +46,24 @@ class Gate:
             "digest": self.bundle.digest,
             "attestation": sha256_bytes(self.bundle.statement_bytes),
             "policy": {"file": self.policy.source, "sha256": self.policy.sha256},
-            "baseline": self.baseline.name if self.baseline else None,
+            "baseline": self.baseline.name if isinstance(self.baseline, Baseline) else None,
             "rules": [vars(rule) for rule in self.rules],
         }
 
 
-def gate(bundle: Bundle, policy: Policy, baseline: Baseline | None = None, trusted: Sequence[Path] = ()) -> Gate:
-    """Holds a verified bundle against a policy. `trusted` are key.pub files for the key ids that the policy names."""
+def gate(
+    bundle: Bundle, policy: Policy, baseline: Baseline | Unseen | None = None, trusted: Sequence[Path] = ()
+) -> Gate:
+    """Holds a verified bundle against a policy.
+
+    `trusted` are key.pub files, or folders of them, for the key ids that the policy names.
+    """
     return Gate(bundle, policy, baseline, list(_rules(bundle, policy, baseline, trusted)))
 
 
-def _rules(bundle: Bundle, policy: Policy, baseline: Baseline | None, trusted: Sequence[Path]) -> Iterator[Rule]:
+def _rules(
+    bundle: Bundle, policy: Policy, baseline: Baseline | Unseen | None, trusted: Sequence[Path]
+) -> Iterator[Rule]:
     predicate = bundle.predicate
     for threshold in policy.metrics:
         yield _threshold(threshold, predicate)
@@ -118,7 +125,9 @@ def _counts(predicate: Mapping[str, Any], policy: Policy) -> Iterator[Rule]:
     reads, size = predicate["testReads"]["models"], predicate["sample"]["size"]
     if policy.test_reads is not None:
         required, said = f"at most {policy.test_reads}", f"{reads} model{'s' * (reads > 1)} measured on the test split"
-        yield Rule("test_reads", required, said, reads <= policy.test_reads)
+        known = predicate["testReads"].get("complete", True)  # attestations of before do not say
+        unread = "" if known else ", and maybe more: git's history could not be read in full when it was attested"
+        yield Rule("test_reads", required, f"{said}{unread}", known and reads <= policy.test_reads)
     if policy.selection is not None:
         split = predicate["selection"]["split"]
         yield Rule("selection", f"on the {policy.selection} split", split, split == policy.selection)
@@ -127,18 +136,17 @@ def _counts(predicate: Mapping[str, Any], policy: Policy) -> Iterator[Rule]:
 
 
 def _signed(bundle: Bundle, policy: Policy, trusted: Sequence[Path]) -> Rule:
-    files = {key_id(read_public_key(path)): path for path in (*policy.key_files, *trusted)}
-    allowed = {*policy.key_ids, *(key_id(read_public_key(path)) for path in policy.key_files)}
+    own = read_public_keys(policy.key_files)
+    keys, allowed = own | read_public_keys(trusted), {*policy.key_ids, *own}
     required = f"signed by {' or '.join(key[:12] for key in sorted(allowed))}"
     if bundle.envelope is None:
         return Rule("signed_by", required, "unsigned", False)
     try:
         named = read_envelope(bundle.envelope, bundle.statement_bytes)[0].key_id
-        if named in allowed and named not in files:
+        if named in allowed and named not in keys:
             return Rule("signed_by", required, f"names {named[:12]}, whose key.pub was not given (see --trust)", False)
-        signer = verify_envelope(
-            bundle.envelope, bundle.statement_bytes, [files[key] for key in files if key in allowed]
-        )
+        accepted = {name: key for name, key in keys.items() if name in allowed}
+        signer = verify_with(bundle.envelope, bundle.statement_bytes, accepted)
     except SignatureError as error:
         return Rule("signed_by", required, str(error), False)
     return Rule("signed_by", required, f"signed by {signer}", True)

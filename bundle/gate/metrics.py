@@ -11,7 +11,7 @@ from bundle.errors import HallmarkError
 
 @dataclass(frozen=True)
 class Metric:
-    """Where a metric lies in the predicate, and which keys name one number of it.
+    """Where a metric lies in the predicate, which keys name one number of it, and whether that is a share from 0 to 1.
 
     `optional` keys name another number where they are given, and none where they are not; `further` keys only narrow.
     """
@@ -21,6 +21,7 @@ class Metric:
     optional: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
     value: str = "value"
+    share: bool = True
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -31,13 +32,13 @@ METRICS = {
     "clean_accuracy": Metric("claims", ("setting",)),
     "robust_accuracy": Metric("claims", ("setting", "threat", "attack")),
     "certified_accuracy": Metric("bounds", ("classifier",), ("radius", "eps_255"), ("technique",)),
-    "average_certified_radius": Metric("bounds", ("classifier",)),
+    "average_certified_radius": Metric("bounds", ("classifier",), share=False),
     "class_accuracy": Metric("perClass", ("setting", "class"), ("threat",)),
     "worst_class_accuracy": Metric("worstClass", ("setting",), ("threat",)),
     "calibration_error": Metric("calibration", ("setting",), ("threat",)),
     "corruption_accuracy": Metric("corruptionAccuracy", ("corruption",), ("severity",)),
-    "minimum_distance": Metric("minimumDistances", ("name", "quantile")),
-    "lost_on_grid": Metric("agreement", (), ("threat", "attack"), value="onlyReferenceBroken"),
+    "minimum_distance": Metric("minimumDistances", ("name", "quantile"), share=False),
+    "lost_on_grid": Metric("agreement", (), ("threat", "attack"), value="onlyReferenceBroken", share=False),
 }
 #: All keys that a policy may give.
 KEYS = tuple(dict.fromkeys(key for metric in METRICS.values() for key in metric.keys))

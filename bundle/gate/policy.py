@@ -37,8 +37,8 @@ class Threshold:
 class NotWorse:
     """Non-inferiority: the 95 % interval of the difference to the baseline lies above −`margin` (a share, 0.02 is 2 points).
 
-    `setting`, `threat` (None: the trained one) and `attack` say of which robust accuracy; a `metric` of clean_accuracy
-    has neither threat nor attack. `first` is what the rule comes to where there was no release before.
+    `setting`, `threat` (None: the baseline's main one) and `attack` say of which robust accuracy; a `metric` of
+    clean_accuracy has neither threat nor attack. `first` is what the rule comes to where there was no release before.
     """
 
     margin: float
@@ -51,7 +51,7 @@ class NotWorse:
 
 @dataclass(frozen=True)
 class Policy:
-    """A validated policy; None and empty mean that it does not ask. `signers` are key ids, or files of public keys."""
+    """A validated policy; None and empty mean that it does not ask. `signers` are key ids, files of public keys, or folders."""
 
     source: str
     sha256: str

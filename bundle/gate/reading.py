@@ -1,5 +1,4 @@
 """Reading a policy of YAML or JSON: a sentence for each field that is unknown, repeated or wrong."""
-# pyright: reportMissingModuleSource=false
 
 from __future__ import annotations
 
@@ -12,14 +11,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from bundle.digests import sha256_bytes
-from bundle.gate.metrics import KEYS, METRICS
+from bundle.gate.metrics import KEYS, METRICS, Metric
 from bundle.gate.policy import NotWorse, Policy, PolicyError, Threshold
 from bundle.outcomes import SETTINGS
 from bundle.plan import ALL_ATTACKS, TIERS
 from bundle.wording import listing
+from bundle.yaml12 import YamlError, load
 
 KEY_ID = re.compile("[0-9a-f]{64}")
 #: What a threshold may hold: the number itself, or an end of its 95 % interval.
@@ -76,8 +74,8 @@ def _parse(path: Path, content: bytes) -> Any:
     try:
         if path.suffix == ".json":
             return json.loads(content, object_pairs_hook=_once)
-        return yaml.load(content, _Loader)
-    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        return load(content)
+    except (ValueError, TypeError, YamlError, RecursionError) as error:
         raise PolicyError(f"{path}: cannot be read as a policy: {' '.join(str(error).split())}") from None
 
 
@@ -89,15 +87,6 @@ def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
             raise ValueError(f"{name} is there twice")
         found[name] = value
     return found
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without repeated names."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        return _once(
-            [(self.construct_object(key), self.construct_object(value, deep=True)) for key, value in node.value]
-        )
 
 
 def _fields(reading: _Reading, document: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
@@ -147,8 +136,20 @@ def _threshold(reading: _Reading, where: str, item: Mapping[str, Any]) -> Thresh
     }
     if not ends:
         reading.say(where, "asks for nothing, give min, max or both")
+    if name is not None:
+        _check_range(reading, where, METRICS[name], {end: value for end, value in ends.items() if value is not None})
     at = reading.take(f"{where}.at", item.get("at", "value"), lambda value: value in ENDS, "value, lower or upper")
     return Threshold(name or "", given, ends.get("min"), ends.get("max"), at or "value")
+
+
+def _check_range(reading: _Reading, where: str, metric: Metric, ends: Mapping[str, float]) -> None:
+    """A bound that every number keeps, or none can, asks for something else than was meant: 5 where 0.05 is 5 %."""
+    for end, value in ends.items():
+        if value < 0 or (metric.share and value > 1):
+            right = "a share from 0 to 1, 0.05 for 5 %" if metric.share else "0 or more"
+            reading.say(f"{where}.{end}", f"must be {right}, is {_shown(value)}")
+    if "min" in ends and "max" in ends and ends["min"] > ends["max"]:
+        reading.say(where, f"min {ends['min']:g} lies above max {ends['max']:g}, so that no number can meet both")
 
 
 def _check_keys(reading: _Reading, where: str, name: str, given: Mapping[str, Any]) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bundle.threats import Threat
+from bundle.threats import Threat, answering
 from pipeline.params import AttackSettings
 
-__all__ = ["Threat", "attacked_threats", "project", "steepest", "to_grid", "to_unit"]
+__all__ = ["Threat", "attacked_threats", "main_threats", "project", "steepest", "to_grid", "to_unit"]
 
 #: Coordinates that an l1 step moves, for each unit of eps. A ball of radius eps holds eps pixel values changed in full,
 #: so that a number fits where a share of the image does not: 3 of the digits' 64 at eps 2, 18 of CIFAR-10's 3072 at 12
@@ -29,6 +29,13 @@ def attacked_threats(settings: AttackSettings) -> list[Threat]:
         *(Threat("l2", size) for size in sorted(settings.eps_l2 or [])),
         *(Threat("l1", size) for size in sorted(settings.eps_l1 or [])),
     ]
+
+
+def main_threats(settings: AttackSettings, wanted: Threat | None = None) -> list[Threat]:
+    """The same balls, the headline's first: the one that answers for `wanted`, which the model should withstand."""
+    attacked = attacked_threats(settings)
+    first = answering(attacked, wanted)
+    return [first, *(threat for threat in attacked if threat != first)]
 
 
 def project(images: Tensor, clean: Tensor, threat: Threat) -> Tensor:

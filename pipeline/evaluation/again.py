@@ -11,7 +11,7 @@ from typing import Any
 from bundle.assembly import assemble
 from bundle.bundle import open_bundle
 from bundle.errors import HallmarkError
-from bundle.plan import attack_names
+from bundle.headline import headline_threat, main_threats
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.environment import describe_environment, source_digest
@@ -28,8 +28,6 @@ from pipeline.training.checkpoints import checkpoint_folder
 from pipeline.training.devices import choose_device
 
 RADII = {"linf": "eps_255", "l2": "eps_l2", "l1": "eps_l1"}
-#: The attacks of a threat that is only a point of the curve of accuracy against eps.
-SWEEP = {"margin"}
 
 
 def changed_settings(predicate: Mapping[str, Any], options: Mapping[str, Any]) -> AttackSettings:
@@ -47,11 +45,9 @@ def changed_settings(predicate: Mapping[str, Any], options: Mapping[str, Any]) -
 
 
 def _attacked_radii(predicate: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The radii by norm of the bundle's threats, but for those that are only points of a curve."""
-    names = {threat["name"]: set(attack_names(predicate, threat["name"])) for threat in predicate["threats"]}
-    whole = [threat for threat in predicate["threats"] if names[threat["name"]] != SWEEP] or predicate["threats"]
+    """The radii by norm of the bundle's main threats."""
     radii: dict[str, list[float]] = {}
-    for threat in whole:
+    for threat in main_threats(predicate):
         radii.setdefault(RADII[threat["norm"]], []).append(Threat.of(threat).size)
     return radii
 
@@ -102,7 +98,14 @@ def attack_again(
         kept = Kept(folder)
         processes = crew_size(place, settings.tier, threads)
         evidence = gather_evidence(
-            victim, published.drawn(), settings, device=place, say=speaker(), kept=kept, processes=processes
+            victim,
+            published.drawn(),
+            settings,
+            device=place,
+            say=speaker(),
+            wanted=Threat.of(headline_threat(bundle.predicate)),
+            kept=kept,
+            processes=processes,
         )
         environment |= {"judged_by": classifier.provider}
         predicate = write_again(published, evidence, classifier, out, environment=environment, transfer_from=sources)

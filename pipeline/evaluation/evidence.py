@@ -15,7 +15,7 @@ from bundle.outcomes import Outcomes, confidences, image_digests, margins
 from bundle.replay import Verdicts, judge
 from bundle.runtime import OnnxClassifier
 from pipeline.attacks.grid import search_grid
-from pipeline.attacks.threat import Threat, attacked_threats, to_unit
+from pipeline.attacks.threat import Threat, attacked_threats, main_threats, to_unit
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.corrupted import corruption_columns, describe
 from pipeline.evaluation.crew import do_tasks, helped_by
@@ -71,10 +71,14 @@ def gather_evidence(
     *,
     device: torch.device,
     say: Callable[[str], None],
+    wanted: Threat | None = None,
     kept: Kept | None = None,
     processes: int = 1,
 ) -> Evidence:
     """Attacks a network on a sample, in float32, with everything that the tier asks for.
+
+    `wanted` is the threat that the model should withstand: the attacked one that answers for it is the headline's, and
+    the curve, the checks and the surface are about it.
 
     Every attack's candidate is kept, whether it broke the image or not: on the grid and in ONNX Runtime it is judged
     anew. What `kept` holds from a call that was killed is not computed again; with it, several `processes` may share
@@ -95,18 +99,18 @@ def gather_evidence(
         "image_sha256": image_digests(drawn.images),
     }
     table.judge("clean", sample.images)
-    untouched = fingerprint(victim.network)
+    untouched, main = fingerprint(victim.network), main_threats(settings, wanted)
     if processes > 1 and kept.folder is not None:
-        ingredients = {"victim": victim, "sample": sample, "settings": settings}
+        ingredients = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
         with helped_by(processes - 1, all_tasks, ingredients, kept):
             do_tasks(all_tasks(**ingredients, say=say), kept, say)
     images, attacks = {"clean": drawn.images}, []
-    for finding in _findings(victim, sample, settings, say, kept):
+    for finding in _findings(victim, sample, settings, wanted, say, kept):
         key = f"{finding.threat.name}/{finding.name}"
         table.judge(key, finding.images)
         images[key] = _on_grid(victim.network, finding, clean, drawn.labels, settings.batch_size)
         attacks.append(finding.describe())
-    main, sweep = attacked_threats(settings), swept(settings)
+    sweep = swept(settings, main[0])
     distances = _distances(victim, sample, settings, kept) if settings.tier == "thorough" else {}
     corrupted = _corruptions(victim, drawn, settings, say, kept)
     outcomes = Outcomes(table.columns | distances | corrupted)
@@ -114,9 +118,10 @@ def gather_evidence(
         "tier": settings.tier,
         "sample": drawn.describe(),
         "threats": [threat.describe() for threat in sorted((*main, *sweep), key=_order)],
+        "mainThreats": [threat.name for threat in main],
         "attacks": attacks,
         "unions": unions(main),
-        "sanity": _sanity(victim, sample, settings, outcomes, attacks, untouched, kept),
+        "sanity": _sanity(victim, sample, settings, main[0], outcomes, attacks, untouched, kept),
         "corruptions": describe(settings.seed) if corrupted else None,
         "distances": [_CW] if distances else [],
         "surface": kept.notes(
@@ -127,33 +132,37 @@ def gather_evidence(
     return Evidence(outcomes, images, description)
 
 
-def swept(settings: AttackSettings) -> list[Threat]:
-    """The balls that only the curve of accuracy against eps has: multiples of the first radius that is attacked."""
+def swept(settings: AttackSettings, headline: Threat) -> list[Threat]:
+    """The balls that only the curve of accuracy against eps has: multiples of the headline's radius."""
     main = attacked_threats(settings)
     if settings.tier == "quick":
         return []
-    return [threat for threat in (main[0].scaled(share) for share in settings.sweep) if threat not in main]
+    return [threat for threat in (headline.scaled(share) for share in settings.sweep) if threat not in main]
 
 
 def unions(threats: list[Threat]) -> list[dict[str, Any]]:
-    """The union over norms, of each norm the smallest radius that is attacked; none where there is one norm."""
-    first: dict[str, str] = {}
+    """The union over norms, of each norm the threat that comes first; none where there is one norm.
+
+    `threats` as main_threats() orders them: the headline's, and of the other norms the smallest.
+    """
+    first: dict[str, Threat] = {}
     for threat in threats:
-        first.setdefault(threat.norm, threat.name)
-    return [{"name": "union", "threats": list(first.values())}] if len(first) > 1 else []
+        first.setdefault(threat.norm, threat)
+    names = [threat.name for threat in sorted(first.values(), key=_order)]
+    return [{"name": "union", "threats": names}] if len(first) > 1 else []
 
 
 def _sanity(
     victim: Victim,
     sample: Sample,
     settings: AttackSettings,
+    threat: Threat,
     outcomes: Outcomes,
     attacks: list[dict[str, Any]],
     untouched: str,
     kept: Kept,
 ) -> list[dict[str, Any]]:
-    """The checks at the first threat that is attacked; AutoAttack's warnings count at every one."""
-    threat = attacked_threats(settings)[0]
+    """The checks at the headline's threat; AutoAttack's warnings count at every one."""
     names = [attack["name"] for attack in attacks if attack["threat"] == threat.name]
     right = {name: ~outcomes[f"reference/{threat.name}/{name}/broken"] for name in names}
     flags = [f"{attack['threat']}: {flag}" for attack in attacks for flag in attack["flags"]]
@@ -177,32 +186,41 @@ def _order(threat: Threat) -> tuple[int, float]:
 
 
 def _plan(
-    victim: Victim, sample: Sample, settings: AttackSettings, say: Callable[[str], None]
+    victim: Victim, sample: Sample, settings: AttackSettings, wanted: Threat | None, say: Callable[[str], None]
 ) -> list[tuple[Threat, list[Job]]]:
     """What is run in each ball."""
-    side = min(sample.images.shape[2:])
+    side, headline = min(sample.images.shape[2:]), main_threats(settings, wanted)[0]
     return [
         *((threat, jobs(victim, threat, settings, side, say)) for threat in attacked_threats(settings)),
-        *((threat, sweep_jobs(victim, threat, settings)) for threat in swept(settings)),
+        *((threat, sweep_jobs(victim, threat, settings)) for threat in swept(settings, headline)),
     ]
 
 
 def all_tasks(
-    victim: Victim, sample: Sample, settings: AttackSettings, say: Callable[[str], None] = lambda line: None
+    victim: Victim,
+    sample: Sample,
+    settings: AttackSettings,
+    wanted: Threat | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Task]:
     """Every job on every batch in every ball."""
     return [
         task
-        for threat, work in _plan(victim, sample, settings, say)
+        for threat, work in _plan(victim, sample, settings, wanted, say)
         for job in work
         for task in tasks(sample, threat, job, settings.batch_size)
     ]
 
 
 def _findings(
-    victim: Victim, sample: Sample, settings: AttackSettings, say: Callable[[str], None], kept: Kept
+    victim: Victim,
+    sample: Sample,
+    settings: AttackSettings,
+    wanted: Threat | None,
+    say: Callable[[str], None],
+    kept: Kept,
 ) -> Iterator[Finding]:
-    for threat, work in _plan(victim, sample, settings, say):
+    for threat, work in _plan(victim, sample, settings, wanted, say):
         yield from run_suite(sample, work, threat=threat, batch_size=settings.batch_size, say=say, kept=kept)
 
 

@@ -39,6 +39,11 @@ def count_test_reads(model: str, test: str, ledger: Path = LEDGER) -> int:
     return models.index(model) + 1 if model in models else len(models) + 1
 
 
+def history_seen() -> bool:
+    """Whether git's history is here, and all of it; else models that were measured before may be unknown."""
+    return _git("rev-parse", "--is-shallow-repository").strip() == "false"
+
+
 def _known(ledger: Path) -> list[tuple[str, str]]:
     """(model, test) pairs, oldest first: the ledger's, then those of the history that it lacks."""
     recorded = []
@@ -66,7 +71,7 @@ def _history() -> list[tuple[str, str]]:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints; nothing where there is no git, no repository or no such file."""
+    """What git prints; nothing where there is no such file, nor where git cannot tell, which history_seen() says."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):

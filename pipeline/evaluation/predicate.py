@@ -14,7 +14,7 @@ from bundle.plan import untested_balls
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
 from pipeline.environment import source_digest
-from pipeline.evaluation.ledger import RULE, count_test_reads
+from pipeline.evaluation.ledger import RULE, count_test_reads, history_seen
 from pipeline.folders import Folders
 
 
@@ -48,6 +48,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         "testReads": {
             "models": count_test_reads(sha256_file(folders.trained / WEIGHTS), manifest["splits"]["test"]["sha256"]),
             "rule": RULE,
+            "complete": history_seen(),
         },
         "smoothing": smoothing["smoothing"],
         "proofs": smoothing["proofs"],
@@ -70,7 +71,18 @@ def measured(
     `evidence` is the description of what was run; `parameters`, `smoothing` and `selection` are the predicate's, the
     first without the section of the attack.
     """
-    fields = ("tier", "sample", "threats", "unions", "attacks", "sanity", "corruptions", "distances", "surface")
+    fields = (
+        "tier",
+        "sample",
+        "threats",
+        "mainThreats",
+        "unions",
+        "attacks",
+        "sanity",
+        "corruptions",
+        "distances",
+        "surface",
+    )
     return {
         **{field: evidence[field] for field in fields},
         "parameters": {**parameters, "attack": evidence["settings"]},

@@ -55,8 +55,8 @@ class Spread:
 class Row:
     """One experiment over its seeds.
 
-    `robust` is under all attacks of the first threat. `others` are the same under the other threats, and then under all
-    threats together, where every experiment of the comparison was attacked in several norms.
+    `robust` is under all attacks of the threat that all were trained for, or the first. `others` are the same under the
+    other threats, and then under all together, where every experiment of the comparison was attacked in several norms.
     """
 
     name: str
@@ -87,7 +87,9 @@ class Comparison:
         if not results:
             raise ValueError("a comparison needs results")
         self.results = list(results)
-        self.threat = results[0].first_threat()
+        main = {result.main_threat() for result in results}
+        # Specialists of several norms have no threat in common but the first that all met.
+        self.threat = main.pop() if len(main) == 1 else Threat.of(results[0].threats[0])
         self.tier = results[0].settings["attack"]["tier"]
         everywhere = [name for name in results[0].accuracy.threats if all(run.under(name) for run in results)]
         in_union = all(run.accuracy.union for run in results)

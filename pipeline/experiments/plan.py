@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from bundle.errors import HallmarkError
+from bundle.yaml12 import YamlError, load
 from pipeline.attacks.threat import attacked_threats
 from pipeline.experiments.run import Run, Suite
-from pipeline.params import Section, complete, parse_yaml, read_yaml, validated
+from pipeline.params import Section, complete, read_yaml, validated
 from pipeline.params.complaints import one_of
 
 #: Settings that an entry must not give, and who gives them.
@@ -115,9 +115,9 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 def read_value(text: str) -> Any:
     """A value as YAML 1.2 reads it, so that `1e-3` is a number; raises PlanError."""
     try:
-        return parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise PlanError(f"{text!r}: is no YAML value ({' '.join(str(error).split())})") from None
+        return load(text)
+    except YamlError as error:
+        raise PlanError(f"{text!r}: is no YAML value ({error})") from None
 
 
 def _lists(path: Path) -> list[list[Any]]:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from bundle.claims import ALL_ATTACKS
 from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError
-from bundle.threats import Threat
+from bundle.threats import Threat, answering
 from pipeline.experiments.accuracy import Right, Share, both
 from pipeline.experiments.run import Suite, settings_digest
 from pipeline.params import Section
@@ -133,9 +133,10 @@ class Result(Section):
     seconds: Seconds
     digests: Digests
 
-    def first_threat(self) -> Threat:
-        """The first ball that was attacked: l∞ with its smallest radius, where l∞ was attacked."""
-        return Threat.of(self.threats[0])
+    def main_threat(self) -> Threat:
+        """The attacked ball that answers for the one that the model was trained for; the first where none is recorded."""
+        trained = self.settings.get("threat")
+        return answering([Threat.of(threat) for threat in self.threats], trained and Threat.of(trained))
 
     def under(self, threat: str, attack: str = ALL_ATTACKS) -> Share | None:
         """The share under one attack, or under all of them; None where it was not run."""

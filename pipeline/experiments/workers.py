@@ -103,7 +103,7 @@ class _Watch:
 
     def _ended(self, run: Run) -> str:
         result = load_result(self.places.result(run))
-        robust = result.under(result.first_threat().name)
+        robust = result.under(result.main_threat().name)
         assert robust is not None
         return (
             f"{run.key}: clean {result.accuracy.clean.share:.1%}, robust {robust.share:.1%}, "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.params.complaints import ParamsError, validated
 from pipeline.params.defaults import RADII, complete, is_section
-from pipeline.params.reading import parse_yaml, read_yaml
+from pipeline.params.reading import read_yaml
 from pipeline.params.schema import (
     AttackSettings,
     CertifySettings,
@@ -31,7 +31,6 @@ __all__ = [
     "TrainSettings",
     "complete",
     "load_params",
-    "parse_yaml",
     "read_yaml",
     "validated",
 ]

@@ -159,7 +159,7 @@ class AttackSettings(Section):
     )
     sweep: Annotated[list[Multiple], AfterValidator(_each_once)] = Field(
         [0.25, 0.5, 0.75, 1.5, 2.0],
-        description="radii, as multiples of the first one above, that the margin attack alone searches, for the curve of "
+        description="radii, as multiples of the headline's, that the margin attack alone searches, for the curve of "
         "accuracy against eps; not in the quick tier",
     )
     seeds: int = Field(3, ge=1, le=20, description="thorough: seeds that AutoAttack is run with")

@@ -18,15 +18,17 @@ from bundle.layout import ATTESTATION, CARD, ENVELOPE, MODEL
 from bundle.threats import Threat
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
+from tests.audit.test_versions import git
 from tests.bundles import make_bundle
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test runs in an empty folder that belongs to no repository."""
+    """Every test runs in an empty repository."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    git("init", "-b", "main")
     return tmp_path / "work"
 
 
@@ -153,7 +155,7 @@ def test_keygen_refuses_to_overwrite() -> None:
 
 def test_versions_lists_in_words_and_in_json(masters: Masters) -> None:
     assert "No version at hand" in run("versions").stdout
-    assert run_json("versions") == {"versions": []}
+    assert run_json("versions") == {"versions": [], "unseen": None}
     shutil.copytree(masters.signed, "out/bundle")
     shutil.copytree(masters.second, "releases/second")
     Path("releases/second", CARD).write_text("changed\n")

@@ -85,7 +85,7 @@ ROBUST = {"setting": "served", "threat": "linf-32"}
         (metric("calibration_error", setting="served", max=0.5), True),
         (metric("calibration_error", **ROBUST, max=0.001), False),
         (metric("corruption_accuracy", corruption="all", min=0.1), True),
-        (metric("corruption_accuracy", corruption="fog", severity=3, min=1.01), False),
+        (metric("corruption_accuracy", corruption="fog", severity=3, min=1.0), False),
         (metric("minimum_distance", name="cw", quantile=50, min=0.0), True),
         (metric("lost_on_grid", threat="linf-32", attack="margin", max=0), True),
     ],
@@ -139,6 +139,8 @@ def test_tier_flags_reliable_counts_and_selection(sound: Bundle) -> None:
     assert not ask(changed(sound, sanity=[]), {"reliable": True}).passed
     assert ask(sound, {"test_reads": 1}).passed and ask(sound, {"sample": 60}).passed
     assert not ask(changed(sound, testReads={"models": 2, "rule": ""}), {"test_reads": 1}).passed
+    unread = ask(changed(sound, testReads={"models": 1, "rule": "", "complete": False}), {"test_reads": 1})
+    assert not unread.passed and "maybe more: git's history could not be read" in unread.measured
     assert not ask(sound, {"sample": 61}).passed
     assert ask(sound, {"selection": "validation"}).passed
     assert not ask(changed(sound, selection={"split": "unknown", "rule": ""}), {"selection": "validation"}).passed
@@ -236,7 +238,6 @@ def test_the_last_release_is_the_newest_tag_before_this_one(masters: Masters, tm
     """Tags of one second are told apart by their version numbers."""
     third = open_bundle(make_bundle(tmp_path / "third", seed=2, noise=0.3, tier="quick"))
     git("init", "-b", "main")
-    assert find_baseline(sound, None) is None
     for number, bundle in enumerate((sound, open_bundle(masters.second), third), 9):
         commit(bundle.path, f"v{number}")
         git("tag", f"v{number}")

@@ -18,6 +18,7 @@ from bundle.bundle import open_bundle
 from bundle.layout import CARD
 from bundle.versions import store_name
 from tests.audit.conftest import Masters
+from tests.audit.test_versions import git
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    git("init", "-b", "main")
     return tmp_path / "work"
 
 

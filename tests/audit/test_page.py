@@ -23,6 +23,7 @@ from bundle.outcomes import image_digests
 from bundle.withholding import make_private
 from tests.audit.conftest import Masters
 from tests.audit.test_release import WHO
+from tests.audit.test_versions import git
 from tests.bundles import digits, make_bundle
 from tests.test_line import fresh_copy
 
@@ -60,6 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    git("init", "-b", "main")
     Path("dvc.yaml").write_text("stages: {}\n")
     return tmp_path / "work"
 

@@ -15,6 +15,7 @@ from audit.cli import app
 from audit.timeline import Moment, timeline
 from audit.timeline_figure import timeline_svg
 from bundle.bundle import open_bundle
+from bundle.figures import Entry, over_versions
 from tests.audit.conftest import Masters
 from tests.audit.test_versions import commit, git
 from tests.bundles import make_bundle
@@ -78,6 +79,7 @@ def test_the_command_draws_bars_and_writes_figures(folder: Path) -> None:
 def test_without_a_version_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    git("init", "-b", "main")
     done = CliRunner().invoke(app, ["history", "--svg", "h.svg"])
     assert (done.exit_code, done.stdout.startswith("No version at hand")) == (0, True)
     assert not Path("h.svg").exists()
@@ -91,6 +93,24 @@ def test_numbers_of_different_threats_are_not_joined(folder: Path) -> None:
     drawn = [re.findall(r'<line class="curve (reference|served)"', text) for text in (before, after)]
     assert (len(drawn[0]), len(drawn[1])) == (4, 6)  # clean goes on, two settings; robust does not
     assert "l∞ 32/255, l∞ 16/255" in after
+
+
+def test_numbers_of_different_tiers_are_not_joined_and_clean_ones_are(folder: Path) -> None:
+    """Fewer attacks leave more images right: a line would show a change that is none."""
+    drawn: list[list[str]] = []
+    for tier in ("thorough", "standard"):
+        make_bundle(folder / "releases" / "z", seed=4, noise=0.2, tier=tier)
+        picture = timeline_svg(moments())
+        figures = picture.split('<svg class="figure"')[1:] or picture.split("<svg ")[2:]
+        drawn.append([len(re.findall(r'<line class="curve served"', figure)) for figure in figures[:2]])
+        shutil.rmtree(folder / "releases" / "z")
+    assert drawn == [[2, 1], [2, 2]]
+
+
+def test_certified_numbers_of_other_data_are_not_joined(folder: Path) -> None:
+    moved = [Entry("a", {**moments()[0].numbers}), Entry("b", {**moments()[1].numbers, "data": "letters"})]
+    assert "curve certified" not in "".join(over_versions(moved))
+    assert "curve certified" in "".join(over_versions([moved[0], moved[0]]))
 
 
 def test_a_name_cannot_write_into_the_figure(folder: Path, masters: Masters) -> None:

@@ -33,17 +33,17 @@ def commit(bundle: Path, message: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
+    """A repository without a commit."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    git("init", "-b", "main")
     return tmp_path / "work"
 
 
 @pytest.fixture
 def history(folder: Path, masters: Masters) -> Path:
     """Two versions under tags v1 (light) and v2 (annotated), the branch trial at v1, and main after v2."""
-    git("init", "-b", "main")
     Path("README.md").write_text("before any attestation\n")
     git("add", "README.md")
     git("commit", "-m", "start")
@@ -94,7 +94,11 @@ def test_a_machine_without_git_lists_its_folders(
 ) -> None:
     shutil.copytree(masters.unsigned, "out/bundle")
     monkeypatch.setenv("PATH", "")
-    assert [names(version) for version in list_versions()] == [{"out/bundle"}]
+    found, unread = list_versions()
+    assert (names(found), names(unread)) == ({"out/bundle"}, {"git ."})
+    assert unread.refusal == "git cannot be run here (No such file or directory)"
+    with pytest.raises(VersionError, match=r"no version at hand has .*; git cannot be run here"):
+        find_version("v1", [found, unread])
 
 
 def test_one_attestation_in_many_places_is_one_row_with_its_best_signature(history: Path, masters: Masters) -> None:

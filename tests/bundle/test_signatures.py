@@ -22,6 +22,7 @@ from bundle.signatures import (
     pre_authentication_encoding,
     read_envelope,
     read_public_key,
+    read_public_keys,
     sign,
     verify_envelope,
 )
@@ -125,6 +126,35 @@ def test_two_signers_are_read_where_both_are_trusted(keys: tuple[Path, Path], tm
 def test_an_envelope_about_another_attestation_is_refused(keys: tuple[Path, Path]) -> None:
     with pytest.raises(SignatureError, match=r"made for another attestation.json"):
         verify_envelope(sign(STATEMENT, keys[0]), STATEMENT + b"\n", [keys[1]])
+
+
+def test_two_keys_in_one_file_are_refused(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    """The parser would read the first, and nobody would learn that the second is not trusted."""
+    generate_key(tmp_path / "other")
+    both = tmp_path / "both.pub"
+    both.write_bytes(keys[1].read_bytes() + (tmp_path / "other" / "key.pub").read_bytes())
+    signing = tmp_path / "both.pem"
+    signing.write_bytes(keys[0].read_bytes() + (tmp_path / "other" / "key.pem").read_bytes())
+    sentence = "holds 2 keys; a file holds one, so put each into a file of its own"
+    for attempt in (
+        lambda: read_public_key(both),
+        lambda: verify_envelope(sign(STATEMENT, keys[0]), STATEMENT, [both]),
+        lambda: TrustPolicy.read([both]),
+        lambda: sign(STATEMENT, signing),
+    ):
+        with pytest.raises(SignatureError, match=sentence):
+            attempt()
+
+
+def test_a_folder_of_keys_is_taken_wherever_keys_are(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    other, envelope = generate_key(tmp_path / "folder"), sign(STATEMENT, keys[0])
+    (tmp_path / "folder" / "alice.pub").write_bytes(keys[1].read_bytes())
+    named = verify_envelope(envelope, STATEMENT, [tmp_path / "folder"])
+    assert named == key_id(read_public_key(keys[1])) and set(read_public_keys([tmp_path / "folder"])) == {named, other}
+    (tmp_path / "empty").mkdir()
+    for read in (read_public_keys, TrustPolicy.read):
+        with pytest.raises(SignatureError, match=r"empty: holds no \*\.pub file; `hallmark keygen` makes key\.pub"):
+            read([tmp_path / "empty"])
 
 
 @pytest.mark.parametrize("field", ["payload", "sig"])

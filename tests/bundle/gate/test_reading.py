@@ -91,6 +91,17 @@ def test_json_says_the_same_as_yaml(tmp_path: Path) -> None:
             {"metrics": [{"metric": "robust_accuracy", "setting": "served", "min": 0}]},
             "metrics[0].threat: is missing, robust_accuracy is keyed",
         ),
+        (
+            {"metrics": [{"metric": "calibration_error", "setting": "served", "max": 5}]},
+            "metrics[0].max: must be a share from 0 to 1, 0.05 for 5 %, is 5",
+        ),
+        ({"metrics": [{**METRIC, "min": 97.0}]}, "metrics[0].min: must be a share from 0 to 1, 0.05 for 5 %, is 97.0"),
+        ({"metrics": [{**METRIC, "min": -0.1}]}, "metrics[0].min: must be a share from 0 to 1"),
+        (
+            {"metrics": [{"metric": "minimum_distance", "name": "cw", "quantile": 50, "min": -1}]},
+            "metrics[0].min: must be 0 or more, is -1",
+        ),
+        ({"metrics": [{**METRIC, "max": 0.4}]}, "metrics[0]: min 0.5 lies above max 0.4, so that no number can meet"),
         ({"not_worse": 2}, "not_worse: must be a list of rules"),
         ({"not_worse": {"margin": 0}}, "not_worse[0].margin: must be points above 0, 2 for 2 %, is 0"),
         ({"not_worse": {"margin": 2, "first": True}}, "not_worse[0].first: must be pass or fail, is True"),
@@ -114,6 +125,17 @@ def test_a_wrong_field_is_one_sentence(document: Any, sentence: str, tmp_path: P
 def test_all_wrong_fields_are_named_at_once(tmp_path: Path) -> None:
     said = refusal(tmp_path, {"tier": "best", "flags": "no", "metrics": [{**METRIC, "at": 1}]})
     assert all(f" {name}: must be" in said for name in ("tier", "flags", "metrics[0].at"))
+
+
+def test_counts_and_distances_are_no_shares(tmp_path: Path) -> None:
+    """Images lost on the grid, an l2 distance and an l2 radius may be above 1."""
+    asked = (
+        "{metric: lost_on_grid, threat: linf-8, attack: margin, max: 3}",
+        "{metric: minimum_distance, name: cw, quantile: 50, min: 1.5}",
+        "{metric: average_certified_radius, classifier: smoothed-1, min: 1.2}",
+    )
+    found = read(tmp_path, f"metrics: [{', '.join(asked)}]\n").metrics
+    assert [(item.minimum, item.maximum) for item in found] == [(None, 3), (1.5, None), (1.2, None)]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from bundle.outcomes import image_digests, margins
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.data.split import Split, stratified
+from pipeline.evaluation import jobs
 from pipeline.evaluation.evidence import Evidence, draw, gather_evidence, judge_reference, served_columns, unions
 from pipeline.evaluation.suite import Finding
 from pipeline.evaluation.victim import Victim
@@ -46,9 +48,9 @@ def evidence(test_split: Split) -> Iterator[Evidence]:
         yield gather(test_split, SETTINGS)
 
 
-def gather(test: Split, settings: AttackSettings, network: Linear | None = None) -> Evidence:
-    victim = Victim((network or Linear()).train(), CLASSES)
-    return gather_evidence(victim, draw(test, settings), settings, device=torch.device("cpu"), say=lambda line: None)
+def gather(test: Split, settings: AttackSettings, network: Linear | None = None, **options: Any) -> Evidence:
+    victim, drawn = Victim((network or Linear()).train(), CLASSES), draw(test, settings)
+    return gather_evidence(victim, drawn, settings, device=torch.device("cpu"), say=lambda line: None, **options)
 
 
 def onnx_of(network: Linear) -> bytes:
@@ -229,6 +231,30 @@ def test_every_norm_is_attacked_and_its_images_are_in_its_ball(test_split: Split
         expected = [{"name": "union", "threats": first}] if len(first) > 1 else []
         assert found.description["unions"] == expected
     assert found.outcomes.contradictions() == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "main", "curve"),
+    [
+        (None, ["linf-4", "linf-8", "l2-1"], {"linf-2", "linf-6"}),  # a model from elsewhere: the first
+        (Threat("linf", 8.0), ["linf-8", "linf-4", "l2-1"], {"linf-12"}),
+        (Threat("linf", 6.0), ["linf-8", "linf-4", "l2-1"], {"linf-12"}),  # not attacked: the next that holds it
+        (Threat("l2", 0.5), ["l2-1", "linf-4", "linf-8"], {"l2-0.5", "l2-1.5"}),
+    ],
+)
+def test_everything_is_about_the_threat_that_the_model_should_withstand(
+    wanted: Threat | None, main: list[str], curve: set[str], test_split: Split, monkeypatch: pytest.MonkeyPatch
+):
+    """The headline, the curve around it, the union, the checks and the surface; not the smallest radius of a list."""
+    monkeypatch.setattr(jobs, "_autoattack", lambda *_, **__: jobs.Job("none", lambda sample, keep: {}, {}))
+    settings = AttackSettings(tier="standard", eps_255=[4, 8], eps_l2=[1], sweep=[0.5, 1.5], images=12, batch_size=12)
+    found = gather(test_split, settings, wanted=wanted).description
+    assert found["mainThreats"] == main
+    assert {item["name"] for item in found["threats"]} - set(main) == curve
+    (union,) = found["unions"]
+    assert set(union["threats"]) == {next(name for name in main if name.startswith("linf")), "l2-1"}
+    assert {item["threat"] for item in found["sanity"] if "threat" in item} == {main[0]}
+    assert found["surface"]["threat"] == main[0]
 
 
 def test_a_union_takes_the_smallest_radius_of_each_norm():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import HallmarkError
-from pipeline.evaluation.ledger import ATTESTATION, LEDGER, count_test_reads, record_test_read
+from pipeline.evaluation.ledger import ATTESTATION, LEDGER, count_test_reads, history_seen, record_test_read
 
 TEST, OTHER = "a" * 64, "b" * 64
 
@@ -112,6 +112,20 @@ def test_commits_that_removed_or_broke_the_file_are_passed_over():
     git("commit", "-m", "removed")
     commit_attestation(statement(2))
     assert count_test_reads(model(2), TEST) == 2
+
+
+def test_a_history_that_is_not_all_here_is_not_taken_for_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert not history_seen(), "no repository"
+    git("init", "-q")
+    assert history_seen(), "one without a commit"
+    commit_attestation(statement(1))
+    commit_attestation(statement(2))
+    assert history_seen()
+    git("clone", "-q", "--depth", "1", tmp_path.as_uri(), "shallow")
+    monkeypatch.chdir("shallow")
+    assert (count_test_reads(model(2), TEST), history_seen()) == (1, False)
+    monkeypatch.setenv("PATH", "")
+    assert not history_seen(), "no git"
 
 
 def test_a_damaged_ledger_is_one_sentence():

@@ -27,6 +27,7 @@ def make_result(
     *,
     counts: tuple[int, int, int] = (18, 12, 11),
     threats: tuple[Threat, ...] = (Threat("linf", 8),),
+    trained: Threat | None = None,
     images: int = 20,
     data: str = "cifar10",
     split: Any = "test",
@@ -43,7 +44,7 @@ def make_result(
         "threads": 1,
         "attack": {"tier": "quick" if autoattack is None else "standard"},
         "network": {"width": None},
-    }
+    } | ({"threat": trained.describe()} if trained else {})
     described = method_class(method)
     return Result.model_validate(
         {

@@ -68,6 +68,14 @@ def test_several_norms_have_a_column_each_and_their_union_ranks():
     assert "union" not in alone.markdown()
 
 
+def test_the_threat_that_all_were_trained_for_ranks_and_not_the_smallest_radius():
+    attacked = (Threat("linf", 4), Threat("linf", 8), Threat("linf", 16))
+    results = [make_result(method, threats=attacked, trained=Threat("linf", 8)) for method in ("trades", "pgd_at")]
+    assert Comparison(results).threat == Threat("linf", 8)
+    specialists = [results[0], make_result("pgd_at", threats=attacked, trained=Threat("linf", 16))]
+    assert Comparison(specialists).threat == Threat("linf", 4), "the first that all met, where they share none"
+
+
 def test_differences_pair_seeds_and_have_an_interval_over_them():
     results = [make_result("trades", seed, counts=(18, 15, right)) for seed, right in enumerate((13, 14, 15))]
     results += [make_result("pgd_at", seed, counts=(18, 15, 11)) for seed in range(3)]
