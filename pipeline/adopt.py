@@ -23,7 +23,7 @@ from pipeline.networks import describe
 from pipeline.networks.contract import PROBES, check_network
 from pipeline.networks.external import External, build_external
 from pipeline.networks.registry import NetworkError
-from pipeline.networks.weights import put_in, read_weights
+from pipeline.networks.weights import load_weights
 from pipeline.params import Params
 from pipeline.serialisation import read_network, weights_bytes
 from pipeline.training.devices import choose_device
@@ -86,10 +86,8 @@ def build(model: Model, classes: int, channels: int) -> External:
         classes=classes, channels=channels, arguments=model.arguments, mean=model.mean, std=model.std, **known
     )
     if model.weights is not None:
-        weights = read_weights(model.weights)
-        for remark in weights.remarks:
+        for remark in load_weights(network.network, model.weights):
             print(f"{remark[0].upper()}{remark[1:]}.")
-        put_in(network.network, weights.tensors, str(model.weights))
     if not any(True for _ in network.parameters()):
         raise NetworkError(f"{model.spec}: has no parameters, so there is nothing to keep as weights")
     return network.eval()

@@ -13,9 +13,9 @@ from pipeline.certification.layers import Affine
 from pipeline.certification.linear import Backward
 from pipeline.certification.program import Program
 
-#: From the cheapest to the tightest. ibp: intervals up to the affine layers at the end. The others end with CROWN's backward pass, and differ in
-#: what bounds the values before each ReLU: intervals, affine forms in the pixels, or CROWN itself for every unit whose
-#: sign the forms leave open.
+#: From the cheapest to the tightest. ibp: intervals up to the affine layers at the end. The others end with CROWN's
+#: backward pass, and differ in what bounds the values before each ReLU: intervals, affine forms in the pixels, or CROWN
+#: itself for every unit whose sign the forms leave open.
 Technique = Literal["ibp", "crown-ibp", "crown-forward", "crown"]
 #: Units of one backward pass of `crown` intermediate bounds, so that memory stays small.
 ROWS = 512
