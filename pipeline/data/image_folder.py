@@ -25,6 +25,8 @@ def read_image_folder(settings: DataSettings) -> ImageSet:
         raise DataError(f"{root}: is not a folder; data.path must name the folder that holds the images")
     if (root / "train").is_dir() and (root / "test").is_dir():
         return _two_trees(root, settings.image_size, settings.channels)
+    if (root / "test").is_dir():
+        return _test_alone(root, settings.image_size, settings.channels)
     return _one_tree(root, settings.image_size, settings.channels, settings)
 
 
@@ -46,12 +48,27 @@ def _two_trees(root: Path, size: int, channels: int) -> ImageSet:
     )
 
 
+def _test_alone(root: Path, size: int, channels: int) -> ImageSet:
+    """No training images: enough where nothing is trained, and refused by prepare_data elsewhere."""
+    classes = _classes(root / "test")
+    test = _tree(root / "test", classes, size, channels)
+    unread = [name for name in _folders(root) if name != "test"]
+    return ImageSet(
+        train=test.take(np.arange(0)),
+        test=test,
+        classes=classes,
+        source="image folder with test" + (f"; not read: {', '.join(unread)}" if unread else ""),
+        licence="unknown",
+        preprocessing=describe_decoding(size, channels),
+        resize=resize_rule(size),
+        train_origin="none",
+        test_origin="the folder test",
+    )
+
+
 def _one_tree(root: Path, size: int, channels: int, settings: DataSettings) -> ImageSet:
-    for present, absent in (("train", "test"), ("test", "train")):
-        if (root / present).is_dir():
-            raise DataError(
-                f"{root}: has {present} and no {absent}; give both, or one folder a class (and none called {present})"
-            )
+    if (root / "train").is_dir():
+        raise DataError(f"{root}: has train and no test; give both, or one folder a class (and none called train)")
     classes = _classes(root)
     train, test, train_origin, test_origin = hold_out_test(_tree(root, classes, size, channels), settings)
     return ImageSet(

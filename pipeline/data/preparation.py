@@ -15,15 +15,22 @@ from pipeline.data.split import DataError, Split, save_split, stratified
 from pipeline.params import DataSettings
 
 
-def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
+def prepare_data(settings: DataSettings, out: Path, *, training: bool = True) -> dict[str, Any]:
     """Writes train.npz, validation.npz, test.npz and manifest.json to `out`; returns the manifest.
 
     The limits (train_images, test_images) are drawn first, then the validation split out of what is left to train on,
     all stratified with `settings.seed`; the images of data.extra follow the training split's own, and the manifest then
     says so in `extra` and in `splits.train.own`. Equal settings and images give equal bytes. Raises DataError.
+
+    Without `training` a source may have test images alone, and no class needs training images: nothing is trained.
     """
     image_set = read_source(settings)
-    splits, origins = _split(image_set, settings)
+    if len(image_set.train) == 0:
+        splits, origins = _without_training(image_set, settings, training=training)
+    else:
+        splits, origins = _split(image_set, settings)
+        if training:
+            _require_every_class(splits["train"], image_set)
     own, extra = splits["train"], None
     if settings.extra is not None:
         # All of the source's test images, whatever the limit: the others may be tested on later.
@@ -48,13 +55,32 @@ def _split(image_set: ImageSet, settings: DataSettings) -> tuple[dict[str, Split
     test, test_origin = _limited(image_set.test, settings.test_images, "test_images", settings.seed)
     held_out = stratified(whole.labels, settings.validation_share, settings.seed)
     splits = {"train": whole.leave(held_out), "validation": whole.take(held_out), "test": test}
-    _require_every_class(splits["train"], image_set)
-
     share = f"share {settings.validation_share}, stratified, seed {settings.seed}"
     origins = {
         "train": f"{image_set.train_origin}{train_origin}; the validation split is left out ({share})",
         "validation": f"held out of the training images: {share}",
         "test": image_set.test_origin + test_origin,
+    }
+    return splits, origins
+
+
+def _without_training(
+    image_set: ImageSet, settings: DataSettings, *, training: bool
+) -> tuple[dict[str, Split], dict[str, str]]:
+    """The same of a source that has test images alone: what is looked at before the attacks is held out of them."""
+    if training:
+        raise DataError(
+            "data: there are test images and none to train on; give both, or measure a model that was trained elsewhere "
+            "(make evaluate), for which test images alone are enough"
+        )
+    whole, origin = _limited(image_set.test, settings.test_images, "test_images", settings.seed)
+    held_out = stratified(whole.labels, settings.validation_share, settings.seed)
+    share = f"share {settings.validation_share}, stratified, seed {settings.seed}"
+    splits = {"train": image_set.train, "validation": whole.take(held_out), "test": whole.leave(held_out)}
+    origins = {
+        "train": image_set.train_origin,
+        "validation": f"held out of the test images: {share}",
+        "test": f"{image_set.test_origin}{origin}; the validation split is left out ({share})",
     }
     return splits, origins
 

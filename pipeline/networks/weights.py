@@ -23,6 +23,15 @@ from torch import Tensor, nn
 from pipeline.networks.matching import COUNTER, listed, matching, sections
 from pipeline.networks.registry import NetworkError
 
+
+class ShapeError(NetworkError):
+    """A weight of the file has another shape than the network's."""
+
+    def __init__(self, message: str, found: torch.Size, own: torch.Size) -> None:
+        super().__init__(message)
+        self.found, self.own = found, own
+
+
 #: How files begin that are taken for weights, and are not.
 OTHERS = {
     b"version https://git-lfs.github.com/": "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`",
@@ -158,7 +167,8 @@ def put_in(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> Non
     for name, value in weights.items():
         if value.shape != own[name].shape:
             shapes = f"{tuple(value.shape)}, the network's {tuple(own[name].shape)}"
-            raise NetworkError(f"{where}: does not fit the network: {name} is {shapes}")
+            message = f"{where}: does not fit the network: {name} is {shapes}"
+            raise ShapeError(message, value.shape, own[name].shape)
     network.load_state_dict(weights, strict=False)
 
 
