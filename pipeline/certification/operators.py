@@ -52,7 +52,10 @@ def layer_of(target: object, arguments: Sequence[Any], named: Mapping[str, Any],
     operators = OPERATORS if relu_only else OPERATORS | OTHER_MONOTONE
     if target not in operators:
         raise NotKnownError
-    return operators[target](*arguments, **named)
+    try:
+        return operators[target](*arguments, **named)
+    except TypeError:  # an option that is not among the function's arguments, such as another type
+        raise NotKnownError from None
 
 
 def _convolution(
@@ -241,8 +244,8 @@ MOVES = {
 def _moved(target: object, arguments: Sequence[Any], named: Mapping[str, Any]) -> Layer:
     """What an operator does with the numbers 1, 2, … in place of the features tells where each value goes."""
     x = arguments[0]
-    _require(isinstance(x, Feature) and callable(target))
     assert callable(target)
+    _require(isinstance(x, Feature))
     inputs = math.prod(x.shape)
     counted = torch.arange(1, ROWS * inputs + 1, dtype=torch.float64).view(ROWS, *x.shape)
     plain = torch.utils._pytree.tree_map_only(

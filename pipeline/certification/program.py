@@ -20,6 +20,9 @@ from pipeline.certification.layers import Affine, Convolution, Dense, Moved, Sca
 from pipeline.certification.operators import ROWS, Constant, Feature, NotKnownError, layer_of
 from pipeline.networks.tracing import place_of_error, place_of_trace, quietly
 
+#: Of a tensor's type; does nothing else.
+CHECK = torch.ops.aten._assert_tensor_metadata.default
+
 
 class UnprovableError(HallmarkError):
     """Nothing can be proved about this network here; the message says why in one sentence."""
@@ -137,8 +140,8 @@ class _Reader:
         return Constant(value)
 
     def _add(self, node: fx.Node) -> None:
-        if node.target in PASSING and node.args[0] in self.features:
-            self.features[node] = self.features[node.args[0]]
+        if node.target is CHECK or (node.target is operator.getitem and node.args[1] == 0):
+            self.features[node] = self.features[node.args[0]]  # the first of what BatchNorm returns is its features
             return
         arguments, named = fx.map_arg(
             (node.args, dict(node.kwargs)), lambda item: self.features.get(item) or self.constants[item]
@@ -163,10 +166,6 @@ class _Reader:
         name = kind.rpartition(".")[2] if kind.startswith("torch.nn.") else called.rpartition(".")[2].strip("_")
         place = place_of_trace(node.meta.get("stack_trace")) or (f" in layer {path}" if path else "")
         return UnprovableError(f"nothing proved: no bounds are known through {name}{place}")
-
-
-#: Taken as their first argument: the first of what BatchNorm returns, and checks of a tensor's type.
-PASSING = (operator.getitem, torch.ops.aten._assert_tensor_metadata.default)
 
 
 def _terms(layer: object, before: Feature) -> int:

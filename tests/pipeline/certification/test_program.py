@@ -49,6 +49,7 @@ class Calls(nn.Module):
         (lambda x: torch.add(x, x, alpha=2), "add"),
         (lambda x: x + x[:, :1], "add"),
         (torch.reciprocal, "reciprocal"),
+        (lambda x: x[:, None].mean(1, dtype=torch.float64).float(), "mean"),
         (lambda x: x - x.mean(0), "mean"),
         (lambda x: x + torch.rand(8), "rand"),
         (lambda x: x[:, [0, 0, 1, 2, 3, 4, 5, 6]], "getitem"),

@@ -39,6 +39,13 @@ class Made(nn.Module):
         return self.change(self.linear(images.flatten(1)))
 
 
+class OnlyImages(Made):
+    def forward(self, images: Tensor) -> Any:
+        if images.min() < 0 or images.max() > 1:
+            raise ValueError("images are between 0 and 1")
+        return super().forward(images)
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -166,6 +173,8 @@ def test_logits_that_happen_to_look_like_probabilities_are_logits():
     assert (rows >= 0).all() and torch.allclose(rows.sum(1), torch.ones(len(rows)))
     check_network(network, IMAGES, 5)
     check_network(Made(torch.relu).eval(), IMAGES, 5)
+    with pytest.raises(NetworkError, match="returned probabilities"):
+        check_network(OnlyImages(lambda logits: logits.softmax(1)).eval(), IMAGES, 5)
     check_network(Made(lambda logits: logits - logits.detach().logsumexp(1, keepdim=True) + 0.01).eval(), IMAGES, 5)
 
 
