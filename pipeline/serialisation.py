@@ -15,7 +15,7 @@ from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, WEIGHTS
 from pipeline.attacks.threat import to_unit
 from pipeline.networks import rebuild
-from pipeline.networks.tracing import place_of_error, place_of_operator, quietly
+from pipeline.networks.tracing import place_of_error, place_of_operator, quietly, reason_of
 
 
 class ServedNetwork(nn.Module):
@@ -116,19 +116,14 @@ def _exported(network: nn.Module, image_shape: tuple[int, ...], opset: int):
 
 
 def _refusal(error: BaseException, served: nn.Module, example: Tensor) -> str:
-    """One sentence from the error that was raised first, with the place in the network's code."""
-    place = place_of_error(error)
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if "DataDependent" in type(error).__name__:
-        return f"network: cannot be exported to ONNX, it decides by the values of an image{place}"
-    if operator := re.search(r"No ONNX function found for .*'(aten\.\w+)'", str(error)):
+    """One sentence with the reason, and the place in the network's code."""
+    reason = reason_of(error)
+    if operator := re.search(r"No ONNX function found for .*'(aten\.\w+)'", reason):
         with quietly():
             traced = torch.export.export(served, (example,), strict=False).run_decompositions()
         place = place_of_operator(traced, operator[1])
         return f"network: cannot be exported to ONNX, which has nothing for torch's {operator[1]}{place}"
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-    return f"network: cannot be exported to ONNX{place} ({type(error).__name__}: {first[:200]})"
+    return f"network: cannot be exported to ONNX ({reason}){place_of_error(error)}"
 
 
 def _nodes(graph):

@@ -18,7 +18,7 @@ from torch.export.graph_signature import InputKind, InputSpec
 from bundle.errors import HallmarkError
 from pipeline.certification.layers import Affine, Convolution, Dense, Moved, Scaling
 from pipeline.certification.operators import ROWS, Constant, Feature, NotKnownError, layer_of
-from pipeline.networks.tracing import place_of_error, place_of_trace, quietly
+from pipeline.networks.tracing import place_of_error, place_of_trace, quietly, reason_of
 
 #: Of a tensor's type; does nothing else.
 CHECK = torch.ops.aten._assert_tensor_metadata.default
@@ -89,8 +89,7 @@ def _traced(network: nn.Module, image: tuple[int, ...]) -> torch.export.Exported
             return torch.export.export(network, (example,), strict=False).run_decompositions(table)
     except Exception as error:  # tracing runs the network's own code with stand-ins
         raise UnprovableError(
-            f"nothing proved: the network's steps cannot be read{place_of_error(error)} "
-            f"({type(error).__name__}: {_line(error)})"
+            f"nothing proved: the network's steps cannot be read ({reason_of(error)}){place_of_error(error)}"
         ) from None
 
 
@@ -184,7 +183,3 @@ def _source(network: nn.Module, traced: torch.export.ExportedProgram, item: Inpu
         return Constant(lambda: traced.constants[target])
     owner, _, name = target.rpartition(".")
     return Constant(lambda: getattr(network.get_submodule(owner), name))
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

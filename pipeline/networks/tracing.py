@@ -54,6 +54,16 @@ def place_of_error(error: BaseException) -> str:
     return ""
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a network cannot be traced: the first line of the error that was raised first, in place of torch's pages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if "DataDependent" in type(error).__name__:
+        return "it decides by the values of an image"
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+    return f"{type(error).__name__}: {first[:200]}"
+
+
 def place_of_operator(program: torch.export.ExportedProgram, name: str) -> str:
     """The place of the first call of an operator, by its name (aten._linalg_svd)."""
     nodes = (node for node in program.graph.nodes if str(node.target).startswith(name))

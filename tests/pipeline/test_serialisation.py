@@ -283,7 +283,7 @@ class Decomposing(nn.Module):
 
 def test_a_network_that_cannot_be_exported_is_one_sentence_with_the_line(capfd: pytest.CaptureFixture[str]):
     for network, sentence in (
-        (Branching(), r"it decides by the values of an image at tests/\S+, line \d+: if features\.sum\(\) > 0:"),
+        (Branching(), r"\(it decides by the values of an image\) at tests/\S+, line \d+: if features\.sum\(\) > 0:"),
         (Decomposing(), r"nothing for torch's aten\._linalg_svd at tests/\S+, line \d+: return torch\.linalg\.svd"),
         (torch.jit.script(nn.Flatten()), r"\(TypeError: "),
     ):
