@@ -53,7 +53,7 @@ evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=fil
 	@$(RUN) -m pipeline.evaluate --model "$(MODEL)" $(if $(filter file,$(origin DATA)),,--data "$(DATA)") \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NAME),--name "$(NAME)") $(if $(DIR),--path "$(DIR)") \
 	  $(if $(MEAN),--mean "$(MEAN)") $(if $(STD),--std "$(STD)") $(if $(SIZE),--image-size $(SIZE)) \
-	  $(if $(TIER),--tier $(TIER)) $(OPTIONS)
+	  $(if $(OUTPUTS),--outputs "$(OUTPUTS)") $(if $(TIER),--tier $(TIER)) $(OPTIONS)
 
 results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder ONLY=name; goes on where it stopped
 	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)") $(OPTIONS)

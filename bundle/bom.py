@@ -164,6 +164,7 @@ def _data(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = [
         _data_set(predicate, name, f"{split['count']} images", split["sha256"], "uint8 images, then int64 labels")
         for name, split in sorted(data["splits"].items())
+        if split["count"]
     ]
     if "extra" in data:
         size = f"{data['extra']['images']} additional training images, {data['extra']['share']:g} of every batch"

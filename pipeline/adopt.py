@@ -21,9 +21,9 @@ from pipeline.environment import describe_environment
 from pipeline.folders import Folders
 from pipeline.networks import describe
 from pipeline.networks.contract import PROBES, check_network
-from pipeline.networks.external import External, build_external
+from pipeline.networks.external import External, build_external, published_arguments
 from pipeline.networks.registry import NetworkError
-from pipeline.networks.weights import put_in, read_weights
+from pipeline.networks.weights import ShapeError, load_weights
 from pipeline.params import Params
 from pipeline.serialisation import read_network, weights_bytes
 from pipeline.training.devices import choose_device
@@ -38,13 +38,17 @@ SELECTION = {
 
 @dataclass(frozen=True)
 class Model:
-    """What is adopted: `module:function` or `torchvision:NAME`, its arguments, its normalisation, its file of weights."""
+    """What is adopted: `module:function` or `torchvision:NAME`, its arguments, its normalisation, its file of weights.
+
+    `outputs`: which of the network's outputs are the data's classes, in their order; None takes all.
+    """
 
     spec: str
     arguments: Mapping[str, Any]
     mean: list[float] | None = None
     std: list[float] | None = None
-    weights: Path | None = None
+    weights: str | Path | None = None
+    outputs: list[int] | None = None
 
 
 def main(params: Params, model: Model, folders: Folders) -> None:
@@ -79,20 +83,38 @@ def main(params: Params, model: Model, folders: Folders) -> None:
 def build(model: Model, classes: int, channels: int) -> External:
     """The network with its weights in it, in eval mode; prints what was taken off names in the file."""
     source, _, name = model.spec.partition(":")
-    known = {"torchvision": name} if source == "torchvision" else {"factory": model.spec}
-    if "torchvision" in known and model.weights is None:
+    torchvision = source == "torchvision"
+    if torchvision and model.weights is None:
         raise NetworkError(f"{model.spec}: is built without weights; name their file with --weights (WEIGHTS=)")
     network = build_external(
-        classes=classes, channels=channels, arguments=model.arguments, mean=model.mean, std=model.std, **known
+        classes=classes,
+        channels=channels,
+        factory=None if torchvision else model.spec,
+        torchvision=name if torchvision else None,
+        arguments=(published_arguments(name) if torchvision else {}) | dict(model.arguments),
+        mean=model.mean,
+        std=model.std,
+        outputs=model.outputs,
     )
     if model.weights is not None:
-        weights = read_weights(model.weights)
-        for remark in weights.remarks:
-            print(f"{remark[0].upper()}{remark[1:]}.")
-        put_in(network.network, weights.tensors, str(model.weights))
+        _load(network, model.weights, classes)
     if not any(True for _ in network.parameters()):
         raise NetworkError(f"{model.spec}: has no parameters, so there is nothing to keep as weights")
     return network.eval()
+
+
+def _load(network: External, weights: str | Path, classes: int) -> None:
+    try:
+        remarks = load_weights(network.network, weights)
+    except ShapeError as error:
+        if error.own[0] != classes or error.found[0] <= classes or error.found[1:] != error.own[1:]:
+            raise
+        raise NetworkError(
+            f"{error}; to take {classes} of its {error.found[0]} outputs as the classes, build the network with all of "
+            "them and name these, in the order of the data's class names, with --outputs (OUTPUTS=)"
+        ) from None
+    for remark in remarks:
+        print(f"{remark[0].upper()}{remark[1:]}.")
 
 
 def check_rebuilding(network: External, split: Split) -> bytes:

@@ -33,7 +33,9 @@ class EvaluationError(HallmarkError):
 
 def main(
     model: Annotated[str, typer.Option(help="module:function that returns the network, or torchvision:NAME")],
-    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a torch file of a state dict")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="FILE of safetensors or torch.save; FILE#SECTION where it holds several")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="of the folder below evaluations/; by default model and data")
     ] = None,
@@ -42,6 +44,9 @@ def main(
     arguments: Annotated[str, typer.Option(help="of the function, as JSON")] = "{}",
     mean: Annotated[str | None, typer.Option(help="subtracted first, a number a channel: 0.49,0.48,0.45")] = None,
     std: Annotated[str | None, typer.Option(help="divided by then, a number a channel: 0.20,0.20,0.20")] = None,
+    outputs: Annotated[
+        str | None, typer.Option(help="which of the network's outputs are the classes, from 0, in their order: 281,207")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="side in pixels of a folder's images")] = None,
     channels: Annotated[int | None, typer.Option(help="1 or 3, of a folder's images")] = None,
     tier: Annotated[str | None, typer.Option(help="quick, standard or thorough")] = None,
@@ -57,7 +62,8 @@ def main(
         given = {"image_size": image_size, "channels": channels}
         document = {"data": {"name": data, "path": path} | {key: value for key, value in given.items() if value}}
         params = settings(document, [*(setting or []), *([f"attack.tier={tier}"] if tier else [])])
-        adopted = Model(model, _object(arguments), _numbers("mean", mean), _numbers("std", std), weights)
+        normalisation = _numbers("mean", mean), _numbers("std", std)
+        adopted = Model(model, _object(arguments), *normalisation, weights, _whole_numbers("outputs", outputs))
         folder = EVALUATIONS / folder_name(name, model, data)
         with alone(folder / ".lock"):
             set_threads(params.threads)
@@ -68,7 +74,7 @@ def run(params: Params, model: Any, folders: Folders, *, certified: bool = True)
     """Every stage below `folders`; export, attack and certify only where what they depend on has changed."""
     from pipeline import adopt, attack, attest, certify, export, prepare
 
-    prepare.main(params, folders)
+    prepare.main(params, folders, training=False)
     adopt.main(params, model, folders)
     network, test = [folders.trained / WEIGHTS, folders.trained / NETWORK], folders.data / "test.npz"
     outcomes, device = folders.evidence / OUTCOMES, {"device": params.device, "threads": params.threads}
@@ -143,6 +149,15 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
         raise EvaluationError(
             f"--{option}: must be numbers, one a channel, e.g. 0.49,0.48,0.45; got {text!r}"
         ) from None
+
+
+def _whole_numbers(option: str, text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    parts = text.replace(",", " ").split()
+    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+        raise EvaluationError(f"--{option}: must be whole numbers from 0, one a class, e.g. 281,207; got {text!r}")
+    return [int(part) for part in parts]
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from pipeline.params import Params
 from pipeline.stage import stage
 
 
-def main(params: Params, folders: Folders = OUT) -> None:
-    """Writes the splits and says what they are: two lines, and further ones for files not read and extra images."""
-    manifest = prepare_data(params.data, folders.data)
+def main(params: Params, folders: Folders = OUT, *, training: bool = True) -> None:
+    """Writes the splits and says what they are: two lines, and further ones for files not read and extra images.
+
+    Without `training` test images alone are enough.
+    """
+    manifest = prepare_data(params.data, folders.data, training=training)
     counts = ", ".join(f"{split['count']} {name}" for name, split in manifest["splits"].items())
     shape = " x ".join(str(length) for length in manifest["image_shape"])
     copies = manifest["leakage"]["test_images_also_in_train"]

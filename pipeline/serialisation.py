@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
+import re
 from pathlib import Path
 
 import torch
@@ -18,6 +15,7 @@ from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, WEIGHTS
 from pipeline.attacks.threat import to_unit
 from pipeline.networks import rebuild
+from pipeline.networks.tracing import place_of_error, place_of_operator, quietly, reason_of
 
 
 class ServedNetwork(nn.Module):
@@ -75,22 +73,7 @@ def to_onnx(network: nn.Module, image_shape: tuple[int, ...], *, opset: int) -> 
     """
     import onnx
 
-    example = torch.zeros(2, *image_shape, dtype=torch.uint8)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx"):
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            ServedNetwork(network).eval(),
-            (example,),
-            dynamo=True,
-            external_data=False,
-            opset_version=opset,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-            verbose=False,
-        )
-    assert program is not None  # dynamo=True without a file returns the program
-    model = program.model_proto
+    model = _exported(network, image_shape, opset)
     for node in _nodes(model.graph):
         del node.metadata_props[:]
         node.doc_string = ""
@@ -109,6 +92,40 @@ def to_onnx(network: nn.Module, image_shape: tuple[int, ...], *, opset: int) -> 
     return model.SerializeToString(deterministic=True)
 
 
+def _exported(network: nn.Module, image_shape: tuple[int, ...], opset: int):
+    """What torch's exporter makes of it; raises HallmarkError in one sentence where it refuses the network."""
+    example = torch.zeros(2, *image_shape, dtype=torch.uint8)
+    served = ServedNetwork(network).eval()
+    try:
+        with quietly():
+            program = torch.onnx.export(
+                served,
+                (example,),
+                dynamo=True,
+                external_data=False,
+                opset_version=opset,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                verbose=False,
+            )
+    except Exception as error:  # the network's own code runs with stand-ins, and every step has errors of its own
+        raise HallmarkError(_refusal(error, served, example)) from None
+    assert program is not None  # dynamo=True without a file returns the program
+    return program.model_proto
+
+
+def _refusal(error: BaseException, served: nn.Module, example: Tensor) -> str:
+    """One sentence with the reason, and the place in the network's code."""
+    reason = reason_of(error)
+    if operator := re.search(r"No ONNX function found for .*'(aten\.\w+)'", reason):
+        with quietly():
+            traced = torch.export.export(served, (example,), strict=False).run_decompositions()
+        place = place_of_operator(traced, operator[1])
+        return f"network: cannot be exported to ONNX, which has nothing for torch's {operator[1]}{place}"
+    return f"network: cannot be exported to ONNX ({reason}){place_of_error(error)}"
+
+
 def _nodes(graph):
     """The nodes of a graph and of the graphs inside them."""
     for node in graph.node:
@@ -116,14 +133,3 @@ def _nodes(graph):
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from _nodes(attribute.g)
-
-
-@contextlib.contextmanager
-def _quiet(logger: str):
-    found = logging.getLogger(logger)
-    before = found.level
-    found.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        found.setLevel(before)

@@ -13,9 +13,9 @@ from pipeline.certification.layers import Affine
 from pipeline.certification.linear import Backward
 from pipeline.certification.program import Program
 
-#: From the cheapest to the tightest. ibp: intervals to the end. The others end with CROWN's backward pass, and differ in
-#: what bounds the values before each ReLU: intervals, affine forms in the pixels, or CROWN itself for every unit whose
-#: sign the forms leave open.
+#: From the cheapest to the tightest. ibp: intervals up to the affine layers at the end. The others end with CROWN's
+#: backward pass, and differ in what bounds the values before each ReLU: intervals, affine forms in the pixels, or CROWN
+#: itself for every unit whose sign the forms leave open.
 Technique = Literal["ibp", "crown-ibp", "crown-forward", "crown"]
 #: Units of one backward pass of `crown` intermediate bounds, so that memory stays small.
 ROWS = 512
@@ -70,6 +70,8 @@ def _tightened(program: Program, bounds: Bounds, node: int) -> Interval:
 
 
 def _before_last(program: Program) -> int:
-    """The node before the last affine step, so that the differences are merged into it."""
-    last = program.steps[-1]
-    return last.inputs[0] if isinstance(last.layer, Affine) else len(program.steps)
+    """The node before the affine steps at the end, so that the differences are merged into them."""
+    node = len(program.steps)
+    while node and isinstance(program.steps[node - 1].layer, Affine):
+        (node,) = program.steps[node - 1].inputs
+    return node

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from pipeline.attacks.saved import Part
+from pipeline.certification.intervals import Interval, propagate
 from pipeline.certification.margins import Technique, margins
 from pipeline.certification.program import Program, UnprovableError, read
 from pipeline.certification.rounding import ARITHMETIC
@@ -25,6 +26,9 @@ from pipeline.evaluation.kept import Kept
 
 #: Forms keep a coefficient a pixel for every value, which larger images cannot afford.
 PIXELS_FOR_FORMS = 256
+
+#: The largest difference between the steps that were read, in float64, and the network; a share of the largest logit.
+AGREEMENT = 1e-3
 
 #: How the record names the techniques.
 NAMES: dict[Technique, str] = {
@@ -100,6 +104,7 @@ def proved_radii(
         raise UnprovableError(
             "nothing proved: bounds are computed on the CPU, whose sums they allow for; move the network"
         )
+    _require_agreement(network, program, unit[: search.batch_size])
     target, found = torch.from_numpy(labels), torch.zeros(len(labels), dtype=torch.float64)
     keep = kept or Kept()
     with _progress(len(labels)) as advance:
@@ -115,6 +120,17 @@ def proved_radii(
             if start == 0 and not found[rows].any():
                 break
     return found.numpy()
+
+
+@torch.no_grad()
+def _require_agreement(network: nn.Module, program: Program, images: Tensor) -> None:
+    """Raises UnprovableError where the steps that were read do not give the network's own logits."""
+    points = propagate(program, Interval(images, images), rounded=False).nodes[-1].centre
+    logits = network(images.to(next(network.parameters()).dtype)).double()
+    if ((points - logits).abs() > AGREEMENT * logits.abs().amax()).any():  # never of NaN, which proves nothing anyway
+        raise UnprovableError(
+            "nothing proved: the network's steps as they were read give other logits than the network"
+        )
 
 
 def largest_radii(program: Program, images: Tensor, labels: Tensor, search: Search) -> Tensor:

@@ -31,20 +31,20 @@ def read_layout(path: Path, test_folder: str | None) -> Layout:
     """Understands train, test and val in any case, classes alone, and either in folders around them.
 
     `test_folder` names the folder of the test images where it is not called test. Raises DataError, which says what was
-    seen, for half a split, different classes, fewer than two, and for "classes" that hold the same folders.
+    seen, where there is no test, for different classes, fewer than two, and for "classes" that hold the same folders.
     """
     root = _unwrapped(path)
     splits = _splits(root, test_folder)
     if not splits:
         return Layout(root, {}, _classes(root))
     classes = {name: _classes(root / name) for name in splits.values()}
-    train = classes[splits["train"]]
-    for name, found in classes.items():
-        if different := sorted(set(train) ^ set(found)):
+    (first, wanted), *others = classes.items()
+    for name, found in others:
+        if different := sorted(set(wanted) ^ set(found)):
             raise DataError(
-                f"{root}: {splits['train']} and {name} must have the same classes; only one has {', '.join(different)}"
+                f"{root}: {first} and {name} must have the same classes; only one has {', '.join(different)}"
             )
-    return Layout(root, splits, train)
+    return Layout(root, splits, wanted)
 
 
 def _unwrapped(root: Path) -> Path:
@@ -67,8 +67,8 @@ def _splits(root: Path, test_folder: str | None) -> dict[str, str]:
             )
         found = {split: name for split, name in found.items() if name != test_folder} | {"test": test_folder}
     splits = {split: name for split, name in found.items() if name}
-    if splits and not {"train", "test"} <= set(splits):
-        raise DataError(_half(root, splits))
+    if splits and "test" not in splits:
+        raise DataError(_without_test(root, splits))
     return splits
 
 
@@ -79,9 +79,8 @@ def _one_of(root: Path, seen: list[str], names: tuple[str, ...]) -> str | None:
     return matching[0] if matching else None
 
 
-def _half(root: Path, splits: dict[str, str]) -> str:
-    missing = " and no ".join(split for split in ("train", "test") if split not in splits)
-    said = f"{root}: has {_said(list(splits.values()))} and no {missing}; give both train and test"
+def _without_test(root: Path, splits: dict[str, str]) -> str:
+    said = f"{root}: has {_said(list(splits.values()))} and no test; give both train and test"
     if "train" in splits and (validation := splits.get("validation")):
         return f"{said}, or set data.test_folder: {validation} to measure on {validation}"
     return f"{said}, or one folder a class (and none called {_said(list(splits.values()))})"

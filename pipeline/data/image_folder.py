@@ -66,6 +66,8 @@ def _described(layout: Layout, splits: Mapping[str, Split], settings: DataSettin
             "test_origin": test_origin,
         }
     origins = {f"{split}_origin": f"the folder {name}" for split, name in layout.splits.items()}
+    if "train" not in splits:  # enough where nothing is trained; prepare_data refuses it elsewhere
+        splits, origins = {**splits, "train": splits["test"].take(np.arange(0))}, {**origins, "train_origin": "none"}
     return {**splits, "source": f"image folder with {', '.join(layout.splits.values())}", **origins}
 
 

@@ -15,16 +15,23 @@ from pipeline.data.split import DataError, Split, save_split, stratified
 from pipeline.params import DataSettings
 
 
-def prepare_data(settings: DataSettings, out: Path) -> dict[str, Any]:
+def prepare_data(settings: DataSettings, out: Path, *, training: bool = True) -> dict[str, Any]:
     """Writes train.npz, validation.npz, test.npz and manifest.json to `out`; returns the manifest.
 
     The limits (train_images, test_images) are drawn first, then the validation split out of what is left to train on,
     unless the source has one, all stratified with `settings.seed`; the images of data.extra follow the training split's
     own, and the manifest then says so in `extra` and in `splits.train.own`. Equal settings and images give equal bytes.
     Raises DataError.
+
+    Without `training` a source may have test images alone, and no class needs training images: nothing is trained.
     """
     image_set = read_source(settings)
-    splits, origins = _split(image_set, settings)
+    if len(image_set.train) == 0:
+        splits, origins = _without_training(image_set, settings, training=training)
+    else:
+        splits, origins = _split(image_set, settings)
+        if training:
+            _require_every_class(splits["train"], image_set)
     own, extra = splits["train"], None
     if settings.extra is not None:
         # All of the source's test images, whatever the limit: the others may be tested on later.
@@ -54,7 +61,6 @@ def _split(image_set: ImageSet, settings: DataSettings) -> tuple[dict[str, Split
     test, test_origin = _limited(image_set.test, settings.test_images, "test_images", settings.seed)
     train, validation, left_out, validation_origin = _validation(whole, image_set, settings)
     splits = {"train": train, "validation": validation, "test": test}
-    _require_every_class(train, image_set)
     origins = {
         "train": image_set.train_origin + train_origin + left_out,
         "validation": validation_origin,
@@ -63,8 +69,10 @@ def _split(image_set: ImageSet, settings: DataSettings) -> tuple[dict[str, Split
     return splits, origins
 
 
-def _validation(whole: Split, image_set: ImageSet, settings: DataSettings) -> tuple[Split, Split, str, str]:
-    """What is trained on, the validation split, and what is to be said about each: the source's own, or a held out share."""
+def _validation(
+    whole: Split, image_set: ImageSet, settings: DataSettings, of: str = "training"
+) -> tuple[Split, Split, str, str]:
+    """What is left, the validation split, and what is to be said about each: the source's own, or a held out share."""
     if image_set.validation is not None:
         return whole, image_set.validation, "", image_set.validation_origin
     held_out = stratified(whole.labels, settings.validation_share, settings.seed)
@@ -73,8 +81,28 @@ def _validation(whole: Split, image_set: ImageSet, settings: DataSettings) -> tu
         whole.leave(held_out),
         whole.take(held_out),
         f"; the validation split is left out ({share})",
-        f"held out of the training images: {share}",
+        f"held out of the {of} images: {share}",
     )
+
+
+def _without_training(
+    image_set: ImageSet, settings: DataSettings, *, training: bool
+) -> tuple[dict[str, Split], dict[str, str]]:
+    """The same of a source that has test images alone: what is looked at before the attacks is held out of them."""
+    if training:
+        raise DataError(
+            "data: there are test images and none to train on; give both, or measure a model that was trained elsewhere "
+            "(make evaluate), for which test images alone are enough"
+        )
+    whole, origin = _limited(image_set.test, settings.test_images, "test_images", settings.seed)
+    test, validation, left_out, validation_origin = _validation(whole, image_set, settings, "test")
+    splits = {"train": image_set.train, "validation": validation, "test": test}
+    origins = {
+        "train": image_set.train_origin,
+        "validation": validation_origin,
+        "test": image_set.test_origin + origin + left_out,
+    }
+    return splits, origins
 
 
 def _limited(split: Split, limit: int | None, field: str, seed: int) -> tuple[Split, str]:

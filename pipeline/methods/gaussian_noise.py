@@ -20,7 +20,7 @@ from pipeline.methods.ascent import steepest_ascent
 from pipeline.methods.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method, Task, crafting
 from pipeline.networks.registry import NetworkError
-from pipeline.networks.weights import put_in, read_weights
+from pipeline.networks.weights import load_weights
 from pipeline.params import RADII, Section
 
 
@@ -115,6 +115,6 @@ class SmoothAdv(GaussianNoise):
 def _load(network: nn.Module, path: str) -> None:
     """Puts the weights of a file into the network; raises HallmarkError in one sentence where they do not fit."""
     try:
-        put_in(network, read_weights(path).tensors, path)
+        load_weights(network, path)
     except NetworkError as error:
         raise HallmarkError(f"method.init_weights: {error}") from None

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.networks.registry import NetworkError
+from pipeline.networks.tracing import place_of_error
+from pipeline.networks.watching import Watch
 
 #: Two batches of other sizes may round otherwise; a share of the largest logit.
 ROUNDING = 1e-3
 PROBES = 4
+#: Images on which every answer must look like probabilities before the network is said to return them.
+MANY = 32
+#: How far float32 may take the sum of a thousand probabilities from 1.
+SUM = 1e-4
+#: Contrasts at which probabilities are probabilities still, and logits that happened to look like them are not.
+CONTRASTS = (-1e2, 1e4)
 
 
 def check_network(network: nn.Module, images: NDArray[np.uint8], classes: int) -> None:
@@ -19,18 +30,24 @@ def check_network(network: nn.Module, images: NDArray[np.uint8], classes: int) -
 
     `images` are some of the data, uint8 (N, H, W, C), at least one. Checked on them: it takes their shape, in batches of
     any size; the logits are float32, finite, as many as there are classes; a second pass gives the same; no image's
-    answer depends on the others of its batch. Raises NetworkError with the first that does not hold.
+    answer depends on the others of its batch; gradients reach the images; what is returned are no probabilities. Raises
+    NetworkError with the first that does not hold.
     """
     if training := [name or "the network" for name, module in network.named_modules() if module.training]:
         raise NetworkError(f"network: {training[0]} stays in training mode after eval()")
-    probes = torch.from_numpy(images[:PROBES]).permute(0, 3, 1, 2).contiguous() / 255
+    if scripted := [name for name, module in network.named_modules() if isinstance(module, torch.jit.ScriptModule)]:
+        raise NetworkError(
+            f"network: {scripted[0] or 'the network'} is a TorchScript module, which cannot be exported; return the "
+            "nn.Module that it was made of"
+        )
+    probes = _unit(images[:PROBES])
     logits = _logits(network, probes)
     if not isinstance(logits, Tensor):
         raise NetworkError(f"network: must return logits as one tensor, returned a {type(logits).__name__}")
     if logits.shape != (len(probes), classes):
         raise NetworkError(
             f"network: must return logits (N, {classes}), one for each class of the data; for {len(probes)} images it "
-            f"returned {tuple(logits.shape)}"
+            f"returned {tuple(logits.shape)}{_way_out(logits, classes)}"
         )
     if logits.dtype != torch.float32:
         raise NetworkError(f"network: must return float32, returned {logits.dtype}; call .float() in the factory")
@@ -44,6 +61,87 @@ def check_network(network: nn.Module, images: NDArray[np.uint8], classes: int) -
     alone = torch.cat([_logits(network, probe[None]) for probe in probes])
     if (alone - logits).abs().max() > ROUNDING * max(1.0, float(logits.abs().max())):
         raise NetworkError("network: must answer each image by itself, an image alone got other logits than in a batch")
+    _check_gradient(network, probes)
+    _check_logits(network, _unit(images[:MANY]))
+
+
+def _unit(images: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 255
+
+
+def _way_out(logits: Tensor, classes: int) -> str:
+    """What to do about another number of outputs."""
+    if logits.ndim != 2:
+        return ""
+    if logits.shape[1] > classes:
+        return f"; choose {classes} of them with --outputs (OUTPUTS=), in the order of the data's class names"
+    if logits.shape[1] == 1 and classes == 2:
+        return "; return torch.cat([torch.zeros_like(z), z], 1) for the logit z of the second class"
+    return ""
+
+
+def _check_gradient(network: nn.Module, probes: Tensor) -> None:
+    """Raises NetworkError where no gradient reaches the images, with the call that ends it and its place."""
+    images = probes.clone().requires_grad_()
+    try:
+        with torch.enable_grad(), _frozen(network):
+            logits = network(images)
+            if logits.requires_grad:
+                torch.autograd.grad(logits.sum(), images)
+                return
+    except Exception as error:  # whatever the network raises
+        raise NetworkError(
+            f"network: must pass gradients to its images, which attacks follow; it fails{place_of_error(error)} "
+            f"({type(error).__name__}: {_line(error)})"
+        ) from None
+    watch, logits = _watched(network, probes)
+    call = watch.cut(logits)
+    raise NetworkError(
+        f"network: must pass gradients to its images, which attacks follow; {f'they end in {call}' if call else 'it has none'}"
+    )
+
+
+def _watched(network: nn.Module, probes: Tensor) -> tuple[Watch, Tensor]:
+    with torch.enable_grad(), _frozen(network), Watch() as watch:
+        return watch, network(probes.clone().requires_grad_())
+
+
+@contextlib.contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient, and back."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_()
+
+
+def _check_logits(network: nn.Module, images: Tensor) -> None:
+    """Raises NetworkError for probabilities and their logarithms.
+
+    Logits of a few images may happen to add up to 1. Whatever is fed, probabilities do: also for images of other
+    contrasts, which lie outside [0, 1]; a network that refuses those is judged by the others.
+    """
+    rows = [_logits(network, images)]
+    for contrast in CONTRASTS:
+        with contextlib.suppress(NetworkError):
+            rows.append(_logits(network, (images - 0.5) * contrast + 0.5))
+    finite = torch.cat([part[torch.isfinite(part).all(1)] for part in rows])
+    if (finite >= 0).all() and ((finite.sum(1) - 1).abs() < SUM).all():
+        what = "probabilities: every row is ≥ 0 and sums to 1"
+    elif (finite <= 0).all() and (finite.logsumexp(1).abs() < SUM).all():
+        what = "log-probabilities: in every row the exponentials sum to 1"
+    else:
+        return
+    watch, logits = _watched(network, images[:PROBES])
+    call = watch.made(logits)
+    raise NetworkError(
+        f"network: must return logits, returned {what}{f' (by {call})' if call else ''}; return what goes into the last "
+        "softmax, e.g. with nn.Identity() in its place"
+    )
 
 
 @torch.no_grad()
@@ -53,8 +151,11 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
     except NetworkError:
         raise
     except Exception as error:  # whatever the network raises
-        reason = " ".join(str(error).split())[:300]
         raise NetworkError(
             f"network: must take float images of shape (N, {', '.join(map(str, images.shape[1:]))}), the data's, failed "
-            f"with {type(error).__name__}: {reason}"
+            f"with {type(error).__name__}{place_of_error(error)} ({_line(error)})"
         ) from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,52 +1,152 @@
-"""Weights from elsewhere: safetensors, or a torch file with nothing but tensors in it, put into a network by name."""
+"""Weights from elsewhere: a file of safetensors or of torch.save, put into a network whose names it has somewhere."""
 
 from __future__ import annotations
 
+import argparse
+import pathlib
 import pickle
+import re
+import types
 import warnings
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core import multiarray
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from pipeline.networks.matching import COUNTER, listed, matching, sections
 from pipeline.networks.registry import NetworkError
 
-#: Where training scripts put the weights among other things.
-SECTIONS = ("state_dict", "model_state_dict", "model", "net")
-#: What wrappers put before every name.
-PREFIXES = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
-NAMED = 3
+
+class ShapeError(NetworkError):
+    """A weight of the file has another shape than the network's."""
+
+    def __init__(self, message: str, found: torch.Size, own: torch.Size) -> None:
+        super().__init__(message)
+        self.found, self.own = found, own
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Tensors by name, and what was left out or taken off on the way, a sentence each."""
+#: How files begin that are taken for weights, and are not.
+OTHERS = {
+    b"version https://git-lfs.github.com/": "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`",
+    b"/annex/objects/": "is a git-annex pointer, not the file itself; fetch it with `git annex get`",
+    b"<!doctype html": "is a web page, not a file of weights; download the file itself",
+    b"<html": "is a web page, not a file of weights; download the file itself",
+    b"\x89hdf": "is an HDF5 file, which Keras writes; a file of safetensors or of torch.save is needed",
+    b"gguf": "is a GGUF file; a file of safetensors or of torch.save is needed",
+}
+#: What lies beside weights and is data only, by the names that files of several versions give it.
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    types.SimpleNamespace,
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"},
+    *((multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((pathlib.PosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+]
 
-    tensors: dict[str, Tensor]
-    remarks: list[str] = field(default_factory=list)
 
+def load_weights(network: nn.Module, given: str | Path) -> list[str]:
+    """Puts the weights of `FILE` or `FILE#SECTION` into a network; returns what was left out or renamed, a sentence each.
 
-def read_weights(path: str | Path) -> Weights:
-    """Reads a .safetensors file, or a torch file of a state dict (also below `state_dict` and the like).
-
-    Nothing in the file is executed: what needs pickle's code is refused. Raises NetworkError in one sentence.
+    The weights are looked for by the network's own names, in every section of the file and behind any prefix. Nothing
+    in the file is executed. Raises NetworkError in one sentence: for a file that is something else, one in which they are
+    not found, and one in which several sections have them, which are listed.
     """
-    path = Path(path)
+    path, section = _split(str(given))
+    content, remarks = read_file(path)
+    found = sections(content)
+    if not found:
+        raise NetworkError(f"{path}: must hold a state dict, tensors by name; {_held(content)}")
+    match = matching(network, found, path, section)
+    put_in(network, match.tensors, match.where)
+    return [*remarks, *match.remarks]
+
+
+def _split(given: str) -> tuple[Path, str | None]:
+    whole = Path(given).expanduser()
+    file, mark, section = given.rpartition("#")
+    if not mark or whole.exists():
+        return whole, None
+    return Path(file).expanduser(), section
+
+
+def _held(content: object) -> str:
+    if isinstance(content, Mapping) and content:
+        name, value = next(iter(content.items()))
+        return f"{name} is a {type(value).__name__}"
+    return f"holds a {type(content).__name__}" if not isinstance(content, Mapping) else "holds nothing"
+
+
+def read_file(path: Path) -> tuple[Any, list[str]]:
+    """The content of a file, and a remark where its name says something else; raises NetworkError in one sentence."""
+    if path.is_symlink() and not path.exists():
+        raise NetworkError(f"{path}: is a link to a file that is not there; fetch it (`dvc pull`, `git annex get`)")
+    if path.is_dir():
+        raise NetworkError(f"{path}: is a folder; name the file of weights in it")
     if not path.is_file():
         raise NetworkError(f"{path}: there is no such file of weights")
-    if path.suffix == ".safetensors":
-        try:
-            return Weights(load(path.read_bytes()))
-        except SafetensorError as error:
-            raise NetworkError(f"{path}: is not a safetensors file ({error})") from None
-    remarks: list[str] = []
-    tensors = _without_prefix(_section(_unpickled(path), path, remarks), path, remarks)
-    return Weights(tensors, remarks)
+    with path.open("rb") as file:
+        head = file.read(512)
+    for beginning, sentence in OTHERS.items():
+        if head.lstrip().lower().startswith(beginning):
+            raise NetworkError(f"{path}: {sentence}")
+    named = path.suffix == ".safetensors"
+    if _is_safetensors(head, path.stat().st_size) or (named and not head.startswith((b"PK", b"\x80"))):
+        return _safetensors(path), [] if named else [f"{path.name} is a safetensors file"]
+    return _unpickled(path, head), [f"{path.name} is a file of torch.save"] if named else []
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load(path.read_bytes())
+    except SafetensorError as error:
+        raise NetworkError(f"{path}: is not a safetensors file ({error})") from None
+
+
+def _unpickled(path: Path, head: bytes) -> Any:
+    try:
+        # By its handle: torch.load takes a file by the ending of its name.
+        with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not head.startswith((b"PK", b"\x80")):
+            raise NetworkError(f"{path}: is not a file that torch.save wrote") from None
+        named = re.search(r"(?:GLOBAL |got <class ')([\w.]+)", str(error))
+        raise NetworkError(
+            f"{path}: holds more than tensors{f' ({named[1]})' if named else ''}, and reading it would run code from the "
+            "file; save the weights alone: torch.save(network.state_dict(), FILE), or as safetensors"
+        ) from None
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        if _is_torchscript(path):
+            raise NetworkError(
+                f"{path}: is a TorchScript archive, which is code; save its weights alone: "
+                "torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
+            ) from None
+        raise NetworkError(
+            f"{path}: is not a file that torch.save wrote ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        ) from None
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def put_in(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
@@ -59,16 +159,16 @@ def put_in(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> Non
     for name, value in own.items():
         if name not in weights and (twin := _tied(name, value, own, weights)):
             weights[name] = weights[twin]
-    # BatchNorm's counter of batches decides no answer, and older files lack it.
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    missing = [name for name in own if name not in weights and not name.endswith(COUNTER)]
     unexpected = [name for name in weights if name not in own]
     if missing or unexpected:
-        said = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has {_listed(unexpected)} besides"] * bool(unexpected)
+        said = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(unexpected)} besides"] * bool(unexpected)
         raise NetworkError(f"{where}: does not fit the network: it {' and '.join(said)}")
     for name, value in weights.items():
         if value.shape != own[name].shape:
             shapes = f"{tuple(value.shape)}, the network's {tuple(own[name].shape)}"
-            raise NetworkError(f"{where}: does not fit the network: {name} is {shapes}")
+            message = f"{where}: does not fit the network: {name} is {shapes}"
+            raise ShapeError(message, value.shape, own[name].shape)
     network.load_state_dict(weights, strict=False)
 
 
@@ -81,50 +181,3 @@ def _tied(name: str, value: Tensor, own: Mapping[str, Tensor], weights: Mapping[
         ),
         None,
     )
-
-
-def _unpickled(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise NetworkError(
-            f"{path}: holds more than tensors, and reading it would run code from the file; save the weights alone: "
-            "torch.save(network.state_dict(), FILE), or as safetensors"
-        ) from None
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        raise NetworkError(
-            f"{path}: is not a file that torch.save wrote ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        ) from None
-
-
-def _section(content: Any, path: Path, remarks: list[str]) -> dict[str, Tensor]:
-    """The state dict itself, or the one that lies in a section of the file."""
-    if isinstance(content, Mapping):
-        for section in SECTIONS:
-            if isinstance(content.get(section), Mapping):
-                others = [str(name) for name in content if name != section]
-                left = f"; not read: {_listed(others)}" if others else ""
-                remarks.append(f"the weights are those under {section!r} in {path.name}{left}")
-                content = content[section]
-                break
-    if not isinstance(content, Mapping) or not content:
-        raise NetworkError(f"{path}: must hold a state dict, tensors by name; holds a {type(content).__name__}")
-    for name, value in content.items():
-        if not isinstance(value, Tensor):
-            raise NetworkError(f"{path}: must hold a state dict, tensors by name; {name} is a {type(value).__name__}")
-    return {str(name): value for name, value in content.items()}
-
-
-def _without_prefix(tensors: dict[str, Tensor], path: Path, remarks: list[str]) -> dict[str, Tensor]:
-    for prefix, wrapper in PREFIXES.items():
-        if all(name.startswith(prefix) for name in tensors):
-            remarks.append(f"{prefix!r} ({wrapper}) was taken off every name in {path.name}")
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision import models
 
 from bundle.bundle import Bundle, open_bundle
 from bundle.decoding import describe_rule
@@ -42,6 +43,20 @@ def nearest_mean():
         network[1].weight.copy_(2 * means)
         network[1].bias.copy_(-(means**2).sum(1))
     return network
+
+def sure():
+    return nn.Sequential(linear(), nn.Softmax(1))
+
+class Decided(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+
+    def forward(self, images):
+        return nn.functional.one_hot(self.inner(images).argmax(1), 10).float()
+
+def decided():
+    return Decided()
 
 class Hidden(nn.Module):
     def __init__(self):
@@ -156,7 +171,34 @@ def test_weights_of_a_file_are_those_that_are_measured(
     found = build(Model("own_code:linear", {}, weights=folder / "w.pt"), 10, 1)
     assert all(torch.equal(value, given[name]) for name, value in found.network.state_dict().items())
     said = capsys.readouterr().out
-    assert "'state_dict'" in said and "epoch" in said and "'module.' (DataParallel)" in said
+    assert "'state_dict'" in said and "epoch" in said and "'module.' was taken off" in said
+
+
+def test_test_images_alone_are_measured(folder: Path):
+    """Nothing is trained, so that nothing need be there to train on."""
+    source = load_digits()
+    for number, (pixels, label) in enumerate(zip(source.images[:200], source.target[:200], strict=True)):
+        file = folder / "tested/test" / str(label) / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(pixels * 255 / 16).astype(np.uint8)).save(file)
+    given = {"data": "folder", "path": "tested", "image_size": 8, "channels": 1, "name": "tested", "certify": False}
+    evaluate.main(**{**OPTIONS, **given, "setting": ["attack.images=10", "attack.eps_255=[32]"]})
+    found = open_bundle(folder / "evaluations/tested/out/bundle")
+    assert found.predicate["data"]["splits"]["train"]["count"] == 0 and len(found.outcomes) == 10
+
+
+def test_a_head_of_more_outputs_is_told_how_to_choose(folder: Path):
+    given = build(Model("own_code:linear", {}), 10, 1).network.state_dict()
+    wide = {name: value.repeat(100, *[1] * (value.ndim - 1)) for name, value in given.items()}
+    torch.save(wide, folder / "wide.pt")
+    with pytest.raises(HallmarkError, match=r"to take 10 of its 1000 outputs as the classes.*--outputs \(OUTPUTS=\)"):
+        build(Model("own_code:linear", {}, weights=folder / "wide.pt"), 10, 1)
+    torch.manual_seed(0)
+    torch.save(models.get_model("squeezenet1_1", weights=None).state_dict(), folder / "squeeze.pt")
+    found = build(Model("torchvision:squeezenet1_1", {}, weights="squeeze.pt", outputs=[281, 207]), 2, 3)
+    with torch.no_grad():
+        images = torch.rand(2, 3, 32, 32)
+        assert torch.equal(found(images), found.network(images)[:, [281, 207]])
 
 
 def test_what_is_not_among_the_weights_must_not_decide_an_answer(folder: Path):
@@ -171,6 +213,8 @@ def test_a_refusal_is_one_sentence_and_exit_1(folder: Path, capsys: pytest.Captu
         ("own_code:lost", "the module own_code has no lost"),
         ("no_such_module:network", "no module no_such_module"),
         ("torchvision:resnet18", "--weights"),
+        ("own_code:sure", "returned probabilities"),
+        ("own_code:decided", "they end in argmax at own_code.py, line"),
     ):
         with pytest.raises(SystemExit) as caught:
             evaluate.main(**{**OPTIONS, "model": model, "name": "refused"})

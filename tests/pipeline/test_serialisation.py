@@ -266,3 +266,29 @@ def test_parity_looks_beyond_the_clean_images(split: Split):
 
     with pytest.raises(HallmarkError, match=r"logits of model\.onnx differ from torch's by 1\.00e\+00"):
         check_parity(RightOnCleanOnly().eval(), content, split, tolerance=1e-3, threads=1)
+
+
+class Branching(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        features = images.flatten(1)
+        if features.sum() > 0:
+            return features
+        return -features
+
+
+class Decomposing(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.linalg.svd(images)[0].flatten(1)
+
+
+def test_a_network_that_cannot_be_exported_is_one_sentence_with_the_line(capfd: pytest.CaptureFixture[str]):
+    for network, sentence in (
+        (Branching(), r"\(it decides by the values of an image\) at tests/\S+, line \d+: if features\.sum\(\) > 0:"),
+        (Decomposing(), r"nothing for torch's aten\._linalg_svd at tests/\S+, line \d+: return torch\.linalg\.svd"),
+        (torch.jit.script(nn.Flatten()), r"\(TypeError: "),
+    ):
+        with pytest.raises(HallmarkError, match=rf"^network: cannot be exported to ONNX.*{sentence}") as caught:
+            to_onnx(network, (4, 4, 1), opset=18)
+        assert "\n" not in str(caught.value)
+    said = capfd.readouterr()
+    assert said.out == said.err == ""

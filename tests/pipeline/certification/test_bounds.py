@@ -165,10 +165,9 @@ def test_a_linear_networks_bounds_are_exact():
         corner = (clean - eps * gradient.sign()).clamp(0, 1)
         wanted.append(reached(network(corner), labels)[:, row])
     exact = torch.stack(wanted, dim=1)
-    bounds = [proved(network.float(), images, 5.0, technique) for technique in TECHNIQUES]
-    for bound in bounds[1:]:
+    for technique in TECHNIQUES:
+        bound = proved(network.float(), images, 5.0, technique)
         assert (bound <= exact).all() and (exact - bound).max() < 1e-3
-    assert (exact - bounds[0]).min() > 1e-2  # intervals forget how values hang together, here too
 
 
 def test_the_ball_is_cut_at_zero_and_one():
@@ -180,9 +179,10 @@ def test_the_ball_is_cut_at_zero_and_one():
 
 def test_an_interval_after_a_layer_is_the_formula():
     """Centre W c + b, radius |W| r, by hand."""
-    layer = read(nn.Sequential(nn.Linear(2, 1)), (2,)).steps[0].layer
+    network = nn.Sequential(nn.Linear(2, 1))
+    layer = read(network, (2,)).steps[0].layer
     with torch.no_grad():
-        layer.module.weight.copy_(torch.tensor([[2.0, -3.0]]))
-        layer.module.bias.fill_(1.0)
+        network[0].weight.copy_(torch.tensor([[2.0, -3.0]]))
+        network[0].bias.fill_(1.0)
         found = intervals.through(layer, intervals.Interval(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 3.0]])))
     assert (found.lower.item(), found.upper.item()) == (-8.0, 0.0)

@@ -270,13 +270,23 @@ def test_different_classes_are_refused(tmp_path):
         read_image_folder(settings(tmp_path))
 
 
-@pytest.mark.parametrize(("present", "absent"), [("train", "test"), ("test", "train")])
-def test_half_a_split_is_not_taken_for_a_class(tmp_path, present, absent):
+def test_half_a_split_is_not_taken_for_a_class(tmp_path):
     """Otherwise train and val would become the two classes."""
-    put_tree(tmp_path / present)
+    put_tree(tmp_path / "train")
     put_tree(tmp_path / "val")
-    with pytest.raises(DataError, match=f"has .*{present}.* and no {absent}; give both train and test"):
+    with pytest.raises(DataError, match=r"has .*train.* and no test; give both train and test"):
         read_image_folder(settings(tmp_path))
+
+
+def test_test_images_alone_are_enough_where_nothing_is_trained(tmp_path):
+    put_tree(tmp_path / "pictures" / "test")
+    whole = read_image_folder(settings(tmp_path / "pictures")).test
+    manifest = prepare_data(settings(tmp_path / "pictures"), tmp_path / "out", training=False)
+    counts = {name: split["count"] for name, split in manifest["splits"].items()}
+    assert counts["train"] == 0 and counts["validation"] > 0 and counts["validation"] + counts["test"] == len(whole)
+    assert manifest["splits"]["validation"]["origin"].startswith("held out of the test images: share 0.1")
+    with pytest.raises(DataError, match=r"none to train on.*make evaluate"):
+        prepare_data(settings(tmp_path / "pictures"), tmp_path / "again")
 
 
 def test_an_empty_class_is_refused(tmp_path):

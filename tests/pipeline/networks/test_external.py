@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -16,14 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file, save_model
+from onnxruntime import InferenceSession
+from safetensors.torch import load, load_file, save_model
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.networks import NetworkError, describe, rebuild
 from pipeline.networks.contract import check_network
-from pipeline.networks.external import build_external
-from pipeline.networks.weights import put_in, read_weights
-from pipeline.serialisation import read_network, weights_bytes
+from pipeline.networks.external import build_external, published_arguments
+from pipeline.networks.weights import load_weights, put_in
+from pipeline.serialisation import read_network, to_onnx, weights_bytes
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
 
@@ -37,6 +37,13 @@ class Made(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         return self.change(self.linear(images.flatten(1)))
+
+
+class OnlyImages(Made):
+    def forward(self, images: Tensor) -> Any:
+        if images.min() < 0 or images.max() > 1:
+            raise ValueError("images are between 0 and 1")
+        return super().forward(images)
 
 
 class Tied(nn.Module):
@@ -130,7 +137,10 @@ def shifted(logits: Tensor) -> Tensor:
         (lambda logits: logits / 0, "finite"),
         (lambda logits: logits + torch.rand_like(logits), "deterministic"),
         (shifted, "each image by itself"),
-        (lambda logits: logits.view(3, 3), r"shape \(N, 3, 4, 4\), the data's, failed with RuntimeError"),
+        (
+            lambda logits: logits.view(3, 3),
+            r"shape \(N, 3, 4, 4\), the data's, failed with RuntimeError at tests/\S+, line",
+        ),
     ],
 )
 def test_a_network_that_breaks_the_contract_is_refused(change: Callable[[Tensor], Any], sentence: str):
@@ -140,50 +150,110 @@ def test_a_network_that_breaks_the_contract_is_refused(change: Callable[[Tensor]
     assert "\n" not in str(caught.value)
 
 
+def test_probabilities_are_not_taken_for_logits():
+    """Also where they are so sure that they are ones and zeros."""
+    for change in (lambda logits: logits.softmax(1), lambda logits: (1e4 * logits).softmax(1)):
+        with pytest.raises(
+            NetworkError, match=r"logits, returned probabilities: .* \(by softmax at tests/\S+, line \d+: "
+        ):
+            check_network(Made(change).eval(), IMAGES, 5)
+    with pytest.raises(NetworkError, match=r"returned log-probabilities: .* \(by log_softmax at .*nn\.Identity\(\)"):
+        check_network(Made(lambda logits: F.log_softmax(logits, -1)).eval(), IMAGES, 5)
+
+
+def test_logits_that_happen_to_look_like_probabilities_are_logits():
+    """The rows of a least-squares classifier of two classes add up to 1, and are ≥ 0 near the data."""
+
+    def complementary(logits: Tensor) -> Tensor:
+        share = 0.5 + 0.01 * logits[:, :1]
+        return torch.cat([share, 1 - share, torch.zeros(len(logits), 3)], 1)
+
+    network = Made(complementary).eval()
+    rows = network(torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 255)
+    assert (rows >= 0).all() and torch.allclose(rows.sum(1), torch.ones(len(rows)))
+    check_network(network, IMAGES, 5)
+    check_network(Made(torch.relu).eval(), IMAGES, 5)
+    with pytest.raises(NetworkError, match="returned probabilities"):
+        check_network(OnlyImages(lambda logits: logits.softmax(1)).eval(), IMAGES, 5)
+    check_network(Made(lambda logits: logits - logits.detach().logsumexp(1, keepdim=True) + 0.01).eval(), IMAGES, 5)
+
+
+def by_numpy(logits: Tensor) -> Tensor:
+    chosen = logits.detach().numpy().argmax(1)
+    return torch.from_numpy(np.eye(5, dtype=np.float32)[chosen])
+
+
+@torch.no_grad()
+def without_gradients(logits: Tensor) -> Tensor:
+    return logits * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (by_numpy, r"they end in detach at tests/\S+test_external\.py, line \d+: chosen = logits\.detach"),
+        (lambda logits: F.one_hot(logits.argmax(1), 5).float(), r"they end in argmax at tests/\S+, line \d+"),
+        (lambda logits: torch.tensor(logits.tolist()), r"they end in tolist at tests/\S+, line \d+"),
+        (without_gradients, r"they end in torch\.no_grad\(\) around mul at tests/\S+, line \d+: return logits \* 2"),
+        (lambda logits: torch.from_numpy(logits.numpy()), r"it fails at tests/\S+, line \d+: .*Can't call numpy"),
+        (lambda logits: torch.zeros(len(logits), 5), "it has none"),
+    ],
+)
+def test_a_network_without_gradients_is_refused_with_the_operation_and_its_line(
+    change: Callable[[Tensor], Any], sentence: str
+):
+    network = Made(change).eval()
+    with pytest.raises(
+        NetworkError, match=f"must pass gradients to its images, which attacks follow; {sentence}"
+    ) as caught:
+        check_network(network, IMAGES, 5)
+    assert "\n" not in str(caught.value) and all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_scripted_module_is_refused():
+    network = nn.Sequential(torch.jit.script(nn.Flatten()), nn.Linear(48, 5)).eval()
+    with pytest.raises(NetworkError, match="network: 0 is a TorchScript module"):
+        check_network(network, IMAGES, 5)
+
+
+def test_some_of_a_networks_outputs_are_the_classes():
+    images = torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 255
+    with pytest.raises(NetworkError, match=r"returned \(4, 5\); choose 2 of them with --outputs"):
+        check_network(build_external(factory="elsewhere:made", classes=2, channels=3).eval(), IMAGES, 2)
+    network = build_external(factory="elsewhere:made", classes=2, channels=3, outputs=[4, 1]).eval()
+    check_network(network, IMAGES, 2)
+    again = read_network(json.dumps(describe(network)).encode(), weights_bytes(network), "here")
+    with torch.no_grad():
+        assert torch.equal(again(images), network.network(images)[:, [4, 1]])
+    content = to_onnx(network, (4, 4, 3), opset=18)
+    served = InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"images": IMAGES})[0]
+    np.testing.assert_allclose(served, again(images).detach().numpy(), atol=1e-5)
+    for outputs in ([1], [1, 1], [1, 2, 3], [-1, 2]):
+        with pytest.raises(NetworkError, match="network outputs: must be"):
+            build_external(factory="elsewhere:made", classes=2, channels=3, outputs=outputs)
+    with pytest.raises(NetworkError, match=r"must be numbers of the network's outputs, from 0; it returned \(4, 5\)"):
+        check_network(build_external(factory="elsewhere:made", classes=2, channels=3, outputs=[0, 5]).eval(), IMAGES, 2)
+
+
+def test_one_output_for_two_classes_is_told_what_to_return():
+    with pytest.raises(NetworkError, match=r"return torch\.cat\(\[torch\.zeros_like\(z\), z\], 1\)"):
+        check_network(Made(lambda logits: logits[:, :1]).eval(), IMAGES, 2)
+
+
+def test_networks_of_torchvision_are_built_as_their_published_weights_expect():
+    """Their builders turn this on, but only where they download the weights themselves."""
+    for name, arguments in (("googlenet", {"transform_input": True}), ("inception_v3", {"transform_input": True})):
+        assert published_arguments(name) == arguments
+    assert published_arguments("resnet18") == {} == published_arguments("vgg11")
+    with pytest.raises(NetworkError, match="did you mean googlenet"):
+        published_arguments("gogglenet")
+
+
 def test_a_network_that_stays_in_training_mode_is_refused():
     network = Made().eval()
     network.linear.training = True
     with pytest.raises(NetworkError, match="linear stays in training mode"):
         check_network(network, IMAGES, 5)
-
-
-def test_nothing_in_a_file_of_weights_is_executed(tmp_path: Path):
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return os.mkdir, (str(tmp_path / "executed"),)
-
-    torch.save({"linear.weight": Trap()}, tmp_path / "trap.pt")
-    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Trap()))
-    torch.save(Made(print), tmp_path / "whole.pt")
-    for name in ("trap.pt", "bare.pth", "whole.pt"):
-        with pytest.raises(NetworkError, match=rf"{name}: holds more than tensors") as caught:
-            read_weights(tmp_path / name)
-        assert "\n" not in str(caught.value)
-    assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        ([torch.zeros(1)], "tensors by name; holds a list"),
-        ({}, "tensors by name"),
-        ({"linear.bias": torch.zeros(5), "epoch": 3}, "epoch is a int"),
-        ({"state_dict": {"epoch": 3}}, "epoch is a int"),
-    ],
-)
-def test_a_file_without_a_state_dict_is_refused(content: Any, sentence: str, tmp_path: Path):
-    torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(NetworkError, match=sentence):
-        read_weights(tmp_path / "w.pt")
-
-
-@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
-def test_damaged_and_missing_files_of_weights_are_refused(name: str, tmp_path: Path):
-    with pytest.raises(NetworkError, match="there is no such file"):
-        read_weights(tmp_path / name)
-    (tmp_path / name).write_bytes(b"PK\x03\x04 not an archive")
-    with pytest.raises(NetworkError, match=r"is not a (file that torch\.save wrote|safetensors file)"):
-        read_weights(tmp_path / name)
 
 
 def test_weights_that_do_not_fit_are_named():
@@ -197,34 +267,17 @@ def test_weights_that_do_not_fit_are_named():
         put_in(network, {**weights, "linear.bias": bias[:4]}, "w")
 
 
-def test_the_prefixes_of_wrappers_are_taken_off_and_only_they(tmp_path: Path):
-    weights = Made().state_dict()
-    torch.save({f"_orig_mod.{name}": value for name, value in weights.items()}, tmp_path / "compiled.pt")
-    found = read_weights(tmp_path / "compiled.pt")
-    assert list(found.tensors) == list(weights) and "torch.compile" in found.remarks[0]
-    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "mixed.pt")
-    assert list(read_weights(tmp_path / "mixed.pt").tensors) == ["module.a", "b"]
-
-
 def test_tied_weights_go_into_the_file_and_come_back(tmp_path: Path):
     """safetensors refuses shared memory, and its own remedy leaves one of the names out."""
     network = build_external(factory="elsewhere:tied", classes=5, channels=3).eval()
     save_model(network.network, str(tmp_path / "w.safetensors"))
-    assert len(read_weights(tmp_path / "w.safetensors").tensors) == 3
+    assert len(load_file(tmp_path / "w.safetensors")) == 3
     other = build_external(factory="elsewhere:tied", classes=5, channels=3).eval()
     with torch.no_grad():
         for value in other.parameters():
             value.add_(1)
-    put_in(other.network, read_weights(tmp_path / "w.safetensors").tensors, "w")
+    assert load_weights(other.network, tmp_path / "w.safetensors") == []
     images = torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         assert torch.equal(other(images), network(images))
-    (tmp_path / "again.safetensors").write_bytes(weights_bytes(other))
-    assert len(read_weights(tmp_path / "again.safetensors").tensors) == 6
-
-
-def test_safetensors_are_read_as_they_are(tmp_path: Path):
-    weights = dict(Made().state_dict())
-    save_file(weights, tmp_path / "w.safetensors")
-    found = read_weights(tmp_path / "w.safetensors")
-    assert found.remarks == [] and all(torch.equal(found.tensors[name], weights[name]) for name in weights)
+    assert len(load(weights_bytes(other))) == 6
