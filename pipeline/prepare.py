@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bundle.leakage import leakage_sentence
 from pipeline.data.preparation import prepare_data
 from pipeline.folders import OUT, Folders
 from pipeline.params import Params
@@ -9,13 +10,13 @@ from pipeline.stage import stage
 
 
 def main(params: Params, folders: Folders = OUT) -> None:
-    """Writes the splits and says what they are: two lines, and a third where there are extra training images."""
+    """Writes the splits and says what they are: three lines, and a fourth where there are extra training images."""
     manifest = prepare_data(params.data, folders.data)
     counts = ", ".join(f"{split['count']} {name}" for name, split in manifest["splits"].items())
     shape = " x ".join(str(length) for length in manifest["image_shape"])
-    copies = manifest["leakage"]["test_images_also_in_train"]
     print(f"{manifest['name']}: {counts} images in {folders.data}")
-    print(f"{shape} (H x W x C), {len(manifest['classes'])} classes; test images that are also in train: {copies}")
+    print(f"{shape} (H x W x C), {len(manifest['classes'])} classes")
+    print(leakage_sentence(manifest["leakage"]))
     if extra := manifest.get("extra"):
         print(f"{extra['images']} of the training images are extra: {extra['share']:.0%} of every batch")
 
