@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from bundle.comparisons import paired_difference
 from bundle.intervals import lower_bound
 from pipeline.evaluation.sanity.item import Item, at_least, at_most, share_of
 
@@ -44,22 +45,23 @@ def above_chance(labels: Labels, predictions: Labels) -> Item:
 
 
 def class_order(labels: Labels, predictions: Labels, classes: Sequence[str]) -> Item:
-    """What other names for the answers would gain: chosen on one half of the images, counted on the other, both ways.
+    """What other classes for the answers gain: chosen on one half of the images, counted on the other, both ways.
 
-    So chosen, a relabelling that only fits the noise of few images gains nothing.
+    So chosen, and from the lower end of the interval, what only fits the noise of few images gains nothing.
     """
-    half = _halves(labels)
-    tables = [confusion(labels[half == side], predictions[half == side], len(classes)) for side in (0, 1)]
-    gained = sum(int(_right(other, best_order(own)) - np.trace(other)) for own, other in (tables, tables[::-1]))
-    count = len(labels)
-    warn = share_of(ORDER_WARN, count)
-    swapped = _swapped(tables[0] + tables[1], classes) if gained / count > warn else ""
+    relabelled, half, warn = np.empty_like(predictions), _halves(labels), share_of(ORDER_WARN, len(labels))
+    for side in (0, 1):
+        order = best_order(confusion(labels[half != side], predictions[half != side], len(classes)))
+        relabelled[half == side] = np.argsort(order)[predictions[half == side]]
+    gained = paired_difference(predictions == labels, relabelled == labels)
+    swapped = _swapped(confusion(labels, predictions, len(classes)), classes) if gained.interval[0] > warn else ""
     return at_most(
         "class_order",
-        gained / count,
+        gained.interval[0],
         warn=warn,
-        fail=share_of(ORDER_FAIL, count),
-        meaning=f"share of images that become right when the answers are given other classes{swapped}",
+        fail=share_of(ORDER_FAIL, len(labels)),
+        meaning=f"accuracy that other classes for the answers would gain ({gained.difference:+.1%}), from the lower end of "
+        f"its 95 % interval{swapped}",
     )
 
 
@@ -79,10 +81,6 @@ def _halves(labels: Labels) -> Labels:
     half = np.empty(len(labels), np.int64)
     half[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % 2
     return half
-
-
-def _right(table: NDArray[np.int64], order: Labels) -> int:
-    return int(table[np.arange(len(table)), order].sum())
 
 
 def _swapped(table: NDArray[np.int64], classes: Sequence[str]) -> str:
