@@ -8,8 +8,8 @@ from typing import Any
 from bundle.leakage import LEAKS, leaked_shares
 from pipeline.evaluation.sanity.item import Item, at_most
 
-#: A leak of one per cent moves an accuracy by up to a point. Simple pictures resemble each other without a leak (of
-#: handwritten digits 1 % and more), so that look-alikes fail only where they are the rule.
+#: A leak of one per cent moves an accuracy by up to a point. Plain pictures resemble each other without a leak, so that
+#: look-alikes fail only where they are the rule.
 LIMITS = {"copies": (0.0, 0.01), "near_copies": (0.01, 0.5), "two_labels": (0.0, 0.01)}
 
 
