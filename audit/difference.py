@@ -117,7 +117,7 @@ class Difference:
     def cautions(self) -> list[str]:
         """What a reader must know beside the sentence."""
         found = [
-            f"{name} is unreliable: a sanity check failed, so better attacks may find much more."
+            f"{name} is unreliable: a sanity check failed, so the truth may be much worse."
             for name, bundle in (("A", self.pair.a), ("B", self.pair.b))
             if not bundle.predicate["reliable"]
         ]

@@ -63,7 +63,9 @@ def document(
     bom: Annotated[Path | None, typer.Option(metavar="FILE", help="ML-BOM: CycloneDX 1.6, JSON.")] = None,
     crosswalk: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where EU AI Act art. 15, ISO/IEC 24029 and NIST AI 100-2 are answered."),
+        typer.Option(
+            metavar="FILE", help="Where EU AI Act art. 15, ISO/IEC 24029, NIST AI 100-2 and OWASP AISVS are answered."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -23,6 +23,7 @@ from bundle.headline import (
     sweep_threats,
     worst_class,
 )
+from bundle.leakage import leakage_sentence
 from bundle.outcomes import SETTINGS
 from bundle.versions import headline
 from bundle.wording import additional_images, chosen_by, counted, listing, number, percent, sample_scope, trained
@@ -75,7 +76,7 @@ def print_version(version: Version) -> None:
     out.print(f"Version {model_version(digest)}")
     if not predicate["reliable"]:
         failed = ", ".join(item["check"] for item in predicate["sanity"] if item["outcome"] == "fail")
-        out.print(f"UNRELIABLE: better attacks may find much more, since these checks failed: {plain(failed)}")
+        out.print(f"UNRELIABLE: the truth may be much worse, since these checks failed: {plain(failed)}")
     out.print(_facts(_identity(version, predicate, digest)))
     out.print("\nMeasured: an upper bound of the true robust accuracy; the 95 % interval is for the drawing of images")
     if scope := sample_scope(predicate["sample"]):
@@ -115,6 +116,7 @@ def _identity(version: Version, predicate: Mapping[str, Any], digest: str) -> di
         "parameters": f"{predicate['model']['parameters']:,}; {predicate['model']['format']}",
         "data": f"{data['name']}, {len(data['classes'])} classes; {data['source']}; {data['licence']}"
         + (f"; {additional_images(data)}" if "extra" in data else ""),
+        "leaks": leakage_sentence(data.get("leakage", {})),
     }
 
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 from bundle import headline
 from bundle.card import SERVED
 from bundle.claims import find_claim
-from bundle.layout import CARD, ENVELOPE, IMAGES, MODEL, OUTCOMES
+from bundle.layout import BOM, CARD, ENVELOPE, IMAGES, MODEL, OUTCOMES
 from bundle.private import is_private
 from bundle.wording import (
+    EXTERNAL,
     attack_title,
     chosen_by,
     corruption_title,
@@ -29,6 +30,8 @@ Predicate = Mapping[str, Any]
 
 #: Attacks that see neither gradients nor the network's inside, by the beginning of their names.
 BLIND = ("noise", "square", "transfer-")
+#: The method that is no defence.
+UNDEFENDED = "standard"
 #: Attacks that ask for scores alone.
 QUERIES = ("square",)
 
@@ -284,6 +287,47 @@ def training(predicate: Predicate) -> Answer:
     """The defence by training, and whether it is a reconstruction."""
     text = f"{trained(predicate['method'])}. What it is worth is for the attacks to say."
     return Answer("recorded", text, ("method",))
+
+
+def hardening(predicate: Predicate) -> Answer:
+    """Whether training was a defence, with what the attacks leave of it."""
+    method = predicate["method"]
+    if method["name"] == EXTERNAL:
+        text = f"{trained(method)}: whether against attacks is not known here."
+    elif method["name"] == UNDEFENDED:
+        text = f"{trained(method)}, which is no defence."
+    else:
+        text = f"{trained(method)}, a defence by training."
+    return Answer("recorded", f"{text} {evasion(predicate).text}", ("method", "claims"))
+
+
+def served_file(predicate: Predicate) -> Answer:
+    """That the numbers are about the deployed file, however it was made from the trained network."""
+    parity = predicate["parity"]
+    text = (
+        f"The numbers of the setting served are those of {MODEL} itself: another file, a quantized one too, has another "
+        f"digest and none of them. Its answers and the trained network's differ on {parity['disagreements']} of "
+        f"{parity['images']} images. Safety and alignment of content are no matter of a classifier."
+    )
+    return Answer("measured", text, ("claims", "agreement", "parity", MODEL))
+
+
+def signing(predicate: Predicate) -> Answer:
+    """What a signature covers; whether there is one lies beside the predicate."""
+    return Answer("recorded", f"{_covered(predicate)}: the model, its weights and their configuration.", ("files",))
+
+
+def signed_materials(predicate: Predicate) -> Answer:
+    """The same for the bill of materials."""
+    text = f"{BOM} (CycloneDX 1.6) is one of the files. {_covered(predicate)}."
+    return Answer("recorded", text, ("files", BOM))
+
+
+def _covered(predicate: Predicate) -> str:
+    return (
+        f"A signature ({ENVELOPE}, where there is one) is over the attestation, and so over the SHA-256 of {MODEL} and of "
+        f"the {len(predicate['files'])} files beside it"
+    )
 
 
 def integrity(predicate: Predicate) -> Answer:

@@ -1,7 +1,7 @@
-"""crosswalk.md: points of a law, two standards and a taxonomy, and where an attestation answers each, or that it does not.
+"""crosswalk.md: points of a law, three standards and a taxonomy, and where an attestation answers each, or that it does not.
 
-Regulation (EU) 2024/1689, article 15; ISO/IEC TR 24029-1:2021 and ISO/IEC 24029-2:2023; NIST AI 100-2 E2025. The points
-are in our own words, in the order of the documents. The page claims no conformity with any of them.
+Regulation (EU) 2024/1689, article 15; ISO/IEC TR 24029-1:2021 and ISO/IEC 24029-2:2023; NIST AI 100-2 E2025; OWASP AISVS
+1.0. The points are in our own words, in the order of the documents. The page claims no conformity with any of them.
 """
 
 from __future__ import annotations
@@ -119,12 +119,26 @@ NIST = (
     Point("availability", "inputs that make the model slow or costly", _untested("Not tried.")),
 )
 
+#: The requirements that are about one model file and its documents; github.com/OWASP/AISVS, folder 1.0.
+AISVS = (
+    Point("3.1.2, level 2", "every model artifact signed by those who may", answers.signing),
+    Point(
+        "3.2.2, level 2",
+        "a model that was quantized after training evaluated again, as the compressed file",
+        answers.served_file,
+    ),
+    Point("6.2.2, level 2", "the bill of materials signed", answers.signed_materials),
+    Point("11.1.3, level 1", "evaluated against known attacks of the model's kind of input", answers.evasion),
+    Point("11.1.4, level 2", "hardened against adversarial inputs", answers.hardening),
+)
+
 #: Title and points of each document.
 DOCUMENTS = (
     ("EU AI Act, Regulation (EU) 2024/1689, article 15 (high-risk systems)", AI_ACT),
     ("ISO/IEC TR 24029-1:2021, robustness of neural networks, overview", ISO_1),
     ("ISO/IEC 24029-2:2023, robustness of neural networks, formal methods", ISO_2),
     ("NIST AI 100-2 E2025, adversarial machine learning, predictive AI", NIST),
+    ("OWASP AISVS 1.0, artificial intelligence security verification", AISVS),
 )
 
 

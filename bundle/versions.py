@@ -23,7 +23,7 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     `version`, `digest` (of model.onnx), `data`, `method` (its title), `n` (images), `tier`;
-    `reliable`: false where a sanity check failed, so that better attacks may find much more;
+    `reliable`: false where a sanity check failed, so that the truth may be much worse;
     `clean`: by setting; `robust`: `threat`, `eps_255` (for l2 and l1 `eps`), and by setting the share right under every
     attack of the headline's threat; `certified`: `classifier`, `radius` and share of the headline's bound, or None;
     `flags`: warnings of attacks and sanity checks that failed, each with where it comes from.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from bundle.claims import ALL_ATTACKS
+from bundle.leakage import leakage_sentence
 
 TITLES = {
     "noise": "random noise",
@@ -198,6 +199,11 @@ def additional_images(data: Mapping[str, Any]) -> str:
     )
 
 
+def data_leaks(data: Mapping[str, Any]) -> str:
+    """The predicate's `data.leakage` in words."""
+    return leakage_sentence(data.get("leakage", {}))
+
+
 #: The filters of the templates.
 FILTERS: dict[str, Callable[..., Any]] = {
     "attack_title": attack_title,
@@ -213,6 +219,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "comparator": comparator,
     "settings": settings,
     "additional": additional_images,
+    "leaks": data_leaks,
 }
 
 

@@ -13,7 +13,7 @@ from bundle.layout import OUTCOMES, WEIGHTS
 from bundle.outcomes import Outcomes, load_outcomes
 from pipeline.data.split import load_split
 from pipeline.environment import describe_environment, source_digest
-from pipeline.evaluation.curves import curve_csv, curve_metrics
+from pipeline.evaluation.curves import curve_csv, curve_metrics, curve_sentence
 from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.proved import attacked_radii, prove, with_technique
 from pipeline.evaluation.smoothed import describe, smoothed_columns
@@ -50,11 +50,8 @@ def main(params: Params, folders: Folders = OUT) -> None:
     write_whole(out / "curve.csv", curve_csv(bounds))
     write_whole(out / "metrics.json", canonical_json(curve_metrics(bounds)))
     outcomes.save(out / OUTCOMES)
-    for *_, average in bounds:
-        print(
-            f"smoothed classifier, sigma {average['sigma']:g} (not the served one): "
-            f"average certified l2 radius {average['value']:.3f}"
-        )
+    for *curve, average in bounds:
+        print(f"smoothed classifier, sigma {average['sigma']:g} (not the served one): {curve_sentence(curve)}")
     kept.remove()
 
 

@@ -26,13 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def source_digest() -> str:
     """SHA-256 over the code that makes a bundle: every file of pipeline/ and bundle/ but caches."""
-    files = [
-        path
-        for room in ("pipeline", "bundle")
-        for path in (ROOT / room).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
-    return sha256_tree(ROOT, files)
+    return code_digest("pipeline", "bundle")
+
+
+def code_digest(*places: str) -> str:
+    """SHA-256 over files, and every file of folders but caches, by their names from the root of the code."""
+    parts = [ROOT / place for place in places]
+    paths = [path for part in parts for path in (part.rglob("*") if part.is_dir() else [part])]
+    return sha256_tree(ROOT, [path for path in paths if path.is_file() and "__pycache__" not in path.parts])
 
 
 def lock_digest() -> str | None:

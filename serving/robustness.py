@@ -19,7 +19,7 @@ MEANING = {
     "lower": "A lower bound that is proved, except with probability alpha an image, for the smoothed classifier that "
     "is named. /predict answers with another classifier.",
     "exact": "No attack: the share of the drawn images that were right.",
-    "reliable": "False where a sanity check failed: then the attacks cannot be believed, and neither can the numbers.",
+    "reliable": "False where a sanity check failed: then the numbers cannot be believed.",
     "interval": "95 % Clopper-Pearson. It covers the drawing of the images, for this model and these attacks; it does "
     "not cover attacks that were not run.",
 }

@@ -26,6 +26,11 @@ from bundle.threats import RADIUS_FIELD, Threat, answering
 
 SIZE = (8, 8, 1)
 TRAINED = Threat("linf", 32.0)
+#: Nothing that the splits share.
+LEAKAGE = {
+    **{f"{split}_images_{how}_train": 0 for split in ("test", "validation") for how in ("also_in", "near")},
+    **{count: {"train": 0, "validation": 0, "test": 0} for count in ("repeated", "two_labels")},
+}
 
 
 def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -212,11 +217,12 @@ def make_bundle(
     full = tier != "quick"
     outcomes = _outcomes(model, weight, images, labels, 1200, full)
     first = {threat.norm: threat.name for threat in reversed(main)}
+    harness = {"name": "hallmark", "version": "1", "digest": {"sha256": "0" * 64}}
     described = [
         {
             "threat": threat.name,
             "name": name,
-            "harness": {"name": "hallmark", "version": "1"},
+            "harness": harness,
             "settings": {"steps": 10, "restarts": 1, **({"seed": attack_seed} if name == "pgd-10" else {})},
             "flags": [],
         }
@@ -224,7 +230,6 @@ def make_bundle(
         for name in attacks
         if threat in main or name == "margin"
     ]
-    harness = {"name": "hallmark", "version": "1"}
     classifier = OnnxClassifier(model, threads=1, device="cpu")
     split = {"count": rows, "sha256": "0" * 64}
     predicate = {
@@ -255,6 +260,7 @@ def make_bundle(
             "source": "scikit-learn's load_digits",
             "licence": "CC BY 4.0",
             "splits": {"train": split, "validation": split, "test": split},
+            "leakage": LEAKAGE,
         },
         "selection": {"rule": "highest PGD-10 accuracy on the validation split", "split": "validation", "epoch": 3},
         "testReads": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from bundle.gate.baseline import Baseline, Unseen, not_worse
 from bundle.gate.metrics import MetricError, find_metric
 from bundle.gate.policy import Policy, Threshold
 from bundle.gate.rules import Rule
+from bundle.leakage import LEAKS, leaked_shares
 from bundle.plan import TIERS
 from bundle.signatures import SignatureError, read_envelope, read_public_keys, verify_with
 from bundle.versions import headline
@@ -80,6 +82,7 @@ def _rules(
     for rule in policy.not_worse:
         yield not_worse(rule, bundle, baseline)
     yield from _counts(predicate, policy)
+    yield from _leaks(predicate["data"], policy)
     if policy.key_ids or policy.key_files:
         yield _signed(bundle, policy, trusted)
 
@@ -133,6 +136,15 @@ def _counts(predicate: Mapping[str, Any], policy: Policy) -> Iterator[Rule]:
         yield Rule("selection", f"on the {policy.selection} split", split, split == policy.selection)
     if policy.sample is not None:
         yield Rule("sample", f">= {policy.sample} images", str(size), size >= policy.sample)
+
+
+def _leaks(data: Mapping[str, Any], policy: Policy) -> Iterator[Rule]:
+    shares = leaked_shares(data.get("leakage", {}), data["splits"])
+    for leak, most in policy.leakage.items():
+        said = f"{shares[leak]:.4g}" if leak in shares else "the attestation does not say"
+        yield Rule(
+            f"leakage {leak}", f"at most {most:g}", f"{said} ({LEAKS[leak]})", shares.get(leak, math.inf) <= most
+        )
 
 
 def _signed(bundle: Bundle, policy: Policy, trusted: Sequence[Path]) -> Rule:

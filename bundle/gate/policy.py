@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,10 @@ class NotWorse:
     first: bool = False
 
 
+#: At most such a share of images may leak, by the names in bundle.leakage.LEAKS.
+Leakage = Mapping[str, float]
+
+
 @dataclass(frozen=True)
 class Policy:
     """A validated policy; None and empty mean that it does not ask. `signers` are key ids, files of public keys, or folders."""
@@ -65,3 +69,4 @@ class Policy:
     test_reads: int | None = None
     selection: str | None = None
     sample: int | None = None
+    leakage: Leakage = field(default_factory=dict[str, float])

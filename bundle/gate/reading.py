@@ -14,6 +14,7 @@ from typing import Any, cast
 from bundle.digests import sha256_bytes
 from bundle.gate.metrics import KEYS, METRICS, Metric
 from bundle.gate.policy import NotWorse, Policy, PolicyError, Threshold
+from bundle.leakage import LEAKS
 from bundle.outcomes import SETTINGS
 from bundle.plan import ALL_ATTACKS, TIERS
 from bundle.wording import listing
@@ -98,13 +99,15 @@ def _fields(reading: _Reading, document: Mapping[str, Any], folder: Path) -> Ite
         "selection": (lambda value: value == "validation", "validation"),
         "sample": (lambda value: _is_count(value) and value > 0, "the smallest number of images, a whole number"),
     }
-    reading.known("", document, ("metrics", *simple, "not_worse", "signed_by"))
+    reading.known("", document, ("metrics", *simple, "leakage", "not_worse", "signed_by"))
     for name, (right, sentence) in simple.items():
         if name in document:
             yield name, reading.take(name, document[name], right, sentence)
     lists = (("metrics", _threshold), ("not_worse", _not_worse))
     for name, read in lists:
         yield name, [read(reading, f"{name}[{number}]", item) for number, item in _rows(reading, document, name)]
+    if "leakage" in document:
+        yield "leakage", _leakage(reading, document["leakage"])
     yield from _signers(reading, document, folder)
 
 
@@ -194,6 +197,17 @@ def _not_worse(reading: _Reading, where: str, item: Mapping[str, Any]) -> NotWor
     return NotWorse((margin or 0) / 100, metric or "", setting or "", threat, attack or "", first == "pass")
 
 
+def _leakage(reading: _Reading, given: Any) -> dict[str, float]:
+    if not isinstance(given, dict) or not given:
+        reading.say("leakage", f"must be shares by name: {listing(list(LEAKS))}")
+        return {}
+    shares = cast("dict[str, Any]", given)
+    reading.known("leakage.", shares, list(LEAKS))
+    for leak in shares:
+        reading.take(f"leakage.{leak}", shares[leak], _is_share, "a share of images, 0 to 1")
+    return shares
+
+
 def _signers(reading: _Reading, document: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
     if "signed_by" not in document:
         return
@@ -217,6 +231,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 def _shown(value: Any) -> str:

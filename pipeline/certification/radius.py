@@ -21,7 +21,7 @@ from pipeline.certification.intervals import Interval, propagate
 from pipeline.certification.margins import Technique, margins
 from pipeline.certification.program import Program, UnprovableError, read
 from pipeline.certification.rounding import ARITHMETIC
-from pipeline.evaluation.jobs import OWN_HARNESS
+from pipeline.evaluation.harness import own_harness
 from pipeline.evaluation.kept import Kept
 
 #: Forms keep a coefficient a pixel for every value, which larger images cannot afford.
@@ -78,7 +78,7 @@ def describe(search: Search, radii_255: Sequence[float]) -> dict[str, Any]:
         "eps_255": sorted(radii_255),
         "tolerance_255": search.tolerance_255,
         "arithmetic": ARITHMETIC,
-        "harness": dict(OWN_HARNESS),
+        "harness": own_harness("proofs"),
         "settings": {"limit_255": search.limit_255, "first_255": search.first_255, "batch_size": search.batch_size},
     }
 

@@ -13,6 +13,7 @@ import numpy as np
 from bundle.digests import canonical_json, write_whole
 from bundle.outcomes import image_digests
 from pipeline.data.image_set import ImageSet
+from pipeline.data.leakage import count_leakage
 from pipeline.data.split import DataError, Split
 
 
@@ -25,10 +26,8 @@ def build_manifest(
     images of any size were taken; `decoding` where they were files; `notRead`, how many files of the folder were left out
     for each reason; in `splits`, for each: `count`, `per_class` (in the order of `classes`), `sha256`
     (split_sha256) and `origin`; `test_images_sha256` (the SHA-256 of each test image's bytes, (H, W, C) in C order); and
-    `leakage`. No value depends on where the files lie.
+    `leakage` (count_leakage). No value depends on where the files lie.
     """
-    test_digests = image_digests(splits["test"].images)
-    known = {*image_digests(splits["train"].images), *image_digests(splits["validation"].images)}
     return {
         "name": name,
         "classes": list(image_set.classes),
@@ -38,8 +37,8 @@ def build_manifest(
         "preprocessing": image_set.preprocessing,
         **_of_files(image_set),
         "splits": {key: _describe(split, len(image_set.classes), origins[key]) for key, split in splits.items()},
-        "test_images_sha256": test_digests,
-        "leakage": {"test_images_also_in_train": sum(digest in known for digest in test_digests)},
+        "test_images_sha256": image_digests(splits["test"].images),
+        "leakage": count_leakage(splits),
     }
 
 

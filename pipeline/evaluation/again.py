@@ -146,7 +146,14 @@ def write_again(
     again = {
         **{key: predicate[key] for key in (*kept, "parity", "selfCheck")},
         "environment": dict(environment),
-        **measured(evidence.description, parameters, predicate["smoothing"], predicate["selection"]),
+        **measured(
+            evidence.description,
+            parameters,
+            predicate["smoothing"],
+            predicate["selection"],
+            predicate["data"],
+            evidence.outcomes,
+        ),
     }
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         unnamed = Path(temporary) / "bundle"

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from bundle.corruptions import NAMES, SEVERITIES, corrupt
 from bundle.digests import write_whole
 from bundle.runtime import OnnxClassifier
-
-HARNESS = {"name": "hallmark", "version": "1"}
+from pipeline.evaluation.harness import VERSION, own_harness
 
 
 def corruption_columns(
@@ -55,7 +54,7 @@ def corruption_columns(
 
 def describe(seed: int) -> dict[str, Any]:
     """The corruptions as the attestation's predicate records them."""
-    return {"names": list(NAMES), "severities": list(SEVERITIES), "seed": seed, "harness": dict(HARNESS)}
+    return {"names": list(NAMES), "severities": list(SEVERITIES), "seed": seed, "harness": own_harness("corruptions")}
 
 
 def _answers(
@@ -72,7 +71,7 @@ def _answers(
 
 def _key(images: NDArray[np.uint8], index: NDArray[np.integer[Any]], seed: int) -> str:
     """Twelve digits that name these images, rows, seed and version of the corruptions."""
-    digest = hashlib.sha256(f"{HARNESS['version']} {seed} {images.shape} {index.tolist()}".encode())
+    digest = hashlib.sha256(f"{VERSION} {seed} {images.shape} {index.tolist()}".encode())
     digest.update(np.ascontiguousarray(images).tobytes())
     return digest.hexdigest()[:12]
 

@@ -30,3 +30,12 @@ def curve_metrics(bounds: Bounds) -> dict[str, Any]:
         for *curve, average in bounds
     ]
     return {**first, **{of[-1]["classifier"]: found for of, found in zip(bounds[1:], others, strict=True)}}
+
+
+def curve_sentence(curve: Sequence[dict[str, Any]]) -> str:
+    """Certified accuracy at up to three radii: the smallest, and those a quarter and half of the way along the curve.
+
+    Not the mean radius, which a trivial classifier can make arbitrarily large (arXiv 2410.06895).
+    """
+    chosen = [curve[place] for place in dict.fromkeys(len(curve) * quarters // 4 for quarters in (0, 1, 2))]
+    return "certified accuracy " + ", ".join(f"{bound['value']:.1%} at l2 {bound['radius']:g}" for bound in chosen)

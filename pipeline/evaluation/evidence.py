@@ -19,7 +19,8 @@ from pipeline.attacks.threat import Threat, attacked_threats, main_threats, to_u
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.corrupted import corruption_columns, describe
 from pipeline.evaluation.crew import do_tasks, helped_by
-from pipeline.evaluation.jobs import CW_SETTINGS, OWN_HARNESS, Job, jobs, minimum_norm, sweep_jobs
+from pipeline.evaluation.harness import own_harness
+from pipeline.evaluation.jobs import CW_SETTINGS, Job, jobs, minimum_norm, sweep_jobs
 from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.suite import Finding, Task, run_suite, tasks
@@ -123,7 +124,7 @@ def gather_evidence(
         "unions": unions(main),
         "sanity": _sanity(victim, sample, settings, main[0], outcomes, attacks, untouched, kept),
         "corruptions": describe(settings.seed) if corrupted else None,
-        "distances": [_CW] if distances else [],
+        "distances": [_describe_cw()] if distances else [],
         "surface": kept.notes(
             "surface", lambda: loss_surface(victim.network, sample, threat=main[0], seed=settings.seed)
         ),
@@ -178,7 +179,8 @@ def _sanity(
     )
 
 
-_CW = {"name": "cw", "norm": "l2", "harness": OWN_HARNESS, "settings": CW_SETTINGS}
+def _describe_cw() -> dict[str, Any]:
+    return {"name": "cw", "norm": "l2", "harness": own_harness("attacks"), "settings": CW_SETTINGS}
 
 
 def _order(threat: Threat) -> tuple[int, float]:

@@ -26,7 +26,7 @@ from pipeline.attacks.square_onnx import settings as square_settings
 from pipeline.attacks.square_onnx import square_onnx
 from pipeline.attacks.threat import Threat, project
 from pipeline.attacks.transfer import transfer
-from pipeline.environment import version_of
+from pipeline.evaluation.harness import own_harness, package_harness, plugin_harness
 from pipeline.evaluation.victim import Sample, Victim
 from pipeline.params import AttackSettings
 
@@ -37,7 +37,6 @@ NOISE_DRAWS = 10
 #: Of Square against the ONNX file, by tier.
 QUERIES = {"standard": 1000, "thorough": 5000}
 THOROUGH_STEPS, THOROUGH_RESTARTS = 100, 5
-OWN_HARNESS = {"name": "hallmark", "version": "1"}
 GROUP = "hallmark.attacks"
 KEEPS = "smallest margin"
 
@@ -52,7 +51,7 @@ class Job:
     name: str
     run: Run
     settings: dict[str, dict[str, Any]]
-    harness: dict[str, str] = field(default_factory=lambda: dict(OWN_HARNESS))
+    harness: dict[str, Any] = field(default_factory=lambda: own_harness("attacks"))
 
 
 def jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int, say: Say) -> list[Job]:
@@ -244,8 +243,7 @@ def autoattack_job(
         return {name: Part(found.images, {"flags": found.flags, "square_broken": found.square_broken})}
 
     described = autoattack.settings(victim.classes, threat.norm, side, version)
-    harness = {"name": "pyautoattack", "version": version_of("pyautoattack") or "unknown"}
-    return Job(name, run, {name: {**described, **recorded}}, harness)
+    return Job(name, run, {name: {**described, **recorded}}, package_harness("pyautoattack"))
 
 
 def _plugins(names: list[str]) -> list[EntryPoint]:
@@ -264,7 +262,6 @@ def _plugin(victim: Victim, threat: Threat, settings: AttackSettings, plugin: En
     def held(model: Any, images: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
         return project(attack(model, images, labels, **options), images, threat)
 
-    harness = {"name": plugin.dist.name, "version": plugin.dist.version} if plugin.dist else dict(OWN_HARNESS)
     recorded = {"entryPoint": plugin.value, "seed": settings.seed}
     job = _single(plugin.name, victim, recorded, held, threat=threat, seed=settings.seed)
-    return replace(job, harness=harness)
+    return replace(job, harness=plugin_harness(plugin.dist))

@@ -9,12 +9,15 @@ from typing import Any
 
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
-from bundle.layout import NETWORK, WEIGHTS
+from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
+from bundle.outcomes import Outcomes, load_outcomes
 from bundle.plan import untested_balls
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
 from pipeline.environment import source_digest
 from pipeline.evaluation.ledger import RULE, count_test_reads, history_seen
+from pipeline.evaluation.sanity.answers import answer_checks
+from pipeline.evaluation.sanity.data import data_checks
 from pipeline.folders import Folders
 
 
@@ -28,7 +31,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     training = _read(folders.trained / "training.json")
     evidence = _read(folders.evidence / "attacks.json")
     smoothing = _read(folders.certified / "smoothing.json")
-    export = _read(folders.parity)
+    export, outcomes = _read(folders.parity), load_outcomes(folders.evidence / OUTCOMES)
     if classifier.classes != len(manifest["classes"]):
         raise HallmarkError(f"{folders.model}: has {classifier.classes} classes, the data {len(manifest['classes'])}")
     parameters = {**training["settings"], "data": manifest["settings"], "export": export["settings"]}
@@ -56,7 +59,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         # On the machine that made the bundle none moves; another CPU may turn a verdict that hangs by rounding.
         "selfCheck": {"rows": SELF_CHECK_ROWS, "allowedMoved": 1},
         "environment": {**training["environment"], "judged_by": classifier.provider},
-        **measured(evidence, parameters, smoothing["smoothing"], training["selection"]),
+        **measured(evidence, parameters, smoothing["smoothing"], training["selection"], _data(manifest), outcomes),
     }
 
 
@@ -65,11 +68,13 @@ def measured(
     parameters: Mapping[str, Any],
     smoothing: Sequence[Mapping[str, Any]],
     selection: Mapping[str, Any],
+    data: Mapping[str, Any],
+    outcomes: Outcomes,
 ) -> dict[str, Any]:
     """The predicate's fields that an attack on a model decides, by this code.
 
-    `evidence` is the description of what was run; `parameters`, `smoothing` and `selection` are the predicate's, the
-    first without the section of the attack.
+    `evidence` is the description of what was run, `outcomes` its table; `parameters`, `smoothing`, `selection` and
+    `data` are the predicate's, the first without the section of the attack.
     """
     fields = (
         "tier",
@@ -78,13 +83,14 @@ def measured(
         "mainThreats",
         "unions",
         "attacks",
-        "sanity",
         "corruptions",
         "distances",
         "surface",
     )
+    answers = answer_checks(outcomes["label"], outcomes["reference/clean/prediction"], data["classes"])
     return {
         **{field: evidence[field] for field in fields},
+        "sanity": [*data_checks(data), *answers, *evidence["sanity"]],
         "parameters": {**parameters, "attack": evidence["settings"]},
         "merged": None,
         "source": {"sha256": source_digest()},

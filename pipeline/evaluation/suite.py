@@ -15,7 +15,8 @@ from torch import Tensor
 from pipeline.attacks.autoattack import square_flags
 from pipeline.attacks.saved import Part
 from pipeline.attacks.threat import Threat
-from pipeline.evaluation.jobs import OWN_HARNESS, Job
+from pipeline.evaluation.harness import own_harness
+from pipeline.evaluation.jobs import Job
 from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.victim import Sample
 
@@ -32,7 +33,7 @@ class Finding:
     name: str
     images: Tensor
     settings: dict[str, Any]
-    harness: dict[str, str] = field(default_factory=lambda: dict(OWN_HARNESS))
+    harness: dict[str, Any] = field(default_factory=lambda: own_harness("attacks"))
     flags: list[str] = field(default_factory=list)
     square_broken: int = 0
 

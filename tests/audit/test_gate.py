@@ -146,6 +146,33 @@ def test_tier_flags_reliable_counts_and_selection(sound: Bundle) -> None:
     assert not ask(changed(sound, selection={"split": "unknown", "rule": ""}), {"selection": "validation"}).passed
 
 
+@pytest.mark.parametrize(
+    ("leak", "most", "passed", "said"),
+    [
+        ("copies", 0.05, True, "0.05 (test images that are"),
+        ("copies", 0.04, False, "0.05 (test images that are"),
+        ("near_copies", 0, True, "0 (further test images"),
+        ("two_labels", 0.1, True, "0.1 (images whose very picture"),
+        ("two_labels", 0.09, False, "0.1 (images whose very picture"),
+    ],
+)
+def test_leaks_are_shares_of_the_images(leak: str, most: float, passed: bool, said: str, sound: Bundle) -> None:
+    """Of 60 test images 3 are training images; of 60 training images 6 have two labels."""
+    data = sound.predicate["data"]
+    leakage = {**data["leakage"], "test_images_also_in_train": 3, "two_labels": {"train": 6, "test": 1}}
+    rule = ask(changed(sound, data={**data, "leakage": leakage}), {"leakage": {leak: most}})
+    assert (rule.passed, rule.measured.startswith(said)) == (passed, True), rule.sentence()
+
+
+def test_a_leak_that_nobody_counted_fails(sound: Bundle) -> None:
+    data = {name: value for name, value in sound.predicate["data"].items() if name != "leakage"}
+    before = {**data, "leakage": {"test_images_also_in_train": 0}}
+    assert not ask(changed(sound, data=data), {"leakage": {"copies": 1}}).passed
+    assert ask(changed(sound, data=before), {"leakage": {"copies": 0}}).passed
+    rule = ask(changed(sound, data=before), {"leakage": {"near_copies": 1}})
+    assert (rule.passed, "does not say" in rule.measured) == (False, True)
+
+
 def test_signed_by_whom(sound: Bundle, masters: Masters) -> None:
     signed = open_bundle(masters.signed)
     keys = {name: str(path / "key.pub") for name, path in (("good", masters.trusted), ("other", masters.other))}

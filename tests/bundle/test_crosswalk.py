@@ -107,6 +107,26 @@ def test_faults_and_flaws_are_counted(bundle: Bundle) -> None:
     assert unchecked[0] == "not tested"
 
 
+def test_aisvs_is_answered_by_the_method_the_files_and_the_numbers(bundle: Bundle) -> None:
+    robust = percent(
+        next(c for c in bundle.predicate["claims"] if c["setting"] == "served" and c.get("attack") == "all")["value"]
+    )
+    (attacked,) = answers(crosswalk(bundle), "known attacks of the model's kind")
+    assert attacked[0] == "measured" and robust in attacked[1]
+    for name, sentence in (
+        ("d2r_cag", "a defence by training"),
+        ("standard", "is no defence"),
+        ("external", "not known"),
+    ):
+        (hardened,) = answers(crosswalk(bundle, method={**bundle.predicate["method"], "name": name}), "hardened")
+        assert sentence in hardened[1] and robust in hardened[1]
+    (materials,) = answers(crosswalk(bundle), "bill of materials")
+    assert "mlbom.cdx.json" in materials[1] and f"the {len(bundle.predicate['files'])} files" in materials[1]
+    parity = {**bundle.predicate["parity"], "disagreements": 5, "images": 70}
+    (served,) = answers(crosswalk(bundle, parity=parity), "quantized")
+    assert served[0] == "measured" and "differ on 5 of 70 images" in served[1]
+
+
 def test_withheld_images_are_not_pointed_at(bundle: Bundle) -> None:
     private = {"scheme": "salted-merkle-v1", "root": "ab" * 32}
     assert "`images.npz`" in crosswalk(bundle)

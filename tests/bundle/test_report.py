@@ -186,6 +186,24 @@ def test_additional_training_images_are_said(bundle: Bundle) -> None:
     assert said in card
 
 
+def test_leaks_of_the_data_are_said(bundle: Bundle) -> None:
+    """In the report and in the card; what a bundle of before did not count is not called none."""
+    data = bundle.predicate["data"]
+    leakage = {
+        **data["leakage"],
+        "test_images_also_in_train": 7,
+        "two_labels": {"train": 2, "validation": 1, "test": 0},
+    }
+    said = "test images that are also in train: 7, that look like one there: 0, images whose picture has two labels: 3"
+    for changed, sentence in (
+        ({**data, "leakage": leakage}, said),
+        ({**data, "leakage": {"test_images_also_in_train": 4}}, "in train: 4, that look like one there: not counted"),
+        ({name: value for name, value in data.items() if name != "leakage"}, "also in train: not counted"),
+    ):
+        assert sentence in words(report(bundle, data=changed))
+        assert sentence in render_card({**bundle.predicate, "data": changed}, bundle.digest)
+
+
 def test_words_are_explained_and_bounds_are_kept_apart(bundle: Bundle) -> None:
     shown = words(report(bundle))
     for phrase in ("upper bound", "another classifier", "a stronger attack can only lower", "not cover the attacks"):

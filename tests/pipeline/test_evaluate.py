@@ -58,6 +58,14 @@ class Decided(nn.Module):
 def decided():
     return Decided()
 
+def other_order():
+    """The same with the classes in another order: each answer is the next class."""
+    network = nearest_mean()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(parameter.roll(1, 0))
+    return network
+
 class Hidden(nn.Module):
     def __init__(self):
         super().__init__()
@@ -111,6 +119,23 @@ def test_the_bundle_verifies_and_says_where_the_model_comes_from(bundle: Bundle)
     assert len(bundle.outcomes) == 20 and predicate["smoothing"][0]["estimation"] == 10
     clean = next(claim for claim in predicate["claims"] if claim["metric"] == "clean_accuracy")
     assert clean["value"] > 0.7, "the factory's own weights answer"
+
+
+def sanity(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    return {item["check"]: item for item in bundle.predicate["sanity"]}
+
+
+def test_a_model_whose_classes_are_in_another_order_is_not_attested_as_reliable(folder: Path, bundle: Bundle):
+    """The order is named; the network in the right order passes, and its harness and leaks are attested."""
+    evaluate.main(**{**OPTIONS, "model": "own_code:other_order", "name": "rolled", "certify": False})
+    rolled = open_bundle(folder / "evaluations/rolled/out/bundle")
+    assert not rolled.predicate["reliable"] and sanity(rolled)["above_chance"]["outcome"] == "fail"
+    assert sanity(rolled)["class_order"]["outcome"] == "fail"
+    assert "images of 3 are answered 4" in sanity(rolled)["class_order"]["meaning"]
+    assert sanity(bundle)["above_chance"]["outcome"] == "pass" and sanity(bundle)["class_order"]["statistic"] <= 0
+    assert {"copies", "near_copies", "two_labels"} <= sanity(bundle).keys()
+    assert bundle.predicate["data"]["leakage"]["test_images_also_in_train"] == 0
+    assert all(len(attack["harness"]["digest"]["sha256"]) == 64 for attack in bundle.predicate["attacks"])
 
 
 def test_the_same_command_again_does_no_long_work(folder: Path, monkeypatch: pytest.MonkeyPatch):

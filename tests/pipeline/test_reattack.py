@@ -59,6 +59,12 @@ def test_a_second_bundle_of_the_same_model_on_the_same_images(published: Path, c
     assert second.predicate["bounds"] == first.predicate["bounds"]
     assert second.predicate["sample"] == first.predicate["sample"]
     assert second.predicate["parameters"]["reattack"]["attestation"] == sha256_bytes(first.statement_bytes)
+    for found in (first, second):  # nobody trained this network
+        checks = {item["check"]: item["outcome"] for item in found.predicate["sanity"]}
+        assert (
+            checks["above_chance"] == "fail" and {"class_order", "copies", "near_copies", "two_labels"} <= checks.keys()
+        )
+        assert not found.predicate["reliable"]
     attacks = {(item["threat"], item["name"]): item for item in second.predicate["attacks"]}
     assert list(attacks) == [(item["threat"], item["name"]) for item in first.predicate["attacks"]]
     assert attacks["linf-16", "pgd-10"]["settings"]["seed"] == 1

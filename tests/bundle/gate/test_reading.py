@@ -21,6 +21,7 @@ reliable: true
 not_worse: {margin: 2, first: pass}
 signed_by: [keys/key.pub, %s]
 test_reads: 20
+leakage: {copies: 0, near_copies: 0.02}
 selection: validation
 sample: 50
 """ % ("a" * 64)
@@ -52,6 +53,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
     assert (found.tier, found.flags, found.reliable, found.selection) == ("standard", 0, True, "validation")
     assert found.not_worse == [NotWorse(0.02, first=True)]
     assert (found.test_reads, found.sample) == (20, 50)
+    assert found.leakage == {"copies": 0, "near_copies": 0.02}
     assert (found.key_ids, found.key_files) == (["a" * 64], [tmp_path / "keys/key.pub"])
 
 
@@ -102,6 +104,9 @@ def test_json_says_the_same_as_yaml(tmp_path: Path) -> None:
             "metrics[0].min: must be 0 or more, is -1",
         ),
         ({"metrics": [{**METRIC, "max": 0.4}]}, "metrics[0]: min 0.5 lies above max 0.4, so that no number can meet"),
+        ({"leakage": 0.1}, "leakage: must be shares by name: copies, near_copies and two_labels"),
+        ({"leakage": {"copys": 0}}, "leakage.copys: is no field, did you mean copies?"),
+        ({"leakage": {"two_labels": 2}}, "leakage.two_labels: must be a share of images, 0 to 1, is 2"),
         ({"not_worse": 2}, "not_worse: must be a list of rules"),
         ({"not_worse": {"margin": 0}}, "not_worse[0].margin: must be points above 0, 2 for 2 %, is 0"),
         ({"not_worse": {"margin": 2, "first": True}}, "not_worse[0].first: must be pass or fail, is True"),

@@ -160,6 +160,6 @@ def test_the_record_is_the_proof_that_bounds_are_made_of():
     record = radius.describe(Search("crown", tolerance_255=0.5), [8.0, 2.0])
     assert (record["name"], record["norm"], record["technique"]) == ("served-linf", "linf", "CROWN")
     assert record["eps_255"] == [2.0, 8.0] and record["tolerance_255"] == 0.5
-    assert "float32" in record["arithmetic"] and set(record["harness"]) == {"name", "version"}
+    assert "float32" in record["arithmetic"] and set(record["harness"]) == {"name", "version", "digest"}
     outcomes = Outcomes({"proved/linf/eps_255": [0.0, 2.5, 8.0]})
     assert [bound["correct"] for bound in proof_bounds(outcomes, record)] == [2, 1]

@@ -97,7 +97,12 @@ def test_copies_of_training_images_in_the_test_split_are_counted():
     }
     image_set = ImageSet(split["train"], split["test"], ["a", "b"], "source", "unknown", None)
     manifest = build_manifest("folder", image_set, split, dict.fromkeys(NAMES, "origin"))
-    assert manifest["leakage"] == {"test_images_also_in_train": 3}
+    assert manifest["leakage"] == {
+        "test_images_also_in_train": 3,
+        "validation_images_also_in_train": 0,
+        "repeated": {"train": 1, "validation": 0, "test": 0},
+        "two_labels": {"train": 2, "validation": 1, "test": 2},
+    }
     assert manifest["splits"]["train"] == {
         "count": 3,
         "per_class": [1, 2],

@@ -198,7 +198,9 @@ def settings(**given: Any) -> Params:
     return complete({"device": "cpu", "data": {"name": "digits"}, "method": {"name": "standard"}, "certify": given})
 
 
-def test_the_stage_certifies_the_images_that_were_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_stage_certifies_the_images_that_were_attacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     prepared(tmp_path, monkeypatch, {"name": "standard"})
     test, small = split(20), {"sigma": 0.1, "selection": 10, "estimation": 50}
     certify.main(settings(**small))
@@ -214,6 +216,8 @@ def test_the_stage_certifies_the_images_that_were_attacked(tmp_path: Path, monke
         )
         assert float(value) == pytest.approx(share, abs=1e-6)
         assert float(lower) <= float(value) <= float(upper)
+    said = capsys.readouterr().out
+    assert f"certified accuracy {float(curve[1][1]):.1%} at l2 0, " in said and "average" not in said
     metrics = json.loads(Path("out/certified/metrics.json").read_text())
     average = float(np.where(right, table["smoothed-0.1/radius"], 0).mean())
     assert metrics["average_certified_radius"] == pytest.approx(average, abs=1e-9)
