@@ -59,7 +59,6 @@ def _run(settings: Settings, address: str, port: int) -> None:
     with tempfile.TemporaryDirectory(prefix="hallmark-") as home:
         # A home of its own: two services would empty each other's folder of metrics in the shared one.
         os.environ.setdefault("BENTOML_HOME", home)
-        os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         os.environ.update(settings.environment())
         from serving.service import Hallmark  # BentoML reads the environment when it is imported
 
