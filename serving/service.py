@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.limits import remove_time_limit
 from serving.metrics import Watch
+from serving.parser import choose_parser
 from serving.routes import create_app
 from serving.served import prepare
 from serving.settings import read_settings
@@ -27,6 +28,7 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 remove_time_limit()
+choose_parser()
 
 
 @bentoml.service(
