@@ -74,6 +74,11 @@ def test_the_variables_are_settings_and_their_values_are_taken() -> None:
     assert "value" not in ENVIRONMENT["HALLMARK_TOKEN"]
 
 
+def test_a_pod_is_not_told_of_services_in_variables_that_look_like_settings() -> None:
+    """BENTOML_PORT, too, is what Kubernetes would call the address of a service called bentoml."""
+    assert POD["enableServiceLinks"] is False
+
+
 def test_what_is_mounted_and_referred_to_is_there() -> None:
     volumes = {item["name"]: item for item in POD["volumes"]}
     mounts = {item["name"]: item["mountPath"] for item in CONTAINER["volumeMounts"]}
