@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -39,6 +43,48 @@ ENVIRONMENT = {item["name"]: item for item in CONTAINER["env"]}
 def test_every_object_says_what_it_is() -> None:
     assert {kind: item["apiVersion"] for kind, item in OBJECTS.items()} == API
     assert all(item["metadata"]["name"].startswith("hallmark") for item in OBJECTS.values())
+
+
+#: A Kubernetes of some releases ago, and the newest that the package knows.
+KUBERNETES = ("1.34", "1.37")
+MONITOR = json.loads((Path(__file__).parent / "monitoring" / "servicemonitor-v1.schema.json").read_text())
+
+
+def _validate(item: dict[str, Any], version: str) -> None:
+    """Raises jsonschema.ValidationError where an object is not what its API has, unknown fields included."""
+    if item["kind"] == "ServiceMonitor":
+        jsonschema.Draft202012Validator(MONITOR).validate(item)
+    else:
+        kubernetes_validate.validate(item, version, strict=True)
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("kind", API)
+def test_every_object_is_valid_for_its_api(kind: str, version: str) -> None:
+    _validate(OBJECTS[kind], version)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("Deployment", ("spec", "template", "spec", "containers", 0, "readinesProbe"), {}),
+        ("Deployment", ("spec", "template", "spec", "enableServiceLinks"), "no"),
+        ("Service", ("spec", "ports", 0, "port"), "http"),
+        ("HorizontalPodAutoscaler", ("spec", "metrics", 0, "resource", "target", "averageUtilization"), "70 %"),
+        ("PodDisruptionBudget", ("spec", "minAvailible"), 1),
+        ("ServiceMonitor", ("spec", "endpoints", 0, "interval"), "half a minute"),
+        ("ServiceMonitor", ("spec", "endpoints", 0, "authorisation"), {}),
+    ],
+)
+def test_the_validation_finds_what_is_wrong(kind: str, path: tuple[Any, ...], value: Any) -> None:
+    item = copy.deepcopy(OBJECTS[kind])
+    *parents, last = path
+    place: Any = item
+    for step in parents:
+        place = place[step]
+    place[last] = value
+    with pytest.raises(jsonschema.ValidationError):
+        _validate(item, KUBERNETES[-1])
 
 
 def test_everything_selects_the_same_pods() -> None:
