@@ -24,9 +24,9 @@ LEAST = {
     "body_bytes": 1,
     "seconds": 1,
 }
-#: Kubernetes and Docker's links tell every container about a service called hallmark in variables of this prefix, among
-#: them HALLMARK_PORT; so a value that is an address is not a setting.
-_TOLD = re.compile(r"(tcp|udp|sctp)://")
+#: Kubernetes and Docker's links tell every container about a service called hallmark in variables of this prefix. Only
+#: HALLMARK_PORT is a setting's too, and has the service's address.
+_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 #: Settings that name files or folders.
 PATHS = ("bundle", "releases", "trust", "policy", "baseline")
 CHOICES = {
@@ -115,7 +115,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     given: dict[str, Any] = {}
     for name in (item.name for item in fields(Settings)):
         variable = PREFIX + name.upper()
-        if is_given(variable, environment):
+        if variable in environment:
             given[name] = _value(variable, environment[variable], getattr(defaults, name))
     return Settings(**given)
 
@@ -123,17 +123,12 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 def read_port(environment: Mapping[str, str] = os.environ) -> int:
     """The port that HALLMARK_PORT names, else 3000; raises SettingsError where it names none."""
     variable = PREFIX + "PORT"
-    if not is_given(variable, environment):
+    given = environment.get(variable)
+    if given is None or _ADDRESS.match(given):
         return 3000
-    given = environment[variable]
     if not re.fullmatch(r"[0-9]{1,5}", given) or not 1 <= int(given) <= 65535:
         raise SettingsError(f"{variable}: must be a port, a whole number from 1 to 65535, got {given!r}")
     return int(given)
-
-
-def is_given(variable: str, environment: Mapping[str, str]) -> bool:
-    """Whether a variable is there and a setting, not what a platform tells about a service of that name."""
-    return variable in environment and not _TOLD.match(environment[variable])
 
 
 def _value(variable: str, text: str, default: Path | int | str) -> Path | int | str:
