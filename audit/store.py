@@ -65,7 +65,6 @@ def check_store(tag: str) -> None:
 
 def put(bundle: Path, tag: str, labels: Mapping[str, str]) -> Stored:
     """Copies a bundle's folder into the store; raises StoreError where BentoML refuses it."""
-    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     bentoml: Any = importlib.import_module("bentoml")
     try:
         with bentoml.models.create(tag, labels=dict(labels)) as model:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from bundle.errors import HallmarkError
-from serving.settings import Settings, SettingsError, read_settings
+from serving.settings import Settings, SettingsError, read_port, read_settings
 from serving.supervisor import REFUSAL, SUPERVISOR, verify
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -24,7 +24,7 @@ def serve(
     bundle: Annotated[Path | None, typer.Option(help="The bundle to serve [default: out/bundle].")] = None,
     releases: Annotated[Path | None, typer.Option(help="Folder of other versions [default: releases].")] = None,
     host: Annotated[str, typer.Option(envvar="HALLMARK_HOST", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="HALLMARK_PORT", min=1, max=65535, help="Port to listen on.")] = 3000,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on [default: 3000].")] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of the model [default: as many as it may use].")
     ] = None,
@@ -34,6 +34,7 @@ def serve(
     given: dict[str, Any] = {"bundle": bundle, "releases": releases, "threads": threads, "device": device}
     try:
         settings = replace(read_settings(), **{name: value for name, value in given.items() if value is not None})
+        port = port or read_port()
         address = _address(host, port)
         verify(settings)
     except HallmarkError as error:
@@ -59,7 +60,6 @@ def _run(settings: Settings, address: str, port: int) -> None:
     with tempfile.TemporaryDirectory(prefix="hallmark-") as home:
         # A home of its own: two services would empty each other's folder of metrics in the shared one.
         os.environ.setdefault("BENTOML_HOME", home)
-        os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         os.environ.update(settings.environment())
         from serving.service import Hallmark  # BentoML reads the environment when it is imported
 

@@ -99,7 +99,6 @@ def _run_bentoml(stage: Path, tag: str) -> None:
     command = [sys.executable, "-m", "bentoml", "build", "--name", name, "--version", version]
     # The stage's serving/ is what is packed, so it is what BentoML must import.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment.setdefault("BENTOML_DO_NOT_TRACK", "True")
     ended = subprocess.run(command, cwd=stage, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
         reason = (ended.stderr.strip() or ended.stdout.strip() or "it does not say why").splitlines()[-1]

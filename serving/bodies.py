@@ -10,6 +10,7 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
+from serving.encodings import check_body
 from serving.problems import Problem
 
 #: A body that is too large is read on for this much and thrown away, so that its client gets to see the answer.
@@ -51,8 +52,10 @@ async def read_within(
 ) -> Result:
     """What `read` makes of a request whose body has at most `limit` bytes and arrives within `seconds`.
 
-    Raises Problem `too-large`, `slow-body`, or `bad-form` where the client leaves before the end.
+    Raises Problem `wrong-type` where the body is declared as packed, `too-large`, `slow-body`, or `bad-form` where the
+    client leaves before the end.
     """
+    check_body(request.headers)
     bounded = _Bounded(request.receive, limit)
     declared = request.headers.get("content-length", "")
     known = int(declared) if declared.isdecimal() else 0

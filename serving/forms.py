@@ -6,6 +6,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from serving.encodings import check_part
 from serving.problems import Problem
 
 FORM_TYPE = "multipart/form-data"
@@ -20,11 +21,12 @@ class _Parser(MultiPartParser):
 
 
 async def read_form(request: Request, field: str, types: tuple[str, ...]) -> bytes:
-    """The content of the only field, which is a file declared as one of some media types, or as none.
+    """The content of the only field, which is a file declared as one of some media types, or as none, and not as packed.
 
     Raises Problem `bad-form` or `wrong-type` where the form is anything else.
     """
     upload = await _upload(request, field)
+    check_part(field, upload.headers)
     kind = media_type(upload.content_type)
     if kind and kind not in types:
         raise Problem("wrong-type", f"{field}: is declared as {kind}; send {', '.join(types[:-1])} or {types[-1]}.")

@@ -12,11 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from serving.limits import remove_time_limit
 from serving.metrics import Watch
+from serving.parser import choose_parser
 from serving.routes import create_app
 from serving.served import prepare
 from serving.settings import read_settings
 from serving.shell import Shell
-from serving.supervisor import check_start, give_up
+from serving.supervisor import check_start, end_with_supervisor, give_up
 
 app = create_app()
 
@@ -27,6 +28,7 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 remove_time_limit()
+choose_parser()
 
 
 @bentoml.service(
@@ -41,8 +43,10 @@ class Hallmark:
 
     def __init__(self) -> None:
         try:
+            settings = read_settings()
+            end_with_supervisor(3 * settings.seconds)  # for a body, its decoding and its answer
             app.state.watch = Watch()
-            app.state.served = prepare(read_settings(), app.state.watch.observe)
+            app.state.served = prepare(settings, app.state.watch.observe)
         except Exception as error:  # raised again: BentoML alone would restart the worker for ever
             give_up(error)
             raise

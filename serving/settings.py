@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,9 @@ LEAST = {
     "body_bytes": 1,
     "seconds": 1,
 }
+#: Kubernetes and Docker's links tell every container about a service called hallmark in variables of this prefix. Only
+#: HALLMARK_PORT is a setting's too, and has the service's address.
+_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 #: Settings that name files or folders.
 PATHS = ("bundle", "releases", "trust", "policy", "baseline")
 CHOICES = {
@@ -114,6 +118,17 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         if variable in environment:
             given[name] = _value(variable, environment[variable], getattr(defaults, name))
     return Settings(**given)
+
+
+def read_port(environment: Mapping[str, str] = os.environ) -> int:
+    """The port that HALLMARK_PORT names, else 3000; raises SettingsError where it names none."""
+    variable = PREFIX + "PORT"
+    given = environment.get(variable)
+    if given is None or _ADDRESS.match(given):
+        return 3000
+    if not re.fullmatch(r"[0-9]{1,5}", given) or not 1 <= int(given) <= 65535:
+        raise SettingsError(f"{variable}: must be a port, a whole number from 1 to 65535, got {given!r}")
+    return int(given)
 
 
 def _value(variable: str, text: str, default: Path | int | str) -> Path | int | str:

@@ -12,6 +12,7 @@ from serving.access import BearerToken
 from serving.cors import Origins, read_origins
 from serving.headers import ModelHeaders
 from serving.log import AccessLog
+from serving.parser import in_origin_form
 from serving.watching import Watching
 
 
@@ -31,7 +32,7 @@ class Shell:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         layers = self._layers if scope["type"] == "http" else self.app
-        await layers(scope, receive, send)
+        await layers(in_origin_form(scope), receive, send)
 
     @cached_property
     def _layers(self) -> ASGIApp:
@@ -44,5 +45,7 @@ class Shell:
         return Watching(ModelHeaders(app, state), state, self._mounted.routes, log)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # BentoML's mount passes over a path with a line break, and would answer it itself, with no problem document.
-        await (self._mounted if "\n" in scope["path"] else self.app)(scope, receive, send)
+        # BentoML's mount passes over a path with a line break, or that is none (`*`), and would answer it itself, with no
+        # problem document.
+        passed_over = "\n" in scope["path"] or not scope["path"].startswith("/")
+        await (self._mounted if passed_over else self.app)(scope, receive, send)

@@ -1,14 +1,19 @@
-"""The process that starts BentoML's worker: what it checks first, and how a worker that cannot serve ends it.
+"""The process that starts BentoML's worker: what it checks first, and how either of the two ends with the other.
 
-Left alone, BentoML starts a worker that dies again and again, behind a port that answers nobody.
+Left alone, BentoML starts a worker that dies again and again, behind a port that answers nobody; and a worker whose
+supervisor was killed goes on at a port that no new supervisor can take.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 from bundle.errors import HallmarkError
 from serving.served import open_checked
@@ -66,3 +71,28 @@ def give_up(error: Exception) -> None:
     else:
         print(error, file=sys.stderr, flush=True)
     os.kill(os.getppid(), signal.SIGTERM)
+
+
+def end_with_supervisor(seconds: int) -> None:
+    """Called by a worker: when its supervisor is gone it ends as at SIGTERM, and `seconds` later in any case."""
+    supervisor = os.environ.get(SUPERVISOR, str(os.getpid()))
+    if supervisor != str(os.getpid()):
+        Thread(target=_end_after, args=(supervisor, seconds), name="supervisor", daemon=True).start()
+
+
+def _end_after(supervisor: str, seconds: int) -> None:
+    _wait_for(supervisor)
+    print("supervisor: is gone, so the worker ends", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(seconds)
+    os._exit(1)
+
+
+def _wait_for(supervisor: str) -> None:
+    """Returns when this process has another parent: Linux tells at once, elsewhere one has to look."""
+    with suppress(AttributeError, OSError):
+        parent = os.pidfd_open(os.getppid())
+        if str(os.getppid()) == supervisor:
+            select.select([parent], [], [])
+    while str(os.getppid()) == supervisor:
+        time.sleep(1)

@@ -79,13 +79,13 @@ def do_tasks(tasks: list[Task], kept: Kept, say: Callable[[str], None] = lambda 
 
 
 def _help(make_tasks: Tasks, ingredients: dict[str, Any], kept: Kept, threads: int, parent: int) -> None:
-    _end_with(parent)
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who stops us
     torch.set_num_threads(threads)
     do_tasks(make_tasks(**ingredients), kept)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """This process is killed when its parent is, so that nothing computes on for nobody."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

@@ -33,24 +33,27 @@ def main(
     work: Annotated[Path, typer.Option(help="where runs are worked on")] = Path("out/results"),
     train_only: Annotated[bool, typer.Option("--train-only", help="leave the attacks to another call")] = False,
     command: Annotated[str | None, typer.Option(hidden=True)] = None,
-    worker: Annotated[bool, typer.Option(hidden=True)] = False,
+    worker: Annotated[int | None, typer.Option(hidden=True, help="process that this one ends with")] = None,
 ) -> None:
     """Trains and attacks the plan's experiments that have no result yet, one after another."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, so that the question for help is answered at once and the environment is set first.
+    from pipeline.evaluation.crew import end_with
     from pipeline.experiments.budget import Budget, duration
     from pipeline.experiments.interruption import Interruption
     from pipeline.experiments.plan import load_plan
     from pipeline.experiments.queue import Queue, forget_failures, has_result
     from pipeline.experiments.run import Places
 
+    if worker is not None:
+        end_with(worker)
     stop = Interruption()
     stop.listen()
     try:
         time_left = Budget.of(budget, STARTED)
         runs = _chosen(load_plan(plan, data), only)
-        places = Places(results, work, flat=worker)
-        if not worker:
+        places = Places(results, work, flat=worker is not None)
+        if worker is None:
             forget_failures(runs, places)
         queue = Queue(
             runs,
@@ -70,7 +73,7 @@ def main(
     except KeyboardInterrupt:
         print("\nresults: stopped; the same command goes on from the last epoch or shard", file=sys.stderr)
         raise SystemExit(130) from None
-    if not worker:
+    if worker is None:
         _say_what_is_left(queue)
     raise SystemExit(1 if report.failed or (report.notes and not report.worked) else 0)
 

@@ -54,8 +54,9 @@ def work_off(plan: Path, runs: list[Run], places: Places, data: str, command: st
 def _start(plan: Path, places: Places, data: str, command: str, log: Path) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = ["--plan", plan, "--data", data, "--results", places.results, "--work", places.work]
+    arguments += ["--command", command, "--worker", os.getpid()]
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.experiments", *map(str, arguments), "--command", command, "--worker"],
+        [sys.executable, "-m", "pipeline.experiments", *map(str, arguments)],
         # Two processes whose idle threads spin would take each other's cores.
         env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
         stdout=log.open("wb"),

@@ -81,7 +81,7 @@ def running_service(folders: Path, log: Path, **environment: str) -> Iterator[ht
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            _wait_until_ready(client, process, log)
+            wait_until_ready(client, process, log)
             yield client
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0, log.read_text()
@@ -97,7 +97,8 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Waits for a service that is starting; `log` has what it prints."""
     end = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < end:
         try:

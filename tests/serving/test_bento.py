@@ -25,6 +25,7 @@ from packaging.utils import canonicalize_name
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes
 from tests.serving.conftest import REPOSITORY, free_port
+from tests.serving.image import instructions
 from tests.serving.pictures import digit, npy
 
 TOKEN = "a-secret-of-who-builds"
@@ -175,7 +176,7 @@ def test_a_bento_whose_bundle_changed_ends_instead_of_restarting(
 
 
 def test_the_dockerfile_builds_from_what_is_in_the_bento(built: Built) -> None:
-    steps = _instructions((built.folder / "env/docker/Dockerfile").read_text())
+    steps = instructions((built.folder / "env/docker/Dockerfile").read_text())
     assert [rest for name, rest in steps if name == "FROM"] == ["python:3.12-slim AS base-container"]
     copied = [rest.split()[-2] for name, rest in steps if name == "COPY"]
     assert "." in copied and all((built.folder / path).exists() for path in copied)
@@ -186,7 +187,7 @@ def test_the_dockerfile_builds_from_what_is_in_the_bento(built: Built) -> None:
 
 
 def test_the_image_runs_as_a_user_and_answers_on_3000(built: Built) -> None:
-    steps = _instructions((built.folder / "env/docker/Dockerfile").read_text())
+    steps = instructions((built.folder / "env/docker/Dockerfile").read_text())
     assert [rest for name, rest in steps if name == "USER"] == ["bentoml"]
     assert ("ARG", "BENTO_USER_UID=1034") in steps
     assert ("EXPOSE", "3000") in steps
@@ -267,14 +268,6 @@ def _is_ready(client: httpx.Client) -> bool:
         return client.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _instructions(dockerfile: str) -> list[tuple[str, str]]:
-    """A Dockerfile's instructions and their arguments, without comments, continued lines joined."""
-    lines = [line for line in dockerfile.splitlines() if not line.startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    split = (line.split(None, 1) for line in joined.splitlines() if line.strip())
-    return [(name, rest) for name, rest in split]
 
 
 def _packages(path: Path) -> dict[tuple[str, str], frozenset[str]]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
-from serving.settings import Settings, SettingsError, read_settings
-from tests.serving.conftest import REPOSITORY, free_port
+from serving.settings import LEAST, PREFIX, Settings, SettingsError, read_port, read_settings
+from serving.supervisor import SUPERVISOR, end_with_supervisor
+from tests.serving.conftest import REPOSITORY, free_port, wait_until_ready
+from tests.serving.test_rolling import SlowRequest
 
 
 def _run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -83,6 +90,72 @@ def test_a_wrong_setting_is_named(variable: str, value: str, message: str) -> No
         read_settings({variable: value})
     with pytest.raises(SettingsError, match="threads"):
         replace(Settings(), threads=-1)
+
+
+def _told_about(service: str, ports: tuple[int, ...]) -> dict[str, str]:
+    """The variables about a service that Kubernetes puts into every container (its first port has two names)."""
+    prefix = service.upper().replace("-", "_")
+    told = {f"{prefix}_SERVICE_HOST": "10.96.7.1", f"{prefix}_SERVICE_PORT": str(ports[0])}
+    told |= {f"{prefix}_SERVICE_PORT_HTTP": str(ports[0]), f"{prefix}_PORT": f"tcp://10.96.7.1:{ports[0]}"}
+    for port in ports:
+        name = f"{prefix}_PORT_{port}_TCP"
+        told |= {name: f"tcp://10.96.7.1:{port}", f"{name}_PROTO": "tcp"}
+        told |= {f"{name}_PORT": str(port), f"{name}_ADDR": "10.96.7.1"}
+    return told
+
+
+@pytest.mark.parametrize("service", ["hallmark", *(f"hallmark-{name.replace('_', '-')}" for name in LEAST)])
+def test_what_kubernetes_tells_about_a_service_is_no_setting(service: str) -> None:
+    told = _told_about(service, (80, 3000))
+    assert read_settings(told) == Settings() and read_port(told) == 3000
+    assert read_settings(told | {PREFIX + "THREADS": "2"}).threads == 2
+
+
+def test_a_service_starts_beside_a_service_of_its_name(folders: Path) -> None:
+    """The next refusal shows that it got as far as its bundle."""
+    bundle = str(folders / "releases" / "tampered")
+    ended = _run("-m", "serving", HALLMARK_BUNDLE=bundle, **_told_about("hallmark", (80,)))
+    assert ended.returncode == 1 and ended.stderr.startswith("model.onnx: SHA-256 is ")
+
+
+@pytest.mark.parametrize("given", ["0", "65536", "http", "-1", "３０００", "80/tcp", ""])
+def test_a_port_that_is_none_is_one_sentence(given: str) -> None:
+    message = f"HALLMARK_PORT: must be a port, a whole number from 1 to 65535, got {given!r}"
+    with pytest.raises(SettingsError, match=f"^{message}$"):
+        read_port({"HALLMARK_PORT": given})
+
+
+def test_a_worker_ends_with_a_supervisor_that_is_killed(folders: Path, tmp_path: Path) -> None:
+    """It answers what is under way, and the port is free for the next service."""
+    port, log = free_port(), tmp_path / "log.txt"
+    command = [sys.executable, "-m", "serving", "--bundle", str(folders / "bundle"), "--port", port, "--device", "cpu"]
+    with log.open("wb") as output:
+        supervisor = psutil.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, start_new_session=True)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            wait_until_ready(client, supervisor, log)
+            slow = SlowRequest(client.base_url)
+        workers = supervisor.children(recursive=True)
+        supervisor.kill()
+        supervisor.wait()
+        assert slow.finish().startswith(b"HTTP/1.1 200 OK")
+        assert workers and not psutil.wait_procs(workers, timeout=20)[1], log.read_text()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(supervisor.pid, signal.SIGKILL)
+    assert "supervisor: is gone, so the worker ends" in log.read_text()
+    with socket.socket() as successor:
+        successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        successor.bind(("127.0.0.1", int(port)))
+
+
+def test_without_a_supervisor_nobody_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is its own supervisor, or has none, must not end itself."""
+    threads = threading.active_count()
+    for supervisor in ({}, {SUPERVISOR: str(os.getpid())}):
+        monkeypatch.setattr(os, "environ", {**supervisor})
+        end_with_supervisor(1)
+    assert threading.active_count() == threads
 
 
 def test_serving_imports_no_torch_and_no_other_room() -> None:

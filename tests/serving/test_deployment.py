@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -41,6 +45,48 @@ def test_every_object_says_what_it_is() -> None:
     assert all(item["metadata"]["name"].startswith("hallmark") for item in OBJECTS.values())
 
 
+#: A Kubernetes of some releases ago, and the newest that the package knows.
+KUBERNETES = ("1.34", "1.37")
+MONITOR = json.loads((Path(__file__).parent / "monitoring" / "servicemonitor-v1.schema.json").read_text())
+
+
+def _validate(item: dict[str, Any], version: str) -> None:
+    """Raises jsonschema.ValidationError where an object is not what its API has, unknown fields included."""
+    if item["kind"] == "ServiceMonitor":
+        jsonschema.Draft202012Validator(MONITOR).validate(item)
+    else:
+        kubernetes_validate.validate(item, version, strict=True)
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("kind", API)
+def test_every_object_is_valid_for_its_api(kind: str, version: str) -> None:
+    _validate(OBJECTS[kind], version)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("Deployment", ("spec", "template", "spec", "containers", 0, "readinesProbe"), {}),
+        ("Deployment", ("spec", "template", "spec", "enableServiceLinks"), "no"),
+        ("Service", ("spec", "ports", 0, "port"), "http"),
+        ("HorizontalPodAutoscaler", ("spec", "metrics", 0, "resource", "target", "averageUtilization"), "70 %"),
+        ("PodDisruptionBudget", ("spec", "minAvailible"), 1),
+        ("ServiceMonitor", ("spec", "endpoints", 0, "interval"), "half a minute"),
+        ("ServiceMonitor", ("spec", "endpoints", 0, "authorisation"), {}),
+    ],
+)
+def test_the_validation_finds_what_is_wrong(kind: str, path: tuple[Any, ...], value: Any) -> None:
+    item = copy.deepcopy(OBJECTS[kind])
+    *parents, last = path
+    place: Any = item
+    for step in parents:
+        place = place[step]
+    place[last] = value
+    with pytest.raises(jsonschema.ValidationError):
+        _validate(item, KUBERNETES[-1])
+
+
 def test_everything_selects_the_same_pods() -> None:
     labels = SPEC["template"]["metadata"]["labels"]
     assert SPEC["selector"]["matchLabels"] == labels == OBJECTS["Service"]["spec"]["selector"]
@@ -72,6 +118,11 @@ def test_the_variables_are_settings_and_their_values_are_taken() -> None:
     settings = read_settings(given)
     assert settings.require_signature == "yes" and settings.threads == 0
     assert "value" not in ENVIRONMENT["HALLMARK_TOKEN"]
+
+
+def test_a_pod_is_not_told_of_services_in_variables_that_look_like_settings() -> None:
+    """BENTOML_PORT, too, is what Kubernetes would call the address of a service called bentoml."""
+    assert POD["enableServiceLinks"] is False
 
 
 def test_what_is_mounted_and_referred_to_is_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ from tests.serving.refusals import refused
 PNG = png(digit())
 ROWS = np.stack([digit(number)[..., None] for number in (1200, 1201, 1202)])
 ARRAY = npy(ROWS)
+FORM, FORM_TYPE = multipart("image", PNG)
 RULE = {"shorterSide": 8, "filter": "bicubic", "crop": "centre"}
 OTHERS = [("WEBP", {"lossless": True}), *((kind, {}) for kind in ("JPEG", "MPO", "BMP", "GIF", "TIFF", "PPM"))]
 TOO_LARGE = "body: is larger than 100000 bytes, the most that this route takes."
@@ -90,6 +92,38 @@ def test_the_limits_are_those_of_the_settings(client: TestClient) -> None:
     refused(answer, 413, f"body: is larger than {limit} bytes, the most that this route takes.")
 
 
+def _part(name: str, coding: str) -> bytes:
+    """A form whose file says in a header of its own how it is packed."""
+    return FORM.replace(b"\r\n\r\n", f"\r\n{name}: {coding}\r\n\r\n".encode(), 1)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "zstd", "identity, gzip", "x-unknown"])
+def test_a_packed_body_is_refused_by_name(client: TestClient, path: str, coding: str) -> None:
+    """However it is sent: its bytes are never taken for the file's."""
+    detail = f"Content-Encoding: is {coding}; send the file as it is, without this header."
+    for content, kind in ((gzip.compress(PNG), "application/octet-stream"), (gzip.compress(FORM), FORM_TYPE)):
+        answer = _post(client, path, content, kind, **{"Content-Encoding": coding})
+        refused(answer, 415, detail)
+        assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("name", "coding"),
+    [("Content-Encoding", "gzip"), ("Content-Transfer-Encoding", "base64"), ("content-encoding", "br")],
+)
+def test_a_packed_part_of_a_form_is_refused_by_name(client: TestClient, name: str, coding: str) -> None:
+    answer = _post(client, "/predict", _part(name, coding), FORM_TYPE)
+    canonical = "-".join(word.capitalize() for word in name.split("-"))
+    refused(answer, 415, f"image: {canonical}: is {coding}; send the file as it is, without this header.")
+
+
+def test_a_body_that_says_that_it_is_not_packed_is_taken(client: TestClient) -> None:
+    assert _post(client, "/predict", PNG, "image/png", **{"Content-Encoding": "identity"}).status_code == 200
+    for coding in ("binary", "8bit", "7BIT"):
+        assert _post(client, "/predict", _part("Content-Transfer-Encoding", coding), FORM_TYPE).status_code == 200
+
+
 def test_where_the_bundle_has_a_rule_the_answer_says_that_it_resized(served: Served) -> None:
     app = create_app()
     app.state.served = replace(served, resize=RULE)
@@ -130,9 +164,6 @@ def test_a_body_that_does_not_arrive_is_given_up(served: Served, kind: str) -> N
         await asyncio.sleep(60)
 
     assert _answer(served, receive, content_type=kind) == (408, "body: did not arrive within 1 seconds.")
-
-
-FORM, FORM_TYPE = multipart("image", PNG)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from starlette.testclient import TestClient
 
 from bundle.containers import FORMATS
 from serving.batcher import Batcher
 from serving.routes import create_app
 from serving.served import Served
-from tests.serving.pictures import digit, multipart, npy, png
+from tests.serving.pictures import digit, encoded, multipart, npy, png
 from tests.serving.refusals import refused
 
 PNG = png(digit())
@@ -250,6 +251,15 @@ def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None
     refused(response, 405, "/predict: does not take GET; use POST.")
     assert response.headers["allow"] == "POST"
     refused(client.post("/metrics"), 405, "/metrics: does not take POST; use GET or HEAD.")
+
+
+@pytest.mark.parametrize(("kind", "end"), [("PNG", 12), ("JPEG", 2), ("WEBP", 1), ("BMP", 1)])
+def test_a_file_without_its_end_mark_is_refused(client: TestClient, kind: str, end: int) -> None:
+    """However complete its pixels are: IEND, EOI, and the lengths that RIFF and BMP begin with."""
+    whole = encoded(Image.fromarray(digit()), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert client.post("/predict", files={"image": whole}).status_code == 200
+    answer = client.post("/predict", files={"image": whole[:-end]})
+    refused(answer, 422, "image: is damaged or cut off; send the whole file.")
 
 
 def test_a_failure_inside_is_a_problem_that_tells_nothing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

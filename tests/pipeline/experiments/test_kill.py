@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.pipeline.experiments.samples import small, write_plan
@@ -82,3 +83,33 @@ def test_dvc_and_bentoml_are_not_needed(undisturbed: dict[str, Any]):
     """The runs of this file have them made unimportable."""
     assert undisturbed["sample"]["size"] == 40 and undisturbed["selection"]["epoch"] >= 1
     assert undisturbed["command"] == "make results PLAN=plan.yaml ONLY=small"
+
+
+#: Starts a worker as `make compare` does, says its process id, and waits for the end that it will not see.
+PARENT = """
+import pathlib, time
+from pipeline.experiments.run import Places
+from pipeline.experiments.workers import _start
+
+here = pathlib.Path.cwd()
+worker = _start(here / "plan.yaml", Places(here / "results", here / "out", flat=True), "datasets", "x", here / "said")
+print(worker.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_worker_ends_with_a_command_that_is_killed(tmp_path: Path, begun: bool) -> None:
+    """While it still imports, and while it trains."""
+    write_plan(tmp_path / "plan.yaml", small("small", images=40, settings={"train.epochs": 10_000}))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    worker = psutil.Process(int(parent.stdout.readline()))
+    deadline = time.monotonic() + 60
+    while begun and "epoch 1/" not in (tmp_path / "said").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    assert worker.wait(60) is None
+    assert ("epoch 1/" in (tmp_path / "said").read_text()) is begun
