@@ -15,7 +15,7 @@ import bentoml
 import typer
 import yaml
 
-from bundle.bundle import open_bundle
+from bundle.bundle import copy_bundle, open_bundle
 from bundle.errors import HallmarkError
 from bundle.versions import store_name
 
@@ -74,7 +74,7 @@ def _stage(stage: Path, bundle: Path, device: Device) -> None:
         raise BentoError(f"{ROOT / BENTOFILE}: is missing; a bento is built in the repository")
     for room in ("serving", "bundle"):
         shutil.copytree(ROOT / room, stage / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(bundle, stage / "out" / "bundle")
+    copy_bundle(bundle, stage / "out" / "bundle")
     shutil.copy2(ROOT / "LICENSE", stage)
     options = _options(device)
     requirements = options["python"]["requirements_txt"]
