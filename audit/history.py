@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle.git import run_git
 from bundle.layout import ATTESTATION
 
 #: Relative to the folder that is asked about, which need not be the top of the repository.
@@ -75,12 +74,8 @@ def _contents(answers: bytes) -> list[bytes | None]:
 
 
 def _git(root: Path, arguments: list[str], stdin: bytes) -> bytes:
-    # No locks are taken and, in a partial clone, nothing is fetched.
-    quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], input=stdin, capture_output=True, env=os.environ | quiet, check=False
-        )
+        done = run_git(root, *arguments, stdin=stdin)
     except OSError:
         return b""
     return done.stdout if done.returncode == 0 else b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from bundle.errors import HallmarkError
 from bundle.gate.baseline import Baseline
 from bundle.gate.gate import Gate, gate
 from bundle.gate.policy import Policy
+from bundle.git import run_git
 from bundle.layout import ATTESTATION, ENVELOPE
 from bundle.signatures import sign
 from bundle.versions import headline, store_name
@@ -152,10 +152,7 @@ def _message(found: Gate, store_tag: str) -> str:
 
 def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
-        quiet = {"GIT_TERMINAL_PROMPT": "0"}
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, env=os.environ | quiet, check=False
-        )
+        return run_git(root, *arguments)
     except OSError:
         raise ReleaseError("git is not there, and a release is a git tag") from None
 
