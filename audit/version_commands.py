@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from audit.difference import Difference
 from audit.difference_tables import print_difference, print_recipes
 from audit.listing import print_versions
-from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json
+from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json, say
 from audit.recipes import Recipes
 from audit.tables import print_version
 from audit.timeline import print_timeline, timeline
@@ -35,7 +35,7 @@ def versions(
     elif found:
         print_versions(found)
     else:
-        typer.echo(_nothing(bundles, releases))
+        say(_nothing(bundles, releases))
 
 
 def show(
@@ -99,7 +99,7 @@ def history(
     """Draw the numbers over the versions: git's history of the attestation, its tags, and what is not in git."""
     found = timeline(bundles or [BUNDLE], releases)
     if not found.moments and not found.left_out:
-        typer.echo(_nothing(bundles, releases))
+        say(_nothing(bundles, releases))
         return
     for path, draw in ((svg, timeline_svg), (html, timeline_html)):
         if path is not None and found.moments:

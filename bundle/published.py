@@ -14,6 +14,7 @@ from typing import Any
 
 from bundle.attestation import schema
 from bundle.digests import write_whole
+from bundle.streams import plain_streams
 from bundle.errors import HallmarkError
 
 PAGE = "attestation.md"
@@ -78,4 +79,5 @@ def publish(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    plain_streams()
     publish(Path(sys.argv[1]))

@@ -17,6 +17,7 @@ import yaml
 
 from bundle.bundle import copy_bundle, open_bundle
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 from bundle.versions import store_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,11 +101,15 @@ def _run_bentoml(stage: Path, tag: str) -> None:
     # The stage's serving/ is what is packed, so it is what BentoML must import.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    ended = subprocess.run(command, cwd=stage, env=environment, capture_output=True, text=True, check=False)
+    environment["PYTHONIOENCODING"] = "utf-8"
+    ended = subprocess.run(
+        command, cwd=stage, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if ended.returncode:
         reason = (ended.stderr.strip() or ended.stdout.strip() or "it does not say why").splitlines()[-1]
         raise BentoError(f"{tag}: BentoML did not build it: {reason.removeprefix('Error: ')}")
 
 
 if __name__ == "__main__":
+    plain_streams()
     app()

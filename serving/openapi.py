@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from bundle.digests import write_whole
+from bundle.streams import plain_streams
 from bundle.layout import OPTIONAL, REQUIRED
 from serving.explain import EXPLAIN, ROBUSTNESS
 from serving.forms import FORM_TYPE
@@ -178,4 +179,5 @@ def _content(media_type: str, kind: Json) -> Json:
 
 
 if __name__ == "__main__":
+    plain_streams()
     write_whole(Path(sys.argv[1]), (json.dumps(document(), indent=2, ensure_ascii=False) + "\n").encode())

@@ -14,6 +14,7 @@ import typer
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 from bundle.threats import Threat
 from bundle.wording import threat_title
 from pipeline.experiments.accuracy import Share
@@ -172,4 +173,5 @@ def _network(run: Result) -> str:
 
 
 if __name__ == "__main__":
+    plain_streams()
     typer.run(main)

@@ -42,9 +42,7 @@ def test_a_bundle_of_links_is_the_bundle(plain: Path, tmp_path: Path) -> None:
     assert linked.statement_bytes == open_bundle(plain).statement_bytes
 
 
-def test_a_bundle_in_a_mounted_volume_is_the_bundle(
-    plain: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_in_a_mounted_volume_is_the_bundle(plain: Path, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_bundle(volume).statement_bytes == open_bundle(plain).statement_bytes
     monkeypatch.chdir(volume)
     assert open_bundle(".").version == open_bundle(plain).version
@@ -74,7 +72,9 @@ def test_the_file_set_of_links_is_exact(plain: Path, tmp_path: Path) -> None:
     assert refusal(folder).startswith("notes.txt: does not belong to a bundle")
 
 
-@pytest.mark.parametrize("change", ["hidden file", "seen file", "missing", "outside", "another folder", "not through it"])
+@pytest.mark.parametrize(
+    "change", ["hidden file", "seen file", "missing", "outside", "another folder", "not through it"]
+)
 def test_a_volume_holds_what_is_seen_and_nothing_else(volume: Path, tmp_path: Path, change: str) -> None:
     match change:
         case "hidden file":
