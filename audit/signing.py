@@ -87,12 +87,6 @@ def _release(bundle: Bundle, envelope: bytes, target: Path) -> bool:
 def _require_same(bundle: Bundle, envelope: bytes, target: Path) -> None:
     names = {item.name for item in target.iterdir()} if target.is_dir() else set[str]()
     for name in sorted({*bundle.files, ENVELOPE} | names):
-        if name != ENVELOPE and name not in bundle.files:
-            raise _another(target, name)
-        expected = envelope if name == ENVELOPE else (bundle.path / name).read_bytes()
+        expected = (bundle.path / name).read_bytes() if name in bundle.files else envelope if name == ENVELOPE else None
         if not (target / name).is_file() or (target / name).read_bytes() != expected:
-            raise _another(target, name)
-
-
-def _another(target: Path, name: str) -> SigningError:
-    return SigningError(f"{target}: is there already with another {name}; move it away to sign anew")
+            raise SigningError(f"{target}: is there already with another {name}; move it away to sign anew")

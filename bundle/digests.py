@@ -53,7 +53,7 @@ def write_whole(
         no time open to others.
     new : raises FileExistsError where the name is taken, also by another process in the same instant.
     aside : the folder of the temporary file, by default the file's own. A bundle's set of files is exact, and a kill
-        may leave a temporary one; a folder of another file system, or that may not be written to, is not used.
+        may leave a temporary one; a folder of another mount, or that cannot be written to, is not used.
 
     When it returns, content and name are on the disk.
     """
@@ -69,6 +69,10 @@ def write_whole(
         sync(temporary)
         (_take if new else os.replace)(temporary, path)
         sync(path.parent)
+    except OSError as error:
+        if aside is None or error.errno != errno.EXDEV:
+            raise
+        write_whole(path, content, mode, new=new)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -113,7 +117,7 @@ def _temporary(path: Path, aside: Path | None) -> Path:
         return Path(name)
 
     if aside is not None and aside.is_dir() and aside.stat().st_dev == path.parent.stat().st_dev:
-        with suppress(PermissionError):
+        with suppress(OSError):
             return made(aside)
     return made(path.parent)
 
@@ -122,9 +126,10 @@ def _take(temporary: Path, path: Path) -> None:
     """Gives a file a name that nobody has; raises FileExistsError where somebody does."""
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # some file systems have no hard links: the name is taken first, and then filled
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.EXDEV):
+            raise
+        # Some file systems have no hard links: the name is taken first, and then filled.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         os.replace(temporary, path)
 
@@ -132,7 +137,7 @@ def _take(temporary: Path, path: Path) -> None:
 def _move(folder: Path, target: Path) -> None:
     try:
         os.rename(folder, target)
-    except OSError:
-        if not os.path.lexists(target):
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target)) from None

@@ -14,8 +14,8 @@ from typing import Any
 
 from bundle.attestation import schema
 from bundle.digests import write_whole
-from bundle.streams import plain_streams
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 
 PAGE = "attestation.md"
 SCHEMA = "attestation.schema.json"

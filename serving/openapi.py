@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from bundle.digests import write_whole
-from bundle.streams import plain_streams
 from bundle.layout import OPTIONAL, REQUIRED
+from bundle.streams import plain_streams
 from serving.explain import EXPLAIN, ROBUSTNESS
 from serving.forms import FORM_TYPE
 from serving.headers import DIGEST_HEADER, REQUEST_HEADER, VERSION_HEADER

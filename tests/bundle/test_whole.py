@@ -21,6 +21,7 @@ from bundle.assembly import assemble
 from bundle.bundle import open_bundle
 from bundle.digests import whole_folder, write_whole
 from bundle.layout import ENVELOPE
+from bundle.private import PrivateEvidenceError
 from bundle.signatures import SignatureError, generate_key, key_id, read_private_key, read_public_key
 from bundle.withholding import read_secret
 from tests.bundles import make_bundle
@@ -84,10 +85,14 @@ def test_of_keys_that_are_made_at_once_one_is_there_and_whole(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("links")
-def test_of_secrets_that_are_made_at_once_all_get_the_one_that_stays(tmp_path: Path) -> None:
+def test_of_secrets_that_are_made_at_once_nobody_gets_another_than_the_one_that_stays(tmp_path: Path) -> None:
+    """Without hard links one may come upon the name before its content, and is refused."""
     for number in range(ROUNDS):
         path = tmp_path / str(number)
-        assert len({*at_once(lambda path=path: read_secret(path))}) == 1
+        found = at_once(lambda path=path: read_secret(path))
+        refused = [item for item in found if isinstance(item, PrivateEvidenceError)]
+        assert {*found} - {*refused} == {read_secret(path)}
+        assert os.link is no_links or not refused
 
 
 @pytest.mark.usefixtures("links")
@@ -150,6 +155,27 @@ def test_a_bundle_that_was_left_half_way_is_made_again_in_its_folder(
     assemble(bundle, **parts)
     assert sorted(path.name for path in bundle.iterdir()) == files
     assert open_bundle(bundle).statement_bytes == made.statement_bytes
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_a_folder_aside_may_be_of_another_mount_of_the_same_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: bool
+) -> None:
+    """Containers mount folders of one disk side by side; a name moves from none to another."""
+
+    def within(move: Any) -> Any:
+        def moved(source: Path, target: Path) -> None:
+            if Path(source).parent != Path(target).parent:
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            move(source, target)
+
+        return moved
+
+    monkeypatch.setattr(os, "link", within(os.link))
+    monkeypatch.setattr(os, "replace", within(os.replace))
+    write_whole(tmp_path / "mount" / "file", b"content", new=new, aside=tmp_path)
+    assert (tmp_path / "mount" / "file").read_bytes() == b"content"
+    assert (os.listdir(tmp_path), os.listdir(tmp_path / "mount")) == (["mount"], ["file"])
 
 
 @pytest.mark.parametrize("reason", ["no folder", "not writable", "another disk"])
