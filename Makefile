@@ -26,7 +26,9 @@ help:  ## what can be made
 
 repro: .venv/.installed  ## images to an attested model: dvc repro, the table, where the report is
 	@rm -f out/timings.json
-	@$(RUN) -m dvc repro
+	@if said=$$(git rev-parse --git-dir 2>&1); then $(RUN) -m dvc repro; else \
+	  echo "No git repository here ($$said): DVC runs without one; 'git init' and a commit keep the history of claims." && \
+	  DVC_SYSTEM_CONFIG_DIR="$(CURDIR)/.dvc/no-git" $(RUN) -m dvc repro; fi
 	@$(RUN) -m pipeline.stage
 	@.venv/bin/hallmark show out/bundle
 	@echo "Report: out/bundle/report.html    Serve it: make serve"

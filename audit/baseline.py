@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from audit.git import GitError
 from audit.history import Committed, committed_attestations, missing_tags, unseen
 from audit.versions import BUNDLE, RELEASES, Version, find_version, list_versions
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes
 from bundle.gate.baseline import Baseline, Unseen
 from bundle.gate.metrics import MetricError
+from bundle.git import GitError
 
 
 def find_baseline(

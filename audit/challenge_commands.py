@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from audit.challenge import ChallengeError, draw_challenge, most_false
+from audit.options import AsJson, print_json, say
 from audit.proof import prove as open_rows
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes, write_whole
 from bundle.private import FIELD
 from bundle.withholding import make_private, read_secret
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def withhold(
@@ -33,11 +32,11 @@ def withhold(
     made = make_private(bundle, out, private, read_secret(secret))
     root = made.predicate[FIELD]["root"]
     if as_json:
-        _print({"folder": out.as_posix(), "private": private.as_posix(), "version": made.version, "root": root})
+        print_json({"folder": out.as_posix(), "private": private.as_posix(), "version": made.version, "root": root})
         return
-    typer.echo(f"Version {made.version}: {out}, with a commitment to {len(made.outcomes)} rows in place of the images.")
-    typer.echo(f"Keep {private} and {secret}: they open the rows, and nothing else can.")
-    typer.echo(f"A signature does not carry over: hallmark sign {out} --key KEY signs what is handed out.")
+    say(f"Version {made.version}: {out}, with a commitment to {len(made.outcomes)} rows in place of the images.")
+    say(f"Keep {private} and {secret}: they open the rows, and nothing else can.")
+    say(f"A signature does not carry over: hallmark sign {out} --key KEY signs what is handed out.")
 
 
 def challenge(
@@ -57,12 +56,10 @@ def challenge(
     write_whole(out, drawn.encode())
     left = most_false(drawn.of, count)
     if as_json:
-        _print({"challenge": out.as_posix(), **json.loads(drawn.encode()), "mostFalseRows": left})
+        print_json({"challenge": out.as_posix(), **json.loads(drawn.encode()), "mostFalseRows": left})
         return
-    typer.echo(f"{out}: {count} of {drawn.of} rows, drawn from {drawn.source}.")
-    typer.echo(
-        f"If all are true, then with 95 % confidence at most {left} rows ({100 * left / drawn.of:.1f} %) are false."
-    )
+    say(f"{out}: {count} of {drawn.of} rows, drawn from {drawn.source}.")
+    say(f"If all are true, then with 95 % confidence at most {left} rows ({100 * left / drawn.of:.1f} %) are false.")
 
 
 def prove(
@@ -75,11 +72,7 @@ def prove(
     content = open_rows(challenge, private)
     write_whole(out, content, mode=0o600)
     if as_json:
-        _print({"proof": out.as_posix(), "sha256": sha256_bytes(content), "bytes": len(content)})
+        print_json({"proof": out.as_posix(), "sha256": sha256_bytes(content), "bytes": len(content)})
         return
     rows = len(json.loads(content)["rows"])
-    typer.echo(f"{out}: opens {rows} rows. hallmark verify BUNDLE --proof {out} --challenge {challenge} checks it.")
-
-
-def _print(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
+    say(f"{out}: opens {rows} rows. hallmark verify BUNDLE --proof {out} --challenge {challenge} checks it.")

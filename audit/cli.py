@@ -12,7 +12,7 @@ from audit.challenge_commands import prove, withhold
 from audit.documents import document
 from audit.live_commands import live
 from audit.merging import merge_bundles
-from audit.options import AsJson, OneSentence, Trust, fail, print_json
+from audit.options import AsJson, OneSentence, Trust, fail, print_json, say
 from audit.release_commands import gate_command, release_command
 from audit.signing import sign_bundle
 from audit.tables import plain
@@ -21,6 +21,7 @@ from audit.version_commands import TwoSides, diff, history, show, versions
 from bundle.attestation import model_version
 from bundle.errors import HallmarkError
 from bundle.signatures import PRIVATE_KEY, PUBLIC_KEY, generate_key
+from bundle.streams import plain_streams
 
 app = typer.Typer(
     cls=OneSentence,
@@ -54,7 +55,7 @@ def keygen(
     if as_json:
         print_json({"keyId": key, "private": private.as_posix(), "public": public.as_posix()})
     else:
-        typer.echo(f"Key {key}: {private} (keep it secret) and {public} (give it to those who verify).")
+        say(f"Key {key}: {private} (keep it secret) and {public} (give it to those who verify).")
 
 
 @app.command()
@@ -69,9 +70,9 @@ def sign(
         document = {"folder": signed.folder.as_posix(), "version": signed.version, "keyId": signed.key_id}
         print_json({**document, "written": signed.written})
     elif signed.written:
-        typer.echo(f"Version {signed.version} signed by {signed.key_id}: {signed.folder}")
+        say(f"Version {signed.version} signed by {signed.key_id}: {signed.folder}")
     else:
-        typer.echo(f"Version {signed.version} was already signed by {signed.key_id}: {signed.folder}; nothing changed.")
+        say(f"Version {signed.version} was already signed by {signed.key_id}: {signed.folder}; nothing changed.")
 
 
 @app.command("verify")
@@ -98,15 +99,15 @@ def verify_command(
         state = {"outcome": outcome[found.signature.state], "keyId": found.signature.key_id}
         print_json({**state, "sentence": found.signature.sentence(), **details})
         return
-    typer.echo(f"{model_version(details['model'])}: {found.signature.sentence()}")
+    say(f"{model_version(details['model'])}: {found.signature.sentence()}")
     if details["evidence"] == "private":
-        typer.echo("private evidence: the images are not here, the rows are committed to; see hallmark challenge")
-    typer.echo("checked: {files} files, {claims} claims, {bounds} bounds, {images} images".format(**details))
+        say("private evidence: the images are not here, the rows are committed to; see hallmark challenge")
+    say("checked: {files} files, {claims} claims, {bounds} bounds, {images} images".format(**details))
     if found.data is not None:
         labels = "index, image and label" if found.data.labels else "index and image (no labels are there)"
-        typer.echo(f"data: {found.data.rows} rows agree with {data} ({', '.join(found.data.files)}): {labels}")
+        say(f"data: {found.data.rows} rows agree with {data} ({', '.join(found.data.files)}): {labels}")
     if found.proof is not None:
-        typer.echo(f"proof: {plain(found.proof.sentence())}")
+        say(f"proof: {plain(found.proof.sentence())}")
 
 
 @app.command("merge")
@@ -123,9 +124,10 @@ def merge_command(
         print_json(found.describe())
         return
     for sentence in found.sentences():
-        typer.echo(plain(sentence))
+        say(plain(sentence))
 
 
 def main() -> None:
     """The entry point of `hallmark`."""
+    plain_streams()
     app()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from audit.options import AsJson, print_json
+from audit.options import AsJson, print_json, say
 from bundle.bom import render_bom
 from bundle.bundle import Bundle, open_bundle
 from bundle.card import render_card
@@ -78,4 +78,4 @@ def document(
         print_json(found)
         return
     for kind, file in files.items():
-        typer.echo(f"{kind}: {file} (SHA-256 {digests[kind][:12]}…)")
+        say(f"{kind}: {file} (SHA-256 {digests[kind][:12]}…)")

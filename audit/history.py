@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit.git import GitError, ask, run
+from bundle.git import GitError, ask, run
 from bundle.layout import ATTESTATION
 
 #: Relative to the folder that is asked about, which need not be the top of the repository.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from bundle.assembly import assemble
 from bundle.bundle import Bundle, open_bundle
 from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.digests import whole_folder
 from bundle.errors import HallmarkError
 from bundle.merging import Merged, MergeError, Renaming, merge
 from bundle.outcomes import SETTINGS
@@ -72,14 +71,8 @@ def merge_bundles(paths: Sequence[Path], target: Path) -> Joined:
     _check_target(paths, target)
     parts = [_open(path) for path in paths]
     merged = merge(parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with whole_folder(target) as folder:
         _write(folder, parts[0], merged)
-        folder.chmod(0o755)
-        folder.replace(target)  # an empty folder makes way, a full one does not
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return Joined(open_bundle(target), parts, merged.renamed)
 
 

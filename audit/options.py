@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -33,11 +34,16 @@ class OneSentence(TyperGroup):
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    typer.echo(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
+    """One JSON document on stdout, in ASCII: it is the same in every encoding."""
+    say(json.dumps(document, indent=2, sort_keys=True))
+
+
+def say(text: str) -> None:
+    """A line on stdout, at once; unlike typer's echo in the encoding that stdout has, ASCII too."""
+    print(text, flush=True)
 
 
 def fail(sentence: str) -> NoReturn:
     """One sentence on stderr, exit 1."""
-    typer.echo(plain(sentence), err=True)
+    print(plain(sentence), file=sys.stderr, flush=True)
     raise typer.Exit(1)

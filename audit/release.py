@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audit import git, store
+from audit import store
 from audit.history import COMMITTED, attestation_at
 from audit.signing import sign_bundle
+from bundle import git
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from audit.baseline import find_baseline
-from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json
+from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json, say
 from audit.release import release
 from audit.tables import console, plain
 from audit.versions import BUNDLE, RELEASES, list_versions, open_version
@@ -67,7 +67,7 @@ def release_command(
         print_json(found.describe())
         return
     _print_rules(found.gate)
-    typer.echo(
+    say(
         f"Version {opened.version} released: {found.folder}, BentoML model {found.stored.tag}, git tag {found.tag} "
         f"(git push origin {found.tag} shares it)"
     )
@@ -82,7 +82,7 @@ def _answer(found: Gate, as_json: bool) -> None:
     _print_rules(found)
     if found.failed:
         fail(found.sentence())
-    typer.echo(plain(found.sentence()))
+    say(plain(found.sentence()))
 
 
 def _print_rules(found: Gate) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.bundle import Bundle, open_bundle
-from bundle.digests import write_whole
+from bundle.bundle import Bundle, copy_bundle, open_bundle
+from bundle.digests import whole_folder, write_whole
 from bundle.errors import HallmarkError
 from bundle.layout import ENVELOPE
 from bundle.signatures import key_id, read_private_key, sign
@@ -50,9 +48,11 @@ def sign_bundle(path: str | Path, key: str | Path) -> Signed:
 
 def dvc_root(path: Path) -> Path | None:
     """The repository whose pipeline writes this folder; None for a folder that is nobody's out/bundle."""
-    path = path.resolve()
-    root = path.parent.parent
-    return root if path == root / "out" / "bundle" and (root / "dvc.yaml").is_file() else None
+    for place in (Path(os.path.abspath(path)), path.resolve()):  # a link may lead into out/, and out/ to another disk
+        root = place.parent.parent
+        if place == root / "out" / "bundle" and (root / "dvc.yaml").is_file():
+            return root
+    return None
 
 
 def _sign_in_place(bundle: Bundle, envelope: bytes) -> bool:
@@ -60,32 +60,33 @@ def _sign_in_place(bundle: Bundle, envelope: bytes) -> bool:
         return False
     if bundle.envelope is not None:
         raise SigningError(f"{bundle.path / ENVELOPE}: another signature is there; remove it to sign anew")
-    write_whole(bundle.path / ENVELOPE, envelope)
+    try:
+        write_whole(bundle.path / ENVELOPE, envelope, new=True, aside=bundle.path.resolve().parent)
+    except FileExistsError:  # somebody else signed it in the same instant
+        return _sign_in_place(open_bundle(bundle.path), envelope)
     return True
 
 
 def _release(bundle: Bundle, envelope: bytes, target: Path) -> bool:
-    target.parent.mkdir(exist_ok=True)
-    copy = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    if os.path.lexists(target):
+        _require_same(bundle, envelope, target)
+        return False
     try:
-        for name in bundle.files:
-            shutil.copyfile(bundle.path / name, copy / name)
-        # What is signed is the copy, so the copy is what must verify: the source may have changed meanwhile.
-        if open_bundle(copy).statement_bytes != bundle.statement_bytes:
-            raise SigningError(f"{bundle.path}: changed while it was copied; sign it again")
-        write_whole(copy / ENVELOPE, envelope)
-        if target.exists():
-            _require_same(copy, target, {*bundle.files, ENVELOPE})
-            return False
-        copy.chmod(0o755)
-        copy.rename(target)
-        return True
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
+        with whole_folder(target) as copy:
+            copy_bundle(bundle.path, copy)
+            # What is signed is the copy, so the copy is what must verify: the source may have changed meanwhile.
+            if open_bundle(copy).statement_bytes != bundle.statement_bytes:
+                raise SigningError(f"{bundle.path}: changed while it was copied; sign it again")
+            write_whole(copy / ENVELOPE, envelope)
+    except FileExistsError:  # somebody else released it in the same instant
+        _require_same(bundle, envelope, target)
+        return False
+    return True
 
 
-def _require_same(copy: Path, target: Path, names: set[str]) -> None:
-    for name in sorted(names | {item.name for item in target.iterdir()}):
-        present = (target / name).is_file() and (copy / name).is_file()
-        if not present or (target / name).read_bytes() != (copy / name).read_bytes():
+def _require_same(bundle: Bundle, envelope: bytes, target: Path) -> None:
+    names = {item.name for item in target.iterdir()} if target.is_dir() else set[str]()
+    for name in sorted({*bundle.files, ENVELOPE} | names):
+        expected = (bundle.path / name).read_bytes() if name in bundle.files else envelope if name == ENVELOPE else None
+        if not (target / name).is_file() or (target / name).read_bytes() != expected:
             raise SigningError(f"{target}: is there already with another {name}; move it away to sign anew")

@@ -11,12 +11,12 @@ import importlib
 import importlib.util
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.bundle import copy_bundle
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION
 from bundle.versions import LONGEST_NAME
@@ -64,11 +64,11 @@ def check_store(tag: str) -> None:
 
 
 def put(bundle: Path, tag: str, labels: Mapping[str, str]) -> Stored:
-    """Copies a bundle's folder into the store; raises StoreError where BentoML refuses it."""
+    """Copies a bundle's files into the store; raises StoreError where BentoML refuses it."""
     bentoml: Any = importlib.import_module("bentoml")
     try:
         with bentoml.models.create(tag, labels=dict(labels)) as model:
-            shutil.copytree(bundle, model.path_of(FOLDER))
+            copy_bundle(bundle, Path(model.path_of(FOLDER)))
     except bentoml.exceptions.BentoMLException as error:
         raise StoreError(f"{tag}: BentoML did not take it: {error}") from None
     return Stored(tag, store_root() / tag.replace(":", "/") / FOLDER)

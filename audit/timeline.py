@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.table import Table
 
-from audit.git import GitError
 from audit.history import Committed, attestation_commits, unseen
 from audit.numbers import autoattack
 from audit.tables import ABSENT, console, plain, share_short
 from audit.versions import Version, list_versions, read_committed
+from bundle.git import GitError
 from bundle.versions import headline
 
 BAR = 10

@@ -13,7 +13,7 @@ from audit.difference import Difference
 from audit.difference_tables import print_difference, print_recipes
 from audit.history import unseen
 from audit.listing import print_versions
-from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json
+from audit.options import AsJson, Bundles, Releases, Trust, fail, print_json, say
 from audit.recipes import Recipes
 from audit.tables import print_version
 from audit.timeline import print_timeline, timeline
@@ -37,7 +37,7 @@ def versions(
     elif found:
         print_versions(found)
     else:
-        typer.echo(_nothing(bundles, releases))
+        say(_nothing(bundles, releases))
     _fail_where_hidden(hidden)
 
 
@@ -102,7 +102,7 @@ def history(
     """Draw the numbers over the versions: git's history of the attestation, its tags, and what is not in git."""
     found = timeline(bundles or [BUNDLE], releases)
     if not found.moments and not found.left_out and not as_json:
-        typer.echo(_nothing(bundles, releases))
+        say(_nothing(bundles, releases))
         _fail_where_hidden(found.hidden)
         return
     for path, draw in ((svg, timeline_svg), (html, timeline_html)):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audit.git import GitError
 from audit.history import COMMITTED, Committed, committed_attestations
 from audit.numbers import autoattack, served_bounds
 from audit.store import stored_bundles
@@ -16,6 +15,7 @@ from bundle.attestation import model_digest, read_statement
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
+from bundle.git import GitError
 from bundle.layout import ATTESTATION
 from bundle.signatures import SignatureError
 from bundle.versions import headline

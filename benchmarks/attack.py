@@ -17,6 +17,7 @@ import torch
 from pyautoattack import AutoAttack
 
 from bundle.digests import write_whole
+from bundle.streams import plain_streams
 from pipeline.attacks.threat import attacked_threats, to_unit
 from pipeline.companions import load_companions
 from pipeline.data.manifest import load_manifest
@@ -111,4 +112,5 @@ def _page(seconds: dict[str, list[float]], images: int, threads: int, instructio
 
 
 if __name__ == "__main__":
+    plain_streams()
     main()

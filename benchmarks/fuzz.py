@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from benchmarks.serving.services import Service, hallmark
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import write_whole
 from bundle.runtime import OnnxClassifier
+from bundle.streams import plain_streams
 from serving.answers import predictions
 from tests.serving.fuzz import Found, fuzz
 from tests.serving.mutations import form_request, sources
@@ -64,7 +66,10 @@ def _generated(service: Service, requests: int, seed: int) -> str | None:
     options = ["--max-examples", str(requests // 6), "--seed", str(seed), "--generation-database", "none"]
     command += ["--no-color", "run", url, "--checks", ",".join(CHECKS), *options]
     with TemporaryDirectory() as folder:  # it leaves notes where it runs
-        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        ended = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     summary = re.search(r"\d+ generated, .*", ended.stdout)
     if ended.returncode or summary is None:
         print(ended.stdout, ended.stderr)
@@ -105,4 +110,5 @@ must be a problem document, and the same worker must answer from beginning to en
 
 
 if __name__ == "__main__":
+    plain_streams()
     typer.run(main)

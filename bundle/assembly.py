@@ -60,9 +60,8 @@ def assemble(
     contents[REPORT] = render_report(complete, digest, outcomes, images).encode()
     complete["files"] = _described(contents)
     statement = build_statement(digest, complete)
-    for name, content in contents.items():
-        write_whole(folder / name, content)
-    write_whole(folder / ATTESTATION, canonical_json(statement))
+    for name, content in [*contents.items(), (ATTESTATION, canonical_json(statement))]:
+        write_whole(folder / name, content, aside=folder.parent)
     return statement
 
 

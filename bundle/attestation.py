@@ -53,6 +53,11 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
         canonical = canonical_json(statement)
     except (ValueError, RecursionError) as error:  # ValueError covers text that is not UTF-8
         raise AttestationError(f"{where}: not an attestation: {error}") from None
+    if canonical != content and canonical == content.replace(b"\r\n", b"\n"):
+        reason = (
+            "its line ends are CRLF, as git's core.autocrlf makes them; `* -text` in .gitattributes keeps the bytes"
+        )
+        raise AttestationError(f"{where}: {reason}")
     if canonical != content:
         raise AttestationError(f"{where}: not in canonical form (sorted keys, two spaces, no repeated key)")
     check_statement(statement, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from bundle.attestation import model_digest, model_version, read_statement
 from bundle.claims import KINDS, claims
-from bundle.digests import canonical_json, sha256_bytes
+from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.errors import HallmarkError
 from bundle.evidence import EvidenceError, check_images, read_images
 from bundle.layout import (
@@ -35,6 +36,8 @@ from bundle.private import PrivateEvidenceError, Withheld, check_private, is_pri
 from bundle.rows import check_radii, check_rows
 from bundle.threats import Threat
 
+#: The link through which a volume of Kubernetes shows its files.
+PROJECTION = "..data"
 #: The most by which an attested float may differ from the recomputed one.
 ROUNDING = 1e-9
 #: The fields by which people find a number, and those that most often differ.
@@ -132,19 +135,54 @@ def open_bundle(path: str | Path) -> Bundle:
     )
 
 
+def copy_bundle(source: Path, target: Path) -> None:
+    """Copies a bundle's files into the folder `target` as plain files, also where they are links in `source`."""
+    for name in sorted(_names(source)):
+        write_whole(target / name, (source / name).read_bytes())
+
+
 def _read_files(path: Path) -> dict[str, bytes]:
     if not path.is_dir():
         raise BundleError(f"{path}: there is no such bundle folder")
-    names = {item.name for item in path.iterdir()}
+    names = _names(path)
     for name in sorted(names - {*REQUIRED, *OPTIONAL}):
         raise BundleError(f"{name}: does not belong to a bundle; take it out of {path}")
     for name in required(private=True):
         if name not in names:
             raise BundleError(f"{name}: is missing from {path}")
     for name in sorted(names):
-        if (path / name).is_symlink() or not (path / name).is_file():
-            raise BundleError(f"{name}: must be a plain file")
+        _check_plain(path / name)
     return {name: _read_file(path / name) for name in sorted(names)}
+
+
+def _names(path: Path) -> set[str]:
+    """The names in a bundle's folder, without those by which Kubernetes keeps a mounted volume."""
+    names = {item.name for item in path.iterdir()}
+    return names - _projected(path, names)
+
+
+def _projected(path: Path, names: set[str]) -> set[str]:
+    """`..data` and the folder beside it to which it links, where they hold the very files that are seen, and no other.
+
+    A volume's files are links through `..data`, so that all of them change in one instant.
+    """
+    link = path / PROJECTION
+    if not link.is_symlink():
+        return set()
+    held = path / os.readlink(link)
+    kept, seen = {PROJECTION, held.name}, names - {PROJECTION, held.name}
+    if held.parent != path or held.is_symlink() or not held.is_dir() or not held.name.startswith(".."):
+        return set()
+    same = {item.name for item in held.iterdir()} == seen
+    return kept if same and all((path / name).resolve() == (held / name).resolve() for name in seen) else set()
+
+
+def _check_plain(path: Path) -> None:
+    """Content stores and volumes keep links; what is read and hashed is the plain file at their end."""
+    if path.is_symlink() and not path.exists():
+        raise BundleError(f"{path.name}: is a link to nothing ({os.readlink(path)}); fetch what it stands for")
+    if not path.is_file():
+        raise BundleError(f"{path.name}: must be a plain file, or a link to one")
 
 
 def _check_images_file(path: Path, contents: Mapping[str, bytes], private: bool) -> None:

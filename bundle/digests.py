@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +37,107 @@ def canonical_json(document: Any) -> bytes:
     return (text + "\n").encode()
 
 
-def write_whole(path: str | Path, content: bytes | Callable[[Path], None], mode: int = 0o644) -> None:
+def write_whole(
+    path: str | Path,
+    content: bytes | Callable[[Path], None],
+    mode: int = 0o644,
+    *,
+    new: bool = False,
+    aside: Path | None = None,
+) -> None:
     """Writes bytes (or lets `content` write a temporary path), then renames: a kill leaves the old file or the new.
 
-    The temporary file is its owner's alone from the start, so that a private key is at no time open to others.
+    Parameters
+    ----------
+    mode : the file's permissions. The temporary file is its owner's alone from the start, so that a private key is at
+        no time open to others.
+    new : raises FileExistsError where the name is taken, also by another process in the same instant.
+    aside : the folder of the temporary file, by default the file's own. A bundle's set of files is exact, and a kill
+        may leave a temporary one; a folder of another mount, or that cannot be written to, is not used.
+
+    When it returns, content and name are on the disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(path, aside)
     try:
         if isinstance(content, bytes):
             temporary.write_bytes(content)
         else:
             content(temporary)
         temporary.chmod(mode)
-        os.replace(temporary, path)
+        sync(temporary)
+        (_take if new else os.replace)(temporary, path)
+        sync(path.parent)
+    except OSError as error:
+        if aside is None or error.errno != errno.EXDEV:
+            raise
+        write_whole(path, content, mode, new=new)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(target: Path, mode: int = 0o755) -> Generator[Path]:
+    """A new folder to write in, which becomes `target` at the end, or is gone where something went wrong.
+
+    An empty folder makes way for it; raises FileExistsError where anything else is there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield folder
+        folder.chmod(mode)
+        sync(folder)
+        _move(folder, target)
+        sync(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Has the system put a file's content, or a folder's names, on the disk."""
+    try:
+        opened = os.open(path, os.O_RDONLY)
+    except OSError:  # a folder that may be written to and not read; Windows opens none
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some shared folders sync nothing by name
+            raise
+    finally:
+        os.close(opened)
+
+
+def _temporary(path: Path, aside: Path | None) -> Path:
+    def made(folder: Path) -> Path:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        return Path(name)
+
+    if aside is not None and aside.is_dir() and aside.stat().st_dev == path.parent.stat().st_dev:
+        with suppress(OSError):
+            return made(aside)
+    return made(path.parent)
+
+
+def _take(temporary: Path, path: Path) -> None:
+    """Gives a file a name that nobody has; raises FileExistsError where somebody does."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.EXDEV):
+            raise
+        # Some file systems have no hard links: the name is taken first, and then filled.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.replace(temporary, path)
+
+
+def _move(folder: Path, target: Path) -> None:
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target)) from None

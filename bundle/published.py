@@ -15,6 +15,7 @@ from typing import Any
 from bundle.attestation import schema
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 
 PAGE = "attestation.md"
 SCHEMA = "attestation.schema.json"
@@ -78,4 +79,5 @@ def publish(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    plain_streams()
     publish(Path(sys.argv[1]))

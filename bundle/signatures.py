@@ -47,16 +47,19 @@ def generate_key(directory: str | Path) -> str:
     Raises SignatureError where one of the files is there already: a lost key cannot be made again.
     """
     directory = Path(directory)
-    for name in (PRIVATE_KEY, PUBLIC_KEY):
-        if os.path.lexists(directory / name):
-            raise SignatureError(f"{directory / name}: is there already and is not overwritten; choose another folder")
+    for path in (directory / PRIVATE_KEY, directory / PUBLIC_KEY):
+        if os.path.lexists(path):
+            raise _taken(path)
     private = Ed25519PrivateKey.generate()
     encoding, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    write_whole(
-        directory / PRIVATE_KEY, private.private_bytes(encoding, pkcs8, serialization.NoEncryption()), mode=0o600
-    )
+    secret = private.private_bytes(encoding, pkcs8, serialization.NoEncryption())
     form = serialization.PublicFormat.SubjectPublicKeyInfo
-    write_whole(directory / PUBLIC_KEY, private.public_key().public_bytes(encoding, form))
+    _write_key(directory / PRIVATE_KEY, secret, 0o600)  # only one of those that run at once comes further than this
+    try:
+        _write_key(directory / PUBLIC_KEY, private.public_key().public_bytes(encoding, form), 0o644)
+    except BaseException:
+        (directory / PRIVATE_KEY).unlink()
+        raise
     return key_id(private.public_key())
 
 
@@ -178,6 +181,17 @@ def verify_with(envelope_bytes: bytes, statement_bytes: bytes, keys: Mapping[str
         except InvalidSignature:
             raise SignatureError(f"{ENVELOPE}: the signature is not by the key it names, {signature.key_id}") from None
     return signatures[0].key_id
+
+
+def _write_key(path: Path, content: bytes, mode: int) -> None:
+    try:
+        write_whole(path, content, mode, new=True)
+    except FileExistsError:
+        raise _taken(path) from None
+
+
+def _taken(path: Path) -> SignatureError:
+    return SignatureError(f"{path}: is there already and is not overwritten; choose another folder")
 
 
 def _read_key(path: str | Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,4 +68,5 @@ class TrustPolicy:
 
 
 def _name(path: Path) -> str:
-    return path.resolve().parent.name if path.name == PUBLIC_KEY else path.stem
+    # Not what a link leads to: in a mounted volume that is a folder named by the time.
+    return Path(os.path.abspath(path)).parent.name if path.name == PUBLIC_KEY else path.stem

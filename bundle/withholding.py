@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import os
 import secrets
-import shutil
-import tempfile
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from bundle.assembly import assemble, pack_images
 from bundle.attestation import read_statement
 from bundle.bundle import Bundle, open_bundle
-from bundle.digests import write_whole
+from bundle.digests import whole_folder, write_whole
 from bundle.evidence import read_images
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES
 from bundle.merkle import tree_root
@@ -72,7 +70,8 @@ def read_secret(path: str | Path) -> bytes:
     """
     path = Path(path)
     if not os.path.lexists(path):
-        write_whole(path, (secrets.token_hex(SECRET_BYTES) + "\n").encode(), mode=0o600)
+        with suppress(FileExistsError):  # somebody else made it in the same instant: theirs is the one that counts
+            write_whole(path, (secrets.token_hex(SECRET_BYTES) + "\n").encode(), mode=0o600, new=True)
     try:
         secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except OSError as error:
@@ -106,7 +105,7 @@ def make_private(source: Path, target: Path, owned: Path, secret: bytes) -> Bund
     stacked = np.frombuffer(b"".join(salts), np.uint8).reshape(-1, SALT_BYTES)
     root = tree_root(leaves(outcomes, bundle.images, stacked, bundle.predicate))
     predicate = {**bundle.predicate, "surface": None, FIELD: record(root)}
-    with _new_folder(owned, 0o700) as part, _new_folder(target, 0o755) as folder:
+    with whole_folder(owned, 0o700) as part, whole_folder(target) as folder:
         assemble(
             folder,
             model=bundle.model,
@@ -171,19 +170,6 @@ def _check_folders(source: Path, target: Path, owned: Path) -> None:
         for other in places:
             if place is not other and (place == other or other in place.parents):
                 raise PrivateEvidenceError(f"{place}: lies in {other}; the bundles and the owner's part lie apart")
-
-
-@contextmanager
-def _new_folder(target: Path, mode: int) -> Generator[Path]:
-    """A folder to write in that becomes `target` at the end, or is gone where something went wrong."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        yield folder
-        folder.chmod(mode)
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _npy(array: NDArray[np.uint8]) -> bytes:

@@ -17,6 +17,7 @@ import yaml
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 
 WORK, RESULTS = Path("out/compare"), Path("results")
 
@@ -160,4 +161,5 @@ def _show(comparison: Any, path: Path, command: str, against: str | None) -> Non
 
 
 if __name__ == "__main__":
+    plain_streams()
     typer.run(main)

@@ -18,6 +18,7 @@ import typer
 from bundle.digests import canonical_json, sha256_file, write_whole
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
+from bundle.streams import plain_streams
 from pipeline.folders import Folders
 from pipeline.params import Params, complete
 from pipeline.stage import alone, outcome, set_threads
@@ -171,4 +172,5 @@ def _object(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    plain_streams()
     typer.run(main)

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 from pipeline.stage import outcome, set_threads
 
 
@@ -96,4 +97,5 @@ def _radii(option: str, text: str | None) -> list[float] | None:
 
 
 if __name__ == "__main__":
+    plain_streams()
     typer.run(main)

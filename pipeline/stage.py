@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 from pipeline.locks import locked
 from pipeline.params import Params, load_params
 
@@ -36,6 +37,7 @@ def stage(name: str, main: Callable[[Params], object]) -> None:
 @contextmanager
 def outcome(name: str) -> Iterator[None]:
     """Around a whole command: what is refused is one sentence on stderr and exit 1, Ctrl-C is exit 130."""
+    plain_streams()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         yield
@@ -82,4 +84,5 @@ def alone(path: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    plain_streams()
     print_shares()

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 from serving.settings import Settings, SettingsError, read_port, read_settings
 from serving.supervisor import REFUSAL, SUPERVISOR, verify
 
@@ -72,4 +73,5 @@ def _run(settings: Settings, address: str, port: int) -> None:
 
 
 if __name__ == "__main__":
+    plain_streams()
     app()

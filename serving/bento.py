@@ -15,8 +15,9 @@ import bentoml
 import typer
 import yaml
 
-from bundle.bundle import open_bundle
+from bundle.bundle import copy_bundle, open_bundle
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 from bundle.versions import store_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +75,7 @@ def _stage(stage: Path, bundle: Path, device: Device) -> None:
         raise BentoError(f"{ROOT / BENTOFILE}: is missing; a bento is built in the repository")
     for room in ("serving", "bundle"):
         shutil.copytree(ROOT / room, stage / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(bundle, stage / "out" / "bundle")
+    copy_bundle(bundle, stage / "out" / "bundle")
     shutil.copy2(ROOT / "LICENSE", stage)
     options = _options(device)
     requirements = options["python"]["requirements_txt"]
@@ -99,11 +100,15 @@ def _run_bentoml(stage: Path, tag: str) -> None:
     command = [sys.executable, "-m", "bentoml", "build", "--name", name, "--version", version]
     # The stage's serving/ is what is packed, so it is what BentoML must import.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    ended = subprocess.run(command, cwd=stage, env=environment, capture_output=True, text=True, check=False)
+    environment["PYTHONIOENCODING"] = "utf-8"
+    ended = subprocess.run(
+        command, cwd=stage, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if ended.returncode:
         reason = (ended.stderr.strip() or ended.stdout.strip() or "it does not say why").splitlines()[-1]
         raise BentoError(f"{tag}: BentoML did not build it: {reason.removeprefix('Error: ')}")
 
 
 if __name__ == "__main__":
+    plain_streams()
     app()

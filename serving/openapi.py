@@ -10,6 +10,7 @@ from pathlib import Path
 from bundle.containers import FORMATS
 from bundle.digests import write_whole
 from bundle.layout import OPTIONAL, REQUIRED
+from bundle.streams import plain_streams
 from serving.explain import EXPLAIN, ROBUSTNESS
 from serving.forms import FORM_TYPE
 from serving.headers import DIGEST_HEADER, REQUEST_HEADER, VERSION_HEADER
@@ -179,4 +180,5 @@ def _content(media_type: str, kind: Json) -> Json:
 
 
 if __name__ == "__main__":
+    plain_streams()
     write_whole(Path(sys.argv[1]), (json.dumps(document(), indent=2, ensure_ascii=False) + "\n").encode())

@@ -14,7 +14,7 @@ from bundle.layout import VERSION_DIGITS
 from bundle.signatures import read_envelope
 from bundle.versions import headline
 
-#: What tells that a folder's files changed: name, size and time of each.
+#: What tells that a folder's files changed: name, size and time of each, of a link what it leads to.
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -85,5 +85,5 @@ def describe(bundle: Bundle, folder: str, *, served: bool) -> dict[str, Any]:
 
 
 def _stamp(folder: Path) -> Stamp:
-    files = [(item.name, item.lstat()) for item in sorted(folder.iterdir())]
+    files = [(item.name, item.stat() if item.exists() else item.lstat()) for item in sorted(folder.iterdir())]
     return tuple((name, status.st_size, status.st_mtime_ns) for name, status in files)

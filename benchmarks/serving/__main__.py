@@ -33,6 +33,7 @@ from benchmarks.serving.page import render
 from benchmarks.serving.services import Service, hallmark, plain
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import write_whole
+from bundle.streams import plain_streams
 from serving.answers import softmax
 
 BATCH, CLIENTS, ROUNDS = 64, 200, 5
@@ -201,4 +202,5 @@ def _png(image: Uint8) -> bytes:
 
 
 if __name__ == "__main__":
+    plain_streams()
     typer.run(main)

@@ -80,4 +80,5 @@ def _wait(port: int, path: str, process: subprocess.Popen[bytes], log: Path) -> 
         except OSError:
             pass
         time.sleep(0.1)
-    raise SystemExit(f"the service did not get ready: {log.read_text()}")
+    said = log.read_text(encoding="utf-8", errors="replace")
+    raise SystemExit(f"the service did not get ready: {said}")

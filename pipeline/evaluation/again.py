@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bundle.assembly import assemble
 from bundle.bundle import open_bundle
+from bundle.digests import whole_folder
 from bundle.errors import HallmarkError
 from bundle.headline import headline_threat, main_threats
 from bundle.runtime import OnnxClassifier
@@ -155,8 +155,7 @@ def write_again(
             evidence.outcomes,
         ),
     }
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        unnamed = Path(temporary) / "bundle"
+    with whole_folder(out) as unnamed:
         assemble(
             unnamed,
             model=bundle.model,
@@ -166,7 +165,6 @@ def write_again(
             predicate=again,
         )
         statement = open_bundle(unnamed).statement
-        unnamed.rename(out)
     return statement["predicate"]
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import subprocess
 from pathlib import Path
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from bundle.git import GitError, ask
 from bundle.layout import WEIGHTS
 
 LEDGER = Path("checkpoints/test-reads.jsonl")
@@ -61,7 +61,7 @@ def _history() -> list[tuple[str, str]]:
     found = []
     for commit in commits:
         try:
-            statement = json.loads(_git("show", f"{commit}:{ATTESTATION}"))
+            statement = json.loads(_git("cat-file", "blob", f"{commit}:./{ATTESTATION}"))
             test = statement["predicate"]["data"]["splits"]["test"]["sha256"]
             files = {item["name"]: item["sha256"] for item in statement["predicate"]["files"]}
             found.append((files[WEIGHTS], test))
@@ -73,6 +73,6 @@ def _history() -> list[tuple[str, str]]:
 def _git(*arguments: str) -> str:
     """What git prints; nothing where there is no such file, nor where git cannot tell, which history_seen() says."""
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        return ask(Path(), arguments).decode("utf-8", "replace")
+    except GitError:
         return ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 
 if TYPE_CHECKING:
     from pipeline.experiments.queue import Queue
@@ -108,4 +109,5 @@ def _say_what_is_left(queue: Queue) -> None:
 
 
 if __name__ == "__main__":
+    plain_streams()
     typer.run(main)

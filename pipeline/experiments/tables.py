@@ -14,6 +14,7 @@ import typer
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from bundle.streams import plain_streams
 from pipeline.experiments.beside import HEAD, leads, network_of, ours, table, theirs
 from pipeline.experiments.comparison import Comparison
 from pipeline.experiments.curves import draw_curves
@@ -157,4 +158,5 @@ def _title(name: str) -> str:
 
 
 if __name__ == "__main__":
+    plain_streams()
     typer.run(main)

@@ -58,7 +58,7 @@ def _start(plan: Path, places: Places, data: str, command: str, log: Path) -> su
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.experiments", *map(str, arguments)],
         # Two processes whose idle threads spin would take each other's cores.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONIOENCODING": "utf-8"},
         stdout=log.open("wb"),
         stderr=subprocess.STDOUT,
     )
@@ -147,9 +147,7 @@ def _in_work(log: Path) -> str:
     """The run that a worker took last."""
     if not log.exists():
         return ""
-    keys = [
-        line[len(BEGINS) :].strip() for line in log.read_text(errors="replace").splitlines() if line.startswith(BEGINS)
-    ]
+    keys = [line[len(BEGINS) :].strip() for line in _lines(log) if line.startswith(BEGINS)]
     return keys[-1] if keys else ""
 
 
@@ -157,5 +155,9 @@ def _why(run: Run, places: Places, logs: list[Path]) -> str:
     failure = places.folder(run) / FAILURE
     if failure.exists():
         return json.loads(failure.read_text(encoding="utf-8"))
-    last = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()[-1:]]
+    last = [line for log in logs if log.exists() for line in _lines(log)[-1:]]
     return f"its process ended without a result; the last lines of the logs: {' | '.join(last) or 'none'}"
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from bundle.streams import plain_streams
 from pipeline.methods import method_class, method_names
 
 
@@ -18,4 +19,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    plain_streams()
     main()

@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bundle.streams import plain_streams
 from pipeline.networks.registry import PLANS, build_network
 
 
@@ -29,4 +30,5 @@ def table() -> Table:
 
 
 if __name__ == "__main__":
+    plain_streams()
     Console().print(table())

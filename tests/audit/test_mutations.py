@@ -131,10 +131,18 @@ def duplicate(folder: Path, chance: random.Random, _: Signed) -> tuple[str, ...]
 
 
 def symlink(folder: Path, chance: random.Random, _: Signed) -> tuple[str, ...]:
-    """The same bytes, but another file decides tomorrow what they are."""
+    """A link to nothing, to a folder, or to a file of other bytes; one to the same bytes is the same file."""
     name = chance.choice(names_in(folder))
-    (folder / name).rename(folder.parent / "elsewhere")
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
     (folder / name).symlink_to(folder.parent / "elsewhere")
+    match chance.choice(["nothing", "folder", "bytes"]):
+        case "folder":
+            (folder.parent / "elsewhere").mkdir()
+        case "bytes":
+            (folder.parent / "elsewhere").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        case _:
+            pass
     return (name,)
 
 

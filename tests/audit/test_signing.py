@@ -122,7 +122,7 @@ def test_a_failure_leaves_no_half_release(repository: Path, masters: Masters, mo
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("audit.signing.shutil.copyfile", fail)
+    monkeypatch.setattr("audit.signing.copy_bundle", fail)
     with pytest.raises(OSError, match="No space left"):
         sign_bundle("out/bundle", masters.trusted / "key.pem")
     assert os.listdir("releases") == []

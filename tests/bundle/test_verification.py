@@ -91,7 +91,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     os.mkfifo(folder / WEIGHTS)
-    assert refusal(folder) == f"{WEIGHTS}: must be a plain file"
+    assert refusal(folder) == f"{WEIGHTS}: must be a plain file, or a link to one"
 
 
 def set_threat(predicate: dict[str, Any]) -> None:

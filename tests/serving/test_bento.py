@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes
+from tests.links import stored
 from tests.serving.conftest import REPOSITORY, free_port
 from tests.serving.image import instructions
 from tests.serving.pictures import digit, npy
@@ -66,7 +67,9 @@ def _build(home: Path, bundle: Path, *options: str) -> Built:
 
 @pytest.fixture(scope="module")
 def built(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    built = _build(tmp_path_factory.mktemp("home"), folders / "bundle")
+    """From a folder of links, as DVC and hubs may keep one."""
+    linked = stored(folders / "bundle", tmp_path_factory.mktemp("linked") / "bundle", tmp_path_factory.mktemp("store"))
+    built = _build(tmp_path_factory.mktemp("home"), linked)
     assert built.ended.returncode == 0, built.ended.stderr
     return built
 
@@ -92,6 +95,7 @@ def test_a_bento_holds_what_serves_and_nothing_else(built: Built, folders: Path)
     for room in ("serving", "bundle"):
         assert _files(source / room) == _files(REPOSITORY / room)
     assert _files(source / "out" / "bundle") == _files(folders / "bundle")
+    assert not any(path.is_symlink() for path in source.rglob("*"))
     assert open_bundle(source / "out" / "bundle").version == open_bundle(folders / "bundle").version
 
 

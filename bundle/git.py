@@ -1,4 +1,10 @@
-"""Git, asked: what it prints, or in one sentence why it cannot tell."""
+"""Git as every room asks it: nothing of a repository is run, and nothing is fetched.
+
+A repository comes with a configuration of its own, by which whoever made it names programs: to check signatures
+(gpg.program), to watch files (core.fsmonitor), hooks, pagers, editors, transports. Git protects its users from
+repositories of other owners alone, not from an archive that they unpacked. So what a question could set going is turned
+off in each, whatever the configuration says; that a tag of ours is signed is the business of the attestation's envelope.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,25 @@ from pathlib import Path
 
 from bundle.errors import HallmarkError
 
-#: No locks are taken, nothing is fetched in a partial clone, nobody is asked for a password; sentences are English.
-QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+#: Settings that outrank every file of configuration.
+SAFE = {
+    "color.ui": "false",
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "log.follow": "false",
+    "log.showSignature": "false",
+    "tag.forceSignAnnotated": "false",
+    "tag.gpgSign": "false",
+}
+#: No locks are taken, nobody is asked, and, also in a partial clone, nothing is fetched; sentences are English.
+QUIET = {
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_EDITOR": ":",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
 
 
 class GitError(HallmarkError):
@@ -20,8 +43,12 @@ class GitError(HallmarkError):
 def run(
     root: Path, arguments: Sequence[str], stdin: bytes = b"", seconds: float | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs git in the folder `root`, whatever its exit code; raises GitError where it cannot be run, or takes longer."""
-    command = ["git", "-C", str(root), *arguments]
+    """Runs one of git's own commands in the folder `root`, which need not be the top of its repository.
+
+    Whatever the exit code; raises GitError where git cannot be run, or takes longer than `seconds`.
+    """
+    settings = [part for name, value in SAFE.items() for part in ("-c", f"{name}={value}")]
+    command = ["git", "--no-pager", *settings, "-C", str(root), *arguments]
     try:
         return subprocess.run(
             command, input=stdin, capture_output=True, env=os.environ | QUIET, check=False, timeout=seconds
