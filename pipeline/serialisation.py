@@ -112,6 +112,11 @@ def _exported(network: nn.Module, image_shape: tuple[int, ...], opset: int):
     except Exception as error:  # the network's own code runs with stand-ins, and every step has errors of its own
         raise HallmarkError(_refusal(error, served, example)) from None
     assert program is not None  # dynamo=True without a file returns the program
+    if not program.model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise HallmarkError(
+            "network: cannot be exported to ONNX for batches of any size; its code goes through the images one by one, or "
+            "counts them in Python"
+        )
     return program.model_proto
 
 

@@ -281,10 +281,16 @@ class Decomposing(nn.Module):
         return torch.linalg.svd(images)[0].flatten(1)
 
 
+class OneByOne(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([image.flatten() for image in images])
+
+
 def test_a_network_that_cannot_be_exported_is_one_sentence_with_the_line(capfd: pytest.CaptureFixture[str]):
     for network, sentence in (
         (Branching(), r"\(it decides by the values of an image\) at tests/\S+, line \d+: if features\.sum\(\) > 0:"),
         (Decomposing(), r"nothing for torch's aten\._linalg_svd at tests/\S+, line \d+: return torch\.linalg\.svd"),
+        (OneByOne(), "batches of any size; its code goes through the images one by one"),
         (torch.jit.script(nn.Flatten()), r"\(TypeError: "),
     ):
         with pytest.raises(HallmarkError, match=rf"^network: cannot be exported to ONNX.*{sentence}") as caught:
