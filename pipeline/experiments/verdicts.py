@@ -17,8 +17,8 @@ from torch import Tensor
 from pipeline.attacks.pgd import cross_entropy, margin, steps_to_break
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.evidence import judge_reference
+from pipeline.evaluation.harness import own_harness
 from pipeline.evaluation.jobs import (
-    OWN_HARNESS,
     RELATIVE_STEP,
     Job,
     autoattack_job,
@@ -136,7 +136,7 @@ def _search(
             record = {
                 "threat": threat.name,
                 "name": pattern.format(count),
-                "harness": OWN_HARNESS,
+                "harness": own_harness("attacks"),
                 "settings": described,
             }
             yield Verdicts(broken_after > count, record)
