@@ -89,7 +89,7 @@ def test_a_stopped_call_leaves_nothing_and_the_next_goes_on(published: Path, mon
     monkeypatch.setattr(again, "source_digest", lambda: "0" * 64)
 
     def stopped(folder: Path, **_: object) -> None:
-        folder.mkdir()
+        (folder / "model.onnx").write_bytes(b"half of it")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
