@@ -27,7 +27,7 @@ from bundle.findings import (
 )
 from bundle.headline import main_names
 from bundle.outcomes import SETTINGS, Outcomes
-from bundle.plan import TIERS, untested_balls
+from bundle.plan import TIERS, curve_only, untested_balls
 from bundle.proofs import proof_column
 from bundle.rows import ANSWER_PARTS, corrupted_columns, expected_columns
 
@@ -161,7 +161,7 @@ def _predicate(bundles: Sequence[Bundle], found: _Found) -> dict[str, Any]:
         "merged": sources(bundles),
         "testReads": {**first["testReads"], **reads},
         "threats": _threats(bundles),
-        "mainThreats": list(dict.fromkeys(name for predicate in predicates for name in main_names(predicate))),
+        "mainThreats": _main_threats(bundles, found),
         "surface": next((item["surface"] for item in predicates if item["surface"]), None),
         "sanity": _sanity(predicates),
         "notTested": _not_tested(predicates),
@@ -215,6 +215,13 @@ def _threats(bundles: Sequence[Bundle]) -> list[Mapping[str, Any]]:
                     f"{bundle.path}: threat {item['name']} has another radius than in the bundles before it"
                 )
     return list(threats.values())
+
+
+def _main_threats(bundles: Sequence[Bundle], found: _Found) -> list[str]:
+    """Those of every bundle, the first one's headline first; but for points of a curve beside what others attacked."""
+    names = dict.fromkeys(name for bundle in bundles for name in main_names(bundle.predicate))
+    curve = curve_only({"threats": _threats(bundles), "attacks": [item.record for item in found.attacks]})
+    return [name for name in names if name not in curve]
 
 
 def _worst_corrupted(bundles: Sequence[Bundle]) -> Bundle | None:

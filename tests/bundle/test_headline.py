@@ -239,3 +239,5 @@ def test_merging_unites_the_main_threats_and_keeps_the_first_headline(tmp_path: 
     second = elsewhere(tmp_path / "b", eps=(16,), sweep=(32.0,), attack_seed=3)
     assert merge([first, second]).predicate["mainThreats"] == ["linf-32", "linf-16"]
     assert merge([second, first]).predicate["mainThreats"] == ["linf-16", "linf-32"]
+    lighter = elsewhere(tmp_path / "c", eps=(48,), sweep=(), attacks=("margin",))
+    assert merge([lighter, second]).predicate["mainThreats"] == ["linf-16"], "48/255 met the margin attack alone"

@@ -292,6 +292,7 @@ def random_bundle(like: Bundle, attacks: list[tuple[str, str, list[bool]]]) -> B
         "distances": [],
         "corruptions": None,
         "surface": None,
+        "mainThreats": [],
     }
     found = changed(like, threats=used, attacks=records, **empty)
     images = {f"{threat}/{name}": like.images["clean"][:6] for threat, name, _ in attacks}

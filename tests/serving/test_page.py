@@ -47,7 +47,8 @@ def test_the_numbers_over_the_versions_are_drawn(client: TestClient, folders: Pa
 def entry(folder: str, attestation: str, *, served: bool = False) -> dict[str, Any]:
     share = {"value": 0.5, "correct": 1, "sampleSize": 2, "interval": (0.0, 1.0)}
     both = {"reference": share, "served": share}
-    headline = {"data": "digits", "clean": both, "robust": {"threat": "l2-1", "eps": 1.0, **both}, "certified": None}
+    robust = {"threat": "l2-1", "eps": 1.0, **both}
+    headline = {"data": "digits", "tier": "quick", "clean": both, "robust": robust, "certified": None}
     return {
         "folder": folder,
         "served": served,
