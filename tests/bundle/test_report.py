@@ -312,7 +312,7 @@ def test_a_quick_evaluation_says_what_it_left_out(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def sweep(bundle: Bundle) -> dict[str, Any]:
     """The bundle with the margin attack alone at 16, and AutoAttack at 32."""
-    changed: dict[str, Any] = {}
+    changed: dict[str, Any] = {"mainThreats": ["linf-32"]}
     for kind, key in (("attacks", "name"), ("claims", "attack")):
         kept = [item for item in bundle.predicate[kind] if (item.get("threat"), item.get(key)) != ("linf-16", "pgd-10")]
         changed[kind] = [{**item, key: "autoattack"} if item.get(key) == "pgd-10" else item for item in kept]
