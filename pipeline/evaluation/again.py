@@ -12,6 +12,7 @@ from bundle.assembly import assemble
 from bundle.bundle import open_bundle
 from bundle.errors import HallmarkError
 from bundle.plan import attack_names
+from bundle.replay import require_replay
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.environment import describe_environment, source_digest
@@ -145,13 +146,15 @@ def write_again(
         "environment": dict(environment),
         **measured(evidence.description, parameters, predicate["smoothing"], predicate["selection"]),
     }
+    outcomes = evidence.outcomes.with_columns({**served, **carried})
+    require_replay(classifier, outcomes, evidence.images, again)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         unnamed = Path(temporary) / "bundle"
         assemble(
             unnamed,
             model=bundle.model,
             weights=published.weights,
-            outcomes=evidence.outcomes.with_columns({**served, **carried}),
+            outcomes=outcomes,
             images=evidence.images,
             predicate=again,
         )
