@@ -32,6 +32,11 @@ MEMORY = 4 << 30
 FOLDED = MEMORY // NODES
 #: Seconds that a stranger's model may take to be loaded, and for one batch.
 PATIENCE = 120.0
+#: Variables of the environment that would change answers or settings behind a signature, and what they do.
+CHANGING = {
+    "ORT_LOAD_CONFIG_FROM_MODEL": "it lets a model file set its own options",
+    "NVIDIA_TF32_OVERRIDE": "it has verdicts computed in less than float32",
+}
 #: Images of a batch at most, and how many levels they have together.
 BATCH, LEVELS = 256, 1 << 22
 
@@ -60,8 +65,9 @@ class OnnxClassifier:
         options = _options(threads)
         self._seconds = seconds
         with _patient(seconds, lambda: options.set_load_cancellation_flag(True), "cannot load it"):
-            # Settings inside the file are for no one; ORT_LOAD_CONFIG_FROM_MODEL would have them read.
-            self._session = onnxruntime.InferenceSession(model, options, providers=providers, read_config_from_model=0)
+            # Trying again with the CPU alone is of use after CUDA only, and is told on standard output.
+            fallback = {"enable_fallback": len(providers) > 1}
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers, **fallback)
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         #: Whether ONNX Runtime said nothing and took the CPU where CUDA was meant.
@@ -126,6 +132,9 @@ def _patient(seconds: float | None, stop: Callable[[], None], failed: str) -> Ge
 
 def _options(threads: int) -> Any:
     """The options of a session: nothing but the file's own bytes decides an answer, and its memory has a limit."""
+    for name, what in CHANGING.items():
+        if os.environ.get(name, "0") != "0":
+            raise ModelError(f"{name}: must be 0 or unset in the environment, since {what}")
     _limit_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -164,8 +173,6 @@ def _providers(device: str) -> list[Any]:
         return cpu
     if device == "auto" and not _cuda_device():
         return cpu
-    if os.environ.get("NVIDIA_TF32_OVERRIDE", "0") != "0":
-        raise ModelError("NVIDIA_TF32_OVERRIDE: must be 0 or unset, as a verdict is float32")
     onnxruntime.preload_dlls(msvc=False)  # CUDA and cuDNN of this environment's packages, which torch alone would find
     # A verdict is float32: TF32 would move logits by a thousandth.
     return [("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), *cpu]
