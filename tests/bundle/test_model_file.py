@@ -307,7 +307,7 @@ def test_the_environment_changes_no_answer(name: str, monkeypatch: pytest.Monkey
 
 
 def test_what_cannot_be_loaded_is_said_once_and_nowhere_else(capfd: pytest.CaptureFixture[str]) -> None:
-    node = helper.make_node("NoSuchOperator", ["bias"], ["x"])
+    node = helper.make_node("NoSuchOperator", ["bias"], [models.EXTRA])
     with pytest.raises(ModelError, match=r"^model\.onnx: ONNX Runtime cannot load it \(.*NoSuchOperator"):
         OnnxClassifier(models.extended([node], {}).SerializeToString(), device="cpu")
     assert capfd.readouterr() == ("", "")
@@ -342,7 +342,7 @@ def test_a_strangers_model_is_given_up_after_its_time() -> None:
 
 def test_a_model_states_its_sizes_and_keeps_to_them() -> None:
     model = models.honest()
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "K"
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "H"
     with pytest.raises(ModelError, match="must state H, W, C and K"):
         OnnxClassifier(model.SerializeToString(), device="cpu")
     model = models.honest()
