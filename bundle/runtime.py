@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from bundle.errors import HallmarkError
 from bundle.model_file import NODES, check_model_file
 
-#: Bytes of memory that all models of a process may take together on the CPU, weights and intermediate results.
+#: Bytes that weights and operators' results of all models of a process may take together on the CPU.
 MEMORY = 4 << 30
-#: Bytes of the largest constant that is computed once, while a model is loaded, which MEMORY does not cover: with as many
-#: operators as a file may have, MEMORY again.
+#: Bytes of the largest constant that is computed while a model is loaded, which MEMORY does not cover: with as many
+#: operators as a file may have, as much again.
 FOLDED = MEMORY // NODES
 #: Seconds that a stranger's model may take to be loaded, and for one batch.
 PATIENCE = 120.0
