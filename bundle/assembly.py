@@ -16,6 +16,7 @@ from bundle.card import render_card
 from bundle.claims import claims
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.layout import ATTESTATION, BOM, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
+from bundle.model_file import check_model_file
 from bundle.outcomes import Outcomes
 from bundle.plan import reliable
 from bundle.private import is_private
@@ -41,9 +42,10 @@ def assemble(
     predicate : everything that the schema asks for but the lists of claims(), `reliable` and `files`, which are computed
         here, and `model.version`, which is the digest's.
 
-    The attestation is written last, so that a folder that was left half-way does not verify. Raises AttestationError
-    where the predicate does not meet the schema.
+    The attestation is written last, so that a folder that was left half-way does not verify. Raises ModelFileError
+    where the model is none that may be served, AttestationError where the predicate does not meet the schema.
     """
+    check_model_file(model)
     digest = sha256_bytes(model)
     complete = {**predicate, **claims(outcomes, predicate), "reliable": reliable(predicate["sanity"])}
     complete["model"] = {**predicate["model"], "version": model_version(digest)}

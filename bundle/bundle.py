@@ -30,6 +30,7 @@ from bundle.layout import (
     described,
     required,
 )
+from bundle.model_file import check_model_file
 from bundle.outcomes import OutcomeError, Outcomes, read_outcomes
 from bundle.plan import PlanError, check_plan
 from bundle.private import PrivateEvidenceError, Withheld, check_private, is_private
@@ -103,11 +104,11 @@ class Bundle:
 def open_bundle(path: str | Path) -> Bundle:
     """Reads and verifies a bundle.
 
-    Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; that threats, unions,
-    attacks and smoothed classifiers are each there once and are what their names say; that every sanity check's outcome
-    follows from its statistic; the exact columns of the outcome table and what they may hold; every number of claims(),
-    recomputed from the table; every image of the evidence against its digest and its ball, or, where the evidence is
-    private, that nothing is there that would give the images away.
+    Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; that model.onnx may be
+    served (bundle.model_file); that threats, unions, attacks and smoothed classifiers are each there once and are what
+    their names say; that every sanity check's outcome follows from its statistic; the exact columns of the outcome table
+    and what they may hold; every number of claims(), recomputed from the table; every image of the evidence against its
+    digest and its ball, or, where the evidence is private, that nothing is there that would give the images away.
     Signatures are bundle.signatures' business. Raises BundleError (or another HallmarkError) that names what is wrong.
     """
     path = Path(path)
@@ -116,6 +117,7 @@ def open_bundle(path: str | Path) -> Bundle:
     predicate = statement["predicate"]
     _check_images_file(path, contents, is_private(predicate))
     _check_digests(contents, statement)
+    check_model_file(contents[MODEL])
     _check_plan(predicate)
     outcomes = read_outcomes(contents[OUTCOMES], OUTCOMES)
     _check_rows(outcomes, predicate)

@@ -15,7 +15,8 @@ from bundle.layout import OUTCOMES
 from bundle.merkle import path_root
 from bundle.outcomes import Outcomes, confidences, margins
 from bundle.private import CLEAN, DECIMALS, DIGITS, FIELD, image_sets, row_leaf, salted_digest
-from bundle.runtime import OnnxClassifier
+from bundle.replay import reach
+from bundle.runtime import PATIENCE, OnnxClassifier
 
 #: How far a number may be from one that was rounded to DIGITS significant digits, as a share; and to DECIMALS.
 RELATIVE = 0.5 * 10.0 ** (1 - DIGITS)
@@ -67,10 +68,10 @@ def check_openings(bundle: Bundle, openings: Sequence[Opening], threads: int = 2
     stacked = {name: np.stack([opening.images[name] for opening in openings]) for name in names}
     for name, place in outside(stacked, bundle.predicate):
         raise OpeningError(f"row {openings[place].row}: {name} lies outside its ball")
-    classifier = OnnxClassifier(bundle.model, threads=threads, device="cpu")
+    classifier = OnnxClassifier(bundle.model, threads=threads, device="cpu", seconds=PATIENCE)
     rows = np.array([opening.row for opening in openings])
     said = Outcomes({name: values[rows] for name, values in bundle.outcomes.columns.items()})
-    tolerance = 2 * float(bundle.predicate["parity"]["tolerance"])
+    tolerance = reach(bundle.predicate)
     moved = sum(_moved(said, name, rows, classifier.logits_in_batches(stacked[name]), tolerance) for name in names)
     different = len({image.tobytes() for image in stacked[CLEAN]})
     return Replayed(len(rows) * len(names), different, moved, classifier.provider)

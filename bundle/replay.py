@@ -1,18 +1,31 @@
-"""Evidence run again through the served model: verdicts on 8-bit images, and the self-check of a host."""
+"""Evidence run again through the served model: verdicts on 8-bit images, and the self-check of a host.
+
+What was measured in batches holds for an image that is sent alone only where each answer depends on its own image. So
+images are run both alone and together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.errors import HallmarkError
 from bundle.outcomes import Outcomes, confidences, margins
-from bundle.runtime import OnnxClassifier
+
+if TYPE_CHECKING:  # who only judges answers needs no ONNX Runtime
+    from bundle.runtime import OnnxClassifier
+
+Logits = NDArray[np.float32]
 
 SELF_CHECK_ROWS = 64
+
+
+class ReplayError(HallmarkError):
+    """A model does not answer as its evidence says, or answers an image otherwise alone than in a batch."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +47,28 @@ def judge(classifier: OnnxClassifier, images: NDArray[np.uint8], labels: NDArray
     return Verdicts.of(classifier.logits_in_batches(images), labels)
 
 
+def reach(predicate: Mapping[str, Any]) -> float:
+    """By how much the difference of two logits may be another on another host, or in another batch."""
+    return 2 * float(predicate["parity"]["tolerance"])
+
+
+def count_apart(classifier: OnnxClassifier, images: NDArray[np.uint8], predicate: Mapping[str, Any]) -> int:
+    """How many images uint8 (N, H, W, C) have other logits alone than in a batch, by more than rounding."""
+    return int(_apart(*_alone_and_together(classifier, images), predicate).sum())
+
+
+def _alone_and_together(classifier: OnnxClassifier, images: NDArray[np.uint8]) -> tuple[Logits, Logits]:
+    return classifier.logits_in_batches(images, 1), classifier.logits_in_batches(images)
+
+
+def _apart(one: Logits, other: Logits, predicate: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Which rows (N,) of two runs' logits (N, K) are too far apart; logits that are no numbers are."""
+    return ~(np.abs(one - other).max(axis=1) <= reach(predicate))
+
+
 @dataclass(frozen=True)
 class SelfCheck:
-    """How many of the closest verdicts differ on this host from the attested ones."""
+    """How many of the closest verdicts differ on this host from the attested ones, alone or in one batch."""
 
     rows: int
     moved: int
@@ -46,6 +78,11 @@ class SelfCheck:
     @property
     def passed(self) -> bool:
         return self.moved <= self.allowed
+
+    def sentence(self) -> str:
+        """The same for people."""
+        moved = f"{self.moved} of the {self.rows} closest verdicts differ on this host ({self.provider})"
+        return f"{moved}, alone or in a batch; the bundle allows {self.allowed}"
 
 
 def closest_rows(outcomes: Outcomes, attacks: list[Mapping[str, Any]], rows: int) -> list[tuple[str, int]]:
@@ -62,14 +99,33 @@ def self_check(
     images: Mapping[str, NDArray[np.uint8]],
     predicate: Mapping[str, Any],
 ) -> SelfCheck:
-    """Replays the rows with the smallest margins on this host and counts the verdicts that moved."""
+    """Replays the rows with the smallest margins on this host, one by one and in one batch, and counts those that moved.
+
+    A row moved where its verdict differs from the attested one either way, or where its logits alone and in the batch are
+    further apart than the attested tolerance.
+    """
     settings = predicate["selfCheck"]
     closest = closest_rows(outcomes, predicate["attacks"], settings["rows"])
     stacked = np.stack([images[name][row] for name, row in closest])
     labels = np.array([outcomes["label"][row] for _, row in closest])
-    wrong = judge(classifier, stacked, labels).predictions != labels
     attested = np.array([_attested_wrong(outcomes, name, row) for name, row in closest])
-    return SelfCheck(len(closest), int((wrong != attested).sum()), settings["allowedMoved"], classifier.provider)
+    alone, together = _alone_and_together(classifier, stacked)
+    moved = _apart(alone, together, predicate)
+    for logits in (alone, together):
+        moved |= (Verdicts.of(logits, labels).predictions != labels) != attested
+    return SelfCheck(len(closest), int(moved.sum()), settings["allowedMoved"], classifier.provider)
+
+
+def require_replay(
+    classifier: OnnxClassifier,
+    outcomes: Outcomes,
+    images: Mapping[str, NDArray[np.uint8]],
+    predicate: Mapping[str, Any],
+) -> None:
+    """Raises ReplayError where the self-check of what is about to be attested does not pass on this host."""
+    check = self_check(classifier, outcomes, images, predicate)
+    if not check.passed:
+        raise ReplayError(f"model.onnx: {check.sentence()}; an image's answer must depend on that image alone")
 
 
 def _attested_wrong(outcomes: Outcomes, name: str, row: int) -> bool:

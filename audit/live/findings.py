@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from audit.live.asking import Answers, Way
-from audit.live.judging import Judged, Logits, against_model, against_table, reach
+from audit.live.judging import Judged, Logits, against_model, against_table
 from audit.live.questions import Question
 from audit.live.report import Accuracy, Check, Fresh, Moved, Stability
 from bundle.bundle import Bundle
@@ -20,6 +20,7 @@ from bundle.comparisons import unpaired_interval
 from bundle.headline import attack_names
 from bundle.outcomes import Outcomes
 from bundle.private import CLEAN, image_sets
+from bundle.replay import reach
 from bundle.shares import share
 
 
@@ -56,7 +57,10 @@ def moved(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Moved]:
     follows.
     """
     allowance = bundle.predicate["selfCheck"]
-    near = [np.abs(bundle.outcomes[f"served/{name}/margin"]) <= reach(bundle) for name in image_sets(bundle.predicate)]
+    near = [
+        np.abs(bundle.outcomes[f"served/{name}/margin"]) <= reach(bundle.predicate)
+        for name in image_sets(bundle.predicate)
+    ]
     allowed = allowance["allowedMoved"] if np.sum(near) <= allowance["rows"] else None
     for way, exact in _by_way(everything).items():
         yield Moved(way, sum(_moved_verdicts(bundle, asked) for asked in exact), allowed)

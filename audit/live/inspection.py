@@ -17,11 +17,12 @@ from audit.live.documents import contradictions
 from audit.live.findings import Asked
 from audit.live.progress import bar
 from audit.live.questions import Question, drawn_rows, evidence_questions, fresh, noise, nudged, unseen
-from audit.live.report import Report, Square
+from audit.live.report import Alone, Report, Square
 from audit.live.square import IMAGES, ask_square, searched_rows
 from audit.verification import Verification
 from bundle.bundle import Bundle
 from bundle.private import CLEAN
+from bundle.replay import SELF_CHECK_ROWS, count_apart
 
 if TYPE_CHECKING:
     from bundle.runtime import OnnxClassifier
@@ -74,6 +75,7 @@ def inspect(client: Client, found: Verification, plan: Plan, others: Sequence[st
         moved=list(findings.moved(bundle, everything)),
         fresh=list(findings.fresh(bundle, everything)),
         stability=list(findings.stability(bundle, everything)),
+        alone=None if model is None else _alone(bundle, model, everything, generator),
         square=square,
         unchecked=list(_unchecked(bundle, plan, model is not None, square, everything)),
     )
@@ -82,10 +84,10 @@ def inspect(client: Client, found: Verification, plan: Plan, others: Sequence[st
 def load_model(bundle: Bundle) -> OnnxClassifier | None:
     """The fetched model.onnx, ready to run on the CPU; None where ONNX Runtime is not installed."""
     try:
-        from bundle.runtime import OnnxClassifier
+        from bundle.runtime import PATIENCE, OnnxClassifier
     except ImportError:
         return None
-    return OnnxClassifier(bundle.model, device="cpu")
+    return OnnxClassifier(bundle.model, device="cpu", seconds=PATIENCE)
 
 
 def _questions(bundle: Bundle, plan: Plan, generator: np.random.Generator, model: bool) -> list[Question]:
@@ -118,6 +120,18 @@ def _ask(
             logits = None if model is None else model.logits_in_batches(question.images)
             found += [Asked(question, way, asker.ask(question.images, way), logits) for way in ways]
     return found
+
+
+def _alone(
+    bundle: Bundle, model: OnnxClassifier, everything: Sequence[Asked], generator: np.random.Generator
+) -> Alone | None:
+    """Whether model.onnx answers images of each kind alone as it does in a batch; None where none were asked about."""
+    questions = list({item.question.name: item.question for item in everything}.values())
+    if not questions:
+        return None
+    most = -(-SELF_CHECK_ROWS // len(questions))
+    images = np.concatenate([item.images[drawn_rows(len(item.images), most, generator)] for item in questions])
+    return Alone(len(images), count_apart(model, images, bundle.predicate))
 
 
 def _square(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from audit.live.asking import Answers
 from bundle.bundle import Bundle
+from bundle.replay import reach
 
 Logits = NDArray[np.float32]
 
@@ -30,11 +31,6 @@ class Judged:
     close: NDArray[np.bool_]
 
 
-def reach(bundle: Bundle) -> float:
-    """By how much the difference of two logits may be another on another host."""
-    return 2 * float(bundle.predicate["parity"]["tolerance"])
-
-
 def against_table(
     bundle: Bundle, evidence: str, rows: NDArray[np.int64], answers: Answers, logits: Logits | None
 ) -> Judged:
@@ -48,7 +44,7 @@ def against_table(
     differ = answers.labels != said
     if logits is not None:
         places = np.arange(len(rows))
-        close = np.abs(logits[places, said] - logits[places, answers.labels]) <= reach(bundle)
+        close = np.abs(logits[places, said] - logits[places, answers.labels]) <= reach(bundle.predicate)
     else:
         close = _close_by_table(bundle, evidence, rows, answers)
     return Judged(differ & ~close, differ & close)
@@ -61,9 +57,9 @@ def _close_by_table(bundle: Bundle, evidence: str, rows: NDArray[np.int64], answ
     label = bundle.outcomes["label"][rows]
     share = np.clip(confidence - ABSOLUTE, 0.0, 1 - ROUNDING)
     # No other class has more than what the answered one leaves.
-    other = np.log(np.maximum(share, ROUNDING) / (1 - share)) <= reach(bundle)
+    other = np.log(np.maximum(share, ROUNDING) / (1 - share)) <= reach(bundle.predicate)
     both_wrong = (said != label) & (answers.labels != label)
-    return np.where(both_wrong, other, np.abs(margin) * (1 - RELATIVE) <= reach(bundle))
+    return np.where(both_wrong, other, np.abs(margin) * (1 - RELATIVE) <= reach(bundle.predicate))
 
 
 def against_model(bundle: Bundle, logits: Logits, answers: Answers) -> Judged:
@@ -77,7 +73,7 @@ def against_model(bundle: Bundle, logits: Logits, answers: Answers) -> Judged:
     gap = exact.max(axis=1) - exact[places, answers.labels]
     powers = np.exp(exact - exact.max(axis=1, keepdims=True))
     shares = powers / powers.sum(axis=1, keepdims=True)
-    allowed = shares * np.expm1(reach(bundle)) + ROUNDING
+    allowed = shares * np.expm1(reach(bundle.predicate)) + ROUNDING
     possible = (np.abs(answers.probabilities - shares) <= allowed).all(axis=1)
-    contradicted = (gap > reach(bundle)) | ~possible
+    contradicted = (gap > reach(bundle.predicate)) | ~possible
     return Judged(contradicted, (gap > 0) & ~contradicted)

@@ -88,6 +88,14 @@ class Stability:
 
 
 @dataclass(frozen=True)
+class Alone:
+    """Images that model.onnx was given alone and in a batch here, and how many it answered otherwise."""
+
+    asked: int
+    apart: int
+
+
+@dataclass(frozen=True)
 class Square:
     """Square through HTTP: images tried and broken, and those broken that are attested right under every attack."""
 
@@ -115,6 +123,7 @@ class Report:
     moved: Sequence[Moved]
     fresh: Sequence[Fresh]
     stability: Sequence[Stability]
+    alone: Alone | None
     square: Square | None
     unchecked: Sequence[str]
 
@@ -128,9 +137,10 @@ class Report:
 
     @property
     def contradicted(self) -> bool:
-        """Whether anything was contradicted: a row, a document, the model that answers, or an accuracy."""
+        """Whether anything was contradicted: a row, a document, the model that answers or how it does, or an accuracy."""
         accuracies = any(item.contradicted for item in [*self.moved, *self.fresh])
-        return bool(self.contradicted_rows or self.others or self.documents or accuracies)
+        alone = self.alone is not None and self.alone.apart
+        return bool(self.contradicted_rows or self.others or self.documents or accuracies or alone)
 
     def sentence(self) -> str:
         """The outcome over the rows."""
@@ -146,6 +156,11 @@ class Report:
             yield f"contradicted: {len(self.others)} of {self.answers} answers name another model; {self.others[0]}"
         for sentence in self.documents:
             yield f"contradicted: {sentence}"
+        if self.alone is not None and self.alone.apart:
+            wrong = (
+                f"model.onnx answers {self.alone.apart} of {self.alone.asked} images otherwise alone than in a batch"
+            )
+            yield f"contradicted: {wrong}, so no accuracy holds for both"
         for item in self.moved:
             if item.contradicted:
                 wrong = f"{item.verdicts} close verdicts moved ({item.way}), the bundle allows {item.allowed}"
@@ -175,6 +190,7 @@ class Report:
             "movedVerdicts": [asdict(item) for item in self.moved],
             "fresh": [asdict(item) for item in self.fresh],
             "oneLevelChanged": [asdict(item) for item in self.stability],
+            "aloneAndInBatch": None if self.alone is None else asdict(self.alone),
             "square": None if self.square is None else asdict(self.square),
             "notChecked": list(self.unchecked),
             "limits": list(LIMITS),

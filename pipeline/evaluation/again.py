@@ -12,6 +12,7 @@ from bundle.bundle import open_bundle
 from bundle.digests import whole_folder
 from bundle.errors import HallmarkError
 from bundle.headline import headline_threat, main_threats
+from bundle.replay import require_replay
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.environment import describe_environment, source_digest
@@ -155,12 +156,14 @@ def write_again(
             evidence.outcomes,
         ),
     }
+    outcomes = evidence.outcomes.with_columns({**served, **carried})
+    require_replay(classifier, outcomes, evidence.images, again)
     with whole_folder(out) as unnamed:
         assemble(
             unnamed,
             model=bundle.model,
             weights=published.weights,
-            outcomes=evidence.outcomes.with_columns({**served, **carried}),
+            outcomes=outcomes,
             images=evidence.images,
             predicate=again,
         )
