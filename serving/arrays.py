@@ -13,6 +13,8 @@ from serving.problems import Problem
 
 #: Room for magic, version and header of a .npy file.
 HEADER_BYTES = 4096
+#: No side of an array is longer.
+MOST = (1 << 63) - 1
 
 
 def read_rows(content: bytes, shape: tuple[int, int, int], limit: int) -> NDArray[np.uint8]:
@@ -50,4 +52,6 @@ def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]
         shape, fortran, dtype = read(file, max_header_size=HEADER_BYTES)
     except Exception:  # numpy evaluates the header as a Python literal, which can go wrong in many ways
         raise Problem("broken-file", "images: has a .npy header that cannot be read.") from None
+    if any(abs(side) > MOST for side in shape):  # of thousands of digits, in hexadecimals, it could not even be named
+        raise Problem("broken-file", f"images: has a .npy header with a side of more than {MOST}.")
     return shape, fortran, dtype, file.tell()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -12,6 +13,8 @@ from serving.problems import Problem
 FORM_TYPE = "multipart/form-data"
 #: Room for the boundaries and headers of a multipart body.
 FORM_BYTES = 64 * 1024
+#: Charsets that clients declare and that spell a field's name alike; Python would decode by a hundred others.
+CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
 
 
 class _Parser(MultiPartParser):
@@ -40,11 +43,12 @@ def media_type(declared: str | None) -> str:
 
 async def _upload(request: Request, field: str) -> UploadFile:
     try:
+        _check_charset(request)
         form = await _Parser(request.headers, request.stream(), max_files=4, max_fields=4).parse()
     except MultiPartException as error:
         raise Problem("bad-form", f"form: {error.message.rstrip('.')}.") from None
-    except UnicodeError:  # a charset that is given for the fields' names can raise more than Starlette expects
-        raise Problem("bad-form", "form: has field names that are not in the charset that it declares.") from None
+    except ValueError:  # of the standard library's reader of headers, such as for a number of thousands of digits
+        raise Problem("bad-form", "form: has headers that cannot be read.") from None
     given = [name for name, _ in form.multi_items()]
     if given != [field]:
         listed = ", ".join(sorted(given)) or "none"
@@ -53,3 +57,12 @@ async def _upload(request: Request, field: str) -> UploadFile:
     if not isinstance(upload, UploadFile):
         raise Problem("bad-form", f"{field}: is text; send it as a file, with a filename.")
     return upload
+
+
+def _check_charset(request: Request) -> None:
+    """Raises Problem where the fields' names are declared to be in another charset, or ValueError."""
+    _, parameters = parse_options_header(request.headers["content-type"])
+    charset = parameters.get(b"charset", CHARSETS[0])
+    if charset.lower() not in CHARSETS:
+        detail = f"form: declares the charset {charset.decode('latin-1')}; send the names of fields in UTF-8."
+        raise Problem("bad-form", detail)

@@ -65,5 +65,4 @@ def publish_host(version: str, check: Mapping[str, Any], registry: CollectorRegi
 
 
 def _gauge(name: str, documentation: str, labels: list[str], registry: CollectorRegistry) -> Gauge:
-    # `max` gives one number over all worker processes, dead ones too; any other mode adds a label or adds them up.
-    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="max")
+    return Gauge(name, documentation, labels, registry=registry)

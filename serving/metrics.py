@@ -6,18 +6,16 @@ fills the service's memory. Here every label has a known set of values.
 
 from __future__ import annotations
 
-import os
-
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    ProcessCollector,
+    disable_created_metrics,
     generate_latest,
+    values,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.exchange import Exchange
 from serving.gauges import publish_host, publish_model
@@ -25,6 +23,11 @@ from serving.problems import KINDS
 from serving.served import Served
 
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+#: BentoML asks for numbers in files that are mapped into memory, so that several workers can add theirs up. There is one
+#: worker, and on a full disk writing to such a file ends the process by a signal, without a word.
+values.ValueClass = values.MutexValue
+disable_created_metrics()  # a second series for each, which says when it began
+
 MODEL_SECONDS = (0.0001, 0.00025, 0.0005, *REQUEST_SECONDS)
 BATCH_ROWS = tuple(1 << power for power in range(13))
 
@@ -47,7 +50,7 @@ class Watch:
         self._model = Histogram(
             "hallmark_model_seconds", "Seconds of one call of the model.", buckets=MODEL_SECONDS, registry=registry
         )
-        self._queue = Gauge("hallmark_queue_rows", "Rows that wait.", registry=registry, multiprocess_mode="mostrecent")
+        self._queue = Gauge("hallmark_queue_rows", "Rows that wait.", registry=registry)
         self._refusals = Counter("hallmark_refusals", "Refusals by kind.", ["kind"], registry=registry)
         self._predictions = Counter("hallmark_predictions", "Rows by predicted class.", ["class"], registry=registry)
 
@@ -77,12 +80,4 @@ class Watch:
     def text(self, queued: int) -> bytes:
         """Everything in Prometheus' text format; `queued` rows wait now."""
         self._queue.set(queued)
-        return generate_latest(_all_processes() if "PROMETHEUS_MULTIPROC_DIR" in os.environ else self._registry)
-
-
-def _all_processes() -> CollectorRegistry:
-    """The numbers of every worker there was since the start, from the folder that BentoML sets, and this one's memory."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    ProcessCollector(registry=registry)
-    return registry
+        return generate_latest(self._registry)

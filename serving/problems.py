@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
@@ -61,6 +62,10 @@ class _ProblemResponse(JSONResponse):
     def __init__(self, kind: str, document: Mapping[str, object], status: int, headers: Mapping[str, str]) -> None:
         super().__init__(document, status, headers)
         self._kind = kind
+
+    def render(self, content: object) -> bytes:
+        """As JSON in UTF-8; what no encoding has, half a surrogate pair in a client's word, as JSON's escape."""
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange_of(scope).problem = self._kind

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from starlette.routing import Route
 
 from bundle.attestation import model_version
 from bundle.layout import ATTESTATION, REPORT
-from serving.admission import body_size
 from serving.exchange import exchange_of
 from serving.explain import explanations, wants_robustness
 from serving.openapi import document
@@ -36,7 +34,7 @@ def create_app() -> Starlette:
         routes=[
             Route("/", show_page),
             Route("/static/{file}", send_asset),
-            Route("/samples/{number:int}.png", send_sample),
+            Route("/samples/{number}.png", send_sample),
             Route("/openapi.json", show_openapi),
             Route("/predict", predict, methods=["POST"]),
             Route("/predict_batch", predict_batch, methods=["POST"]),
@@ -74,8 +72,8 @@ async def _answers(request: Request, rows: NDArray[np.uint8]) -> list[dict[str, 
 async def predict(request: Request) -> Response:
     """POST /predict: one image file."""
     served, explained = _served(request), wants_robustness(request.query_params)
-    with served.admission.held(body_size(request, served.settings.image_bytes)):
-        picture = await picture_of(request, served.shape, served.settings, served.resize)
+    with served.admission.room() as room:
+        picture = await picture_of(request, served.shape, served.settings, served.resize, room)
         [answer] = await _answers(request, picture.pixels[None])
     name = answer["class"]
     extra = {"robustness": explanations(served.statement["predicate"], [name])[name]} if explained else {}
@@ -85,8 +83,8 @@ async def predict(request: Request) -> Response:
 async def predict_batch(request: Request) -> Response:
     """POST /predict_batch: rows in a .npy file."""
     served, explained = _served(request), wants_robustness(request.query_params)
-    with served.admission.held(body_size(request, served.settings.request_rows * math.prod(served.shape))):
-        answers = await _answers(request, await rows_of(request, served.shape, served.settings))
+    with served.admission.room() as room:
+        answers = await _answers(request, await rows_of(request, served.shape, served.settings, room))
     occurring = dict.fromkeys(answer["class"] for answer in answers)
     extra = {"explanations": explanations(served.statement["predicate"], occurring)} if explained else {}
     return JSONResponse({"predictions": answers, **extra, **_identity(served)})
@@ -163,10 +161,11 @@ async def send_asset(request: Request) -> Response:
 
 async def send_sample(request: Request) -> Response:
     """GET /samples/{number}.png: a clean image of the evidence, to try."""
-    samples, number = _served(request).page.samples, int(request.path_params["number"])
-    if number >= len(samples):
-        raise Problem("not-found", f"{number}: is no sample; there are {len(samples)}, from 0.")
-    return Response(samples[number].png, media_type="image/png")
+    samples, asked = _served(request).page.samples, request.path_params["number"]
+    for number, sample in enumerate(samples):
+        if asked == str(number):
+            return Response(sample.png, media_type="image/png")
+    raise Problem("not-found", f"{asked}: is no sample; there are {len(samples)}, from 0.")
 
 
 async def show_metrics(request: Request) -> Response:

@@ -21,6 +21,7 @@ LEAST = {
     "request_rows": 1,
     "queue_rows": 1,
     "image_bytes": 1,
+    "image_pixels": 0,
     "body_bytes": 1,
     "seconds": 1,
 }
@@ -52,11 +53,13 @@ class Settings:
     request_rows : largest number of images in one /predict_batch, ≥ 1.
     queue_rows : images that may wait; more are refused with 503; ≥ request_rows.
     image_bytes : largest body of /predict, in bytes, ≥ 1.
+    image_pixels : most pixels of an image that is to be resized, before and after, ≥ 0; 0 goes by the model's own size
+        (serving.images.pixels_limit).
     body_bytes : bytes of all bodies that are read or answered at once; a request beyond them is refused with 503. One
         request is always let in.
     self_check : `required`, or `if-possible`, which also serves a bundle with private evidence: without its images the
         host cannot be tried.
-    seconds : how long a body may take to arrive, and then how long an answer may take; ≥ 1.
+    seconds : how long a body may take to arrive at the most, and then how long an answer may take; ≥ 1.
     trust : files and folders of public keys, separated as in PATH; then only a bundle that one of them signed is served.
     require_signature : `yes` does not start without `trust`, so that a setting that got lost opens no door.
     policy : a file that bundle.gate reads; a bundle that does not meet it is not served. Empty asks for nothing.
@@ -75,6 +78,7 @@ class Settings:
     request_rows: int = 1024
     queue_rows: int = 4096
     image_bytes: int = 10 * 1024 * 1024
+    image_pixels: int = 0
     body_bytes: int = 256 * 1024 * 1024
     seconds: int = 30
     require_signature: str = "no"

@@ -95,9 +95,12 @@ def _template(scope: Scope, routes: Sequence[BaseRoute]) -> str:
 
 
 def _address(client: Any) -> str | None:
-    """The client's IP address; behind a proxy that the server trusts it is a header's word, so it must be one."""
+    """The client's IP address; behind a proxy that the server trusts it is a header's word, so it must be one.
+
+    Without the scope of IPv6, which that header's author may choose freely.
+    """
     try:
-        return str(ipaddress.ip_address(client[0])) if client else None
+        return str(ipaddress.ip_address(client[0].partition("%")[0])) if client else None
     except ValueError:
         return None
 

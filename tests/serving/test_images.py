@@ -14,7 +14,7 @@ from PIL import Image
 from bundle.containers.container import FORMATS, PARTS_LIMIT
 from bundle.containers.jpeg import SCANS_LIMIT
 from pipeline.data.decoding import file_to_array
-from serving.images import read_image
+from serving.images import pixels_limit, read_image
 from serving.problems import Problem
 from tests.serving.pictures import bmp32, changed, digit, encoded, exif_of, png, png_chunk, raw_png, with_chunk
 
@@ -291,12 +291,31 @@ def test_an_image_of_the_right_size_is_not_resized() -> None:
 @pytest.mark.parametrize(
     ("size", "detail"),
     [
-        ((5000, 5000), "image: is 5000 wide and 5000 high; that is more than 16777216 pixels."),
-        ((300_000, 1), "image: is 300000 wide and 1 high; that is more than 16777216 pixels after resizing."),
+        ((1025, 1024), "image: is 1025 wide and 1024 high; that is more than 1048576 pixels; send a smaller one."),
+        (
+            (20_000, 1),
+            "image: is 20000 wide and 1 high; that is more than 1048576 pixels after resizing; send a smaller one.",
+        ),
     ],
 )
 def test_resizing_has_a_limit(size: tuple[int, int], detail: str) -> None:
     assert _refusal(raw_png(*size, 8, 0, b"\0"), resize=RULE) == (413, detail)
+
+
+@pytest.mark.parametrize(("side", "limit"), [(8, 1 << 20), (64, 1 << 20), (224, 256 * 224 * 224), (512, 1 << 24)])
+def test_the_limit_goes_by_the_models_own_size(side: int, limit: int) -> None:
+    """A phone's 4032 by 3024 pixels are taken by a model of 224 by 224."""
+    assert pixels_limit((side, side, 3)) == limit
+    content = raw_png(4096, 4096, 8, 0, b"\0")
+    status, detail = _refusal(content, (side, side, 1), resize=RULE)
+    assert (status, f"more than {limit} pixels;" in detail) == ((413, True) if side < 512 else (422, False))
+
+
+def test_a_limit_that_is_set_goes_before() -> None:
+    content = encoded(LARGE, "PNG")
+    assert read_image(content, COLOUR, RULE, 630).resized
+    with pytest.raises(Problem, match="more than 629 pixels"):
+        read_image(content, COLOUR, RULE, 629)
 
 
 def test_a_model_of_two_channels_takes_arrays_only() -> None:

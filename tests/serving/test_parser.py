@@ -7,12 +7,16 @@ import shutil
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from serving.parser import in_origin_form
+from serving.parser import HEAD_BYTES, HEAD_SECONDS, UNREAD_SECONDS, PlainHTTP, in_origin_form
+from tests.serving.conftest import running_service
 from tests.serving.pictures import digit, multipart, png
 
 PNG = png(digit())
@@ -64,7 +68,7 @@ def test_a_body_behind_an_offer_is_never_taken_for_a_request(service: httpx.Clie
     request = _request(*OFFERS[offer], body=hidden, kind="image/png")
     for pieces in ((request,), (request[: -len(hidden)], hidden)):
         answered = _exchange(service, *pieces, LAST)
-        assert _statuses(answered) == ["415", "200"] and b"not a PNG, JPEG, WebP or BMP file" in answered
+        assert _statuses(answered) == ["415", "200"] and b"not an image of a known format" in answered
 
 
 def test_a_body_in_chunks_behind_an_offer_is_read(service: httpx.Client) -> None:
@@ -116,7 +120,85 @@ def test_a_target_that_is_no_path_gets_a_problem(service: httpx.Client, line: st
     assert b"x-model-version" in answered
 
 
-def test_a_head_that_does_not_end_is_refused(service: httpx.Client) -> None:
-    answered = _exchange(service, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 17 * 1024)
-    assert _statuses(answered) == ["400"]
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X-Long: " + b"a" * 17 * 1024,
+        b"X-Long: " + b"a" * 700 * 1024,
+        b"X: y\r\n" * 4000 + b"\r\n",
+        b"X-Long: " + b"a" * HEAD_BYTES + b"\r\n\r\n",
+    ],
+    ids=["no end", "large without end", "many lines", "one line"],
+)
+def test_a_head_that_is_too_long_is_refused_however_it_comes(service: httpx.Client, head: bytes) -> None:
+    """At once and in pieces; the client gets to see the answer."""
+    start = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+    for pieces in ((start + head,), (start, head[:9000], head[9000:])):
+        answered = _exchange(service, *pieces)
+        assert _statuses(answered) == ["431"] and answered.endswith(b"head is larger than 16384 bytes.")
     assert service.get("/healthz").status_code == 200
+
+
+def test_a_head_up_to_the_limit_is_taken(service: httpx.Client) -> None:
+    start = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: "
+    assert _statuses(_exchange(service, start + b"a" * (HEAD_BYTES - len(start) - 4) + b"\r\n\r\n")) == ["200"]
+
+
+def _dribble(connection: socket.socket, seconds: float) -> bytes:
+    """Sends a byte every half second and returns what came back when the service closed, or after some seconds."""
+    answered, end = b"", time.monotonic() + seconds
+    connection.settimeout(0.5)
+    while time.monotonic() < end:
+        try:
+            connection.sendall(b"a")
+            answered += (piece := connection.recv(65536))
+            if not piece:
+                return answered
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return answered
+    raise AssertionError("the connection is still open")
+
+
+def test_whoever_owes_something_for_too_long_is_closed_and_disturbs_nobody(service: httpx.Client) -> None:
+    """No byte, a slow head, the rest of a body that is answered already, a slow second head; each on many connections."""
+    address = (service.base_url.host, service.base_url.port or 80)
+    second = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nX-Slow: "
+    begun = {
+        b"GET / HTTP/1.1\r\nX-Slow: ": ["408"],
+        b"POST /robustness HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n": ["405"],
+        second: ["200", "408"],
+    }
+    with ExitStack() as opened, ThreadPoolExecutor(len(begun)) as pool:
+        silent = [opened.enter_context(socket.create_connection(address, timeout=20)) for _ in range(300)]
+        slow = []
+        for start in begun:
+            slow.append(opened.enter_context(socket.create_connection(address, timeout=20)))
+            slow[-1].sendall(start)
+        ended = list(pool.map(lambda connection: _dribble(connection, HEAD_SECONDS + 10), slow))
+        assert [_statuses(answered) for answered in ended] == list(begun.values())
+        assert {connection.recv(1) for connection in silent} == {b""}
+    assert service.post("/predict", files={"image": PNG}).status_code == 200
+
+
+def test_a_body_that_stops_being_http_after_its_answer_is_no_failure(folders: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    request = b"POST /robustness HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with running_service(folders, log) as service:
+        assert _statuses(_exchange(service, request, b"no chunk\r\n")) == ["405"]
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize(("takes", "aborted"), [(1000, False), (0, True)])
+def test_an_answer_that_nobody_takes_is_given_up(takes: int, aborted: bool) -> None:
+    """A transport says how much waits; from one look to the next some of it must have gone."""
+    protocol, calls, left = PlainHTTP.__new__(PlainHTTP), [], [5000]
+    protocol.loop = SimpleNamespace(call_later=lambda *later: calls.append(later))  # type: ignore[assignment]
+    transport = SimpleNamespace(get_write_buffer_size=lambda: left[0], abort=lambda: calls.append("aborted"))
+    protocol.transport = transport  # type: ignore[assignment]
+    protocol._watch_answer()
+    seconds, look, before = calls.pop()
+    left[0] -= takes
+    look(before)
+    assert (seconds, before) == (UNREAD_SECONDS, 5000) and ("aborted" in calls) is aborted

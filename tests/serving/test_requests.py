@@ -170,7 +170,7 @@ FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
             "headers": {"Content-Type": multipart("", b"")[1] + "; charset=undefined"},
         },
         400,
-        "form: has field names that are not in the charset that it declares.",
+        "form: declares the charset undefined; send the names of fields in UTF-8.",
     ),
     "no boundary": (
         {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
@@ -267,3 +267,47 @@ def test_a_failure_inside_is_a_problem_that_tells_nothing(client: TestClient, mo
     response = client.get("/openapi.json")
     refused(response, 500, "/openapi.json: failed inside the service; its log says why.")
     assert "division" not in response.text
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "raw_unicode_escape", "utf-7", "utf-16-le", "idna", "\xe9"])
+def test_only_a_common_charset_decodes_the_names_of_fields(client: TestClient, charset: str) -> None:
+    """Half a surrogate pair, which other charsets can spell, fits in no answer."""
+    body, kind = multipart("\\ud800", PNG)
+    answer = client.post("/predict", content=body, headers={"Content-Type": f"{kind}; charset={charset}".encode("latin-1")})
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:hallmark:problem:bad-form")
+    body, kind = multipart("image", PNG)
+    for common in ("UTF-8", "us-ascii", "ISO-8859-1"):
+        answer = client.post("/predict", content=body, headers={"Content-Type": f"{kind}; charset={common}"})
+        assert answer.status_code == 200, answer.text
+
+
+MANY = "7" * 5000
+NUMBERS = {
+    "a sample": ("GET", f"/samples/{MANY}.png", b"", ""),
+    "a sample below nothing": ("GET", "/samples/-1.png", b"", ""),
+    "a sample in other digits": ("GET", "/samples/\u0663.png", b"", ""),
+    "a version": ("GET", f"/versions/{MANY}", b"", ""),
+    "a form's boundary": ("POST", "/predict", b"", f"multipart/form-data; boundary=edge; edge*{MANY}=1"),
+    "a form's field": ("POST", "/predict", FORM.replace(b'name="', b"name*" + MANY.encode() + b'=1; name="', 1), FORM_TYPE),
+    "a side of an array": ("POST", "/predict_batch", npy_of(f"(0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
+    "a side below nothing": ("POST", "/predict_batch", npy_of(f"(-0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
+}
+
+
+@pytest.mark.parametrize("place", NUMBERS)
+def test_a_number_of_thousands_of_digits_is_no_failure(client: TestClient, place: str) -> None:
+    """Python refuses to read, or to write, more than 4,300."""
+    method, path, body, kind = NUMBERS[place]
+    answer = client.request(method, path, content=body, headers={"Content-Type": kind})
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.json()["type"].startswith("urn:hallmark:problem:")
+
+
+def test_a_declared_length_of_thousands_of_digits_is_no_failure(client: TestClient) -> None:
+    headers = {"Content-Type": "image/png", "Content-Length": MANY}
+    assert client.post("/predict", content=PNG, headers=headers).status_code == 200  # the server refuses it before that
+
+
+def test_a_word_that_no_encoding_has_can_be_answered() -> None:
+    answer = Problem("bad-query", "query: \ud800\x1b\xe9 is no parameter.").response()
+    assert json.loads(bytes(answer.body))["detail"] == "query: \ud800\x1b\xe9 is no parameter."
