@@ -51,8 +51,8 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
     """Parses an attestation's bytes; `where` names the file in the messages.
 
     Raises AttestationError where it is not JSON, not canonical (every byte is determined by the content, so that two
-    readers cannot read two things), not of the schema, or has whole numbers of more than 64 bits, and LimitError where it
-    is larger than bundle.limits grants.
+    readers cannot read two things), has whole numbers beyond 64 bits, or is not of the schema, and LimitError where it is larger
+    than bundle.limits grants.
     """
     check_size(where, len(content), STATEMENT_BYTES)
     try:
@@ -67,9 +67,9 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
         raise AttestationError(f"{where}: {reason}")
     if canonical != content:
         raise AttestationError(f"{where}: not in canonical form (sorted keys, two spaces, no repeated key)")
-    check_statement(statement, where)
     if large := next((number for number in _integers(statement) if number not in WHOLE), None):
-        raise AttestationError(f"{where}: {large:.3g} is beyond the whole numbers of 64 bits")
+        raise AttestationError(f"{where}: {str(large)[:20]}… is beyond the whole numbers of 64 bits")
+    check_statement(statement, where)
     return statement
 
 

@@ -4,7 +4,7 @@ The format's metadata may say anything, and a page of 100 kB may hold gigabytes;
 as its own header says, and no more. Dictionaries and runs then repeat values, so values that have no fixed width are kept
 as dictionaries until their lengths were looked at.
 """
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportAttributeAccessIssue=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations

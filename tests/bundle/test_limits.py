@@ -6,6 +6,7 @@ import io
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,9 +40,14 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 """
 
 
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("master") / "bundle")
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_bundle(tmp_path / "bundle")
+def folder(master: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(master, tmp_path / "bundle")
 
 
 def opened(folder: Path) -> tuple[str, int]:
@@ -120,8 +126,8 @@ def test_names_of_columns_that_are_no_utf_8_are_refused(folder: Path) -> None:
 def test_damaged_tables_are_refused_in_one_sentence(folder: Path) -> None:
     """Every byte of the last kilobyte, and some of the others, changed: table or OutcomeError, and nothing else."""
     content = (folder / OUTCOMES).read_bytes()
-    for place in [*range(0, len(content), 997), *range(len(content) - 1000, len(content), 3)]:
-        for flipped in (0xFF, 0x80, 1):
+    for place in [*range(0, len(content), 997), *range(len(content) - 1000, len(content), 7)]:
+        for flipped in (0xFF, 1):
             changed = bytearray(content)
             changed[place] ^= flipped
             try:
@@ -151,7 +157,7 @@ def test_files_without_end_are_not_read(folder: Path, name: str) -> None:
         (lambda it: it["data"].update(shape=[10**6, 10**6, 3]), f"{IMAGES}: unpacks to 900000000000000 bytes"),
         (
             lambda it: it.update(attacks=[{**it["attacks"][0], "name": f"a{place}"} for place in range(5000)]),
-            "asks for 60 rows of 40097 columns",
+            "asks for 60 rows of 40089 columns",
         ),
     ],
     ids=["file", "rows", "images", "columns"],
@@ -179,9 +185,7 @@ def test_a_whole_number_has_one_spelling(folder: Path, path: tuple[str | int, ..
 
 def test_a_claim_is_of_the_kind_that_claims_gives(folder: Path) -> None:
     statement = json.loads((folder / ATTESTATION).read_bytes())
-    shares = statement["predicate"]["claims"]
-    whole = next(item for item in shares if item["value"] in (0.0, 1.0))
-    whole["value"] = int(whole["value"])
+    next(item for item in statement["predicate"]["bounds"] if item.get("radius") == 0.0)["radius"] = 0
     (folder / ATTESTATION).write_bytes(canonical_json(statement))
     assert refusal(folder).startswith(f"{ATTESTATION}: claim ")
 
