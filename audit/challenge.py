@@ -14,6 +14,7 @@ import re
 import secrets
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from heapq import nsmallest
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,15 @@ from typing import Any
 from bundle.bundle import Bundle
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
+from bundle.limits import ROWS, read_bounded
 
 TYPE = "urn:hallmark:challenge:v1"
 DRAWN = b"hallmark challenge v1\0"
 SYSTEM = "system entropy"
 TEXT = "text: "
 NONCE_BYTES = 32
-#: More rows than any outcome table has, so that no file can keep its reader busy.
-MOST_ROWS = 10**7
+#: The largest file that names every row of a table, in bytes.
+MOST_BYTES = 16 << 20
 #: The largest acceptable chance that a challenge misses every false row.
 RISK = (1, 20)
 
@@ -78,8 +80,8 @@ def draw_challenge(bundle: Bundle, count: int, seed_from: str | None = None) -> 
 def drawn_rows(nonce: str, attestation: str, size: int, count: int) -> tuple[int, ...]:
     """The rows that a nonce names, ascending; nonce and attestation are 64 hexadecimal digits."""
     start = DRAWN + bytes.fromhex(nonce) + bytes.fromhex(attestation)
-    ranked = sorted(range(size), key=lambda row: sha256(start + row.to_bytes(8, "big")).digest())
-    return tuple(sorted(ranked[:count]))
+    rows = nsmallest(count, range(size), key=lambda row: sha256(start + row.to_bytes(8, "big")).digest())
+    return tuple(sorted(rows))
 
 
 def read_challenge(content: bytes, where: str) -> Challenge:
@@ -108,7 +110,7 @@ def _parse(document: Any) -> Challenge:
     source, of = str(document["source"]), int(document["of"])
     if not all(re.fullmatch("[0-9a-f]{64}", text) for text in texts.values()):
         raise ValueError("digests and nonces have 64 hexadecimal digits")
-    if not 1 <= len(document["rows"]) <= of <= MOST_ROWS or not (source == SYSTEM or source.startswith(TEXT)):
+    if not 1 <= len(document["rows"]) <= of <= ROWS or not (source == SYSTEM or source.startswith(TEXT)):
         raise ValueError("no such rows or source")
     return Challenge(of=of, rows=tuple(map(int, document["rows"])), source=source, **texts)
 
@@ -122,7 +124,7 @@ def check_bundle(challenge: Challenge, bundle: Bundle, where: str) -> None:
 def load_challenge(path: str | Path) -> Challenge:
     """Reads a challenge file; raises ChallengeError where it is missing or is none."""
     try:
-        return read_challenge(Path(path).read_bytes(), str(path))
+        return read_challenge(read_bounded(Path(path), MOST_BYTES), str(path))
     except OSError as error:
         raise ChallengeError(f"{path}: cannot be read as a challenge ({error.strerror})") from None
 

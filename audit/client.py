@@ -24,13 +24,13 @@ from PIL import Image
 
 from audit.connection import Answer, ClientError, Connection
 from bundle.layout import VERSION_DIGITS
+from bundle.limits import most_bytes
 
 __all__ = ["Client", "ClientError", "Prediction"]
 
 DIGEST_HEADER, VERSION_HEADER = "x-model-digest", "x-model-version"
-#: The largest JSON answer, and the largest evidence file (ONNX's own limit), in bytes.
-JSON_BYTES = 64 << 20
-FILE_BYTES = 2 << 30
+#: The largest document, and the largest answer with predictions, in bytes.
+JSON_BYTES, PREDICTION_BYTES = 64 << 20, 16 << 20
 #: Rows of one request to begin with; fewer where the service takes fewer.
 ROWS = 256
 
@@ -52,6 +52,8 @@ class Client:
     url : the service's address, http:// or https:// (whose certificate must be trusted by this machine).
     token : what `Authorization: Bearer` carries, where the service asks for one.
     timeout : the longest silence of the service, in seconds.
+    within : seconds from now in which everything must be asked and answered; None is without end. Each answer has a
+        minute, and a file a second more for every 256 KiB.
     digest : the SHA-256 of the model.onnx that must answer; where it is not given, the first answer's.
     on_mismatch : is told in one sentence of each answer by another model; without it such an answer raises ClientError.
 
@@ -65,10 +67,11 @@ class Client:
         token: str | None = None,
         timeout: float = 30.0,
         *,
+        within: float | None = None,
         digest: str | None = None,
         on_mismatch: Callable[[str], None] | None = None,
     ) -> None:
-        self._connection = Connection(url, token, timeout)
+        self._connection = Connection(url, token, timeout, within)
         self._on_mismatch = on_mismatch
         self._rows = ROWS
         #: The SHA-256 of the model that must answer; None before the first answer.
@@ -123,10 +126,13 @@ class Client:
             raise ClientError(f"{self.url}/versions: has no list of versions; is it a Hallmark service?")
         return cast("list[dict[str, Any]]", listed)
 
-    def evidence(self, name: str, limit: int = FILE_BYTES) -> bytes:
-        """A file of the served bundle, by its name (`outcomes.parquet`); refused where it has more than `limit` bytes."""
-        path = f"/evidence/{quote(name, safe='')}"
-        answer = self._connection.get(path, limit)
+    def evidence(self, name: str, limit: int | None = None) -> bytes:
+        """A file of the served bundle, by its name (`outcomes.parquet`).
+
+        Refused where it has more than `limit` bytes, by default the most that such a file may have.
+        """
+        path, limit = f"/evidence/{quote(name, safe='')}", most_bytes(name) if limit is None else limit
+        answer = self._connection.get(path, limit, limit)
         self._check(path, answer)
         return answer.body
 
@@ -136,7 +142,7 @@ class Client:
         np.save(buffer, rows)
         path = "/predict_batch"
         body, kind = _multipart("images", buffer.getvalue())
-        answer = self._connection.post(path, body, kind, JSON_BYTES)
+        answer = self._connection.post(path, body, kind, PREDICTION_BYTES)
         if answer.status == 413 and len(rows) > 1:
             self._rows = len(rows) // 2
             return []
@@ -147,7 +153,7 @@ class Client:
 
     def _post(self, path: str, field: str, content: bytes) -> dict[str, Any]:
         body, kind = _multipart(field, content)
-        return self._document(path, self._connection.post(path, body, kind, JSON_BYTES))
+        return self._document(path, self._connection.post(path, body, kind, PREDICTION_BYTES))
 
     def _get(self, path: str) -> dict[str, Any]:
         return self._document(path, self._connection.get(path, JSON_BYTES))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
+import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,6 +19,9 @@ BUSY = (429, 503)
 TRIES = 8
 LONGEST_WAIT = 30.0
 CHUNK_BYTES = 1 << 20
+#: Seconds that one answer may take, and bytes of a file that give it a second more.
+ANSWER_SECONDS = 60.0
+BYTES_A_SECOND = 256 << 10
 
 
 class ClientError(HallmarkError):
@@ -37,17 +44,21 @@ class _Request:
     body: bytes | None
     headers: dict[str, str]
     limit: int
+    seconds: float
 
 
 class Connection:
     """A connection to the host of a URL; requests go below the URL's own path.
 
     Parameters: `url` is http:// or https:// with a host and perhaps a port and a path; `token` is sent as
-    `Authorization: Bearer`; `timeout` is the longest silence, in seconds. Raises ClientError where they cannot be.
+    `Authorization: Bearer`; `timeout` is the longest silence, `within` the time from now in which everything is asked and
+    answered (None: as long as it takes), both in seconds. Raises ClientError where they cannot be.
     """
 
-    def __init__(self, url: str, token: str | None, timeout: float) -> None:
+    def __init__(self, url: str, token: str | None, timeout: float, within: float | None = None) -> None:
         parts = _split(url)
+        self._within = within
+        self._end = float("inf") if within is None else time.monotonic() + within
         self.url = url.rstrip("/")
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Accept-Encoding": "identity"}
@@ -62,13 +73,18 @@ class Connection:
         """Ends the connection; another request would open it again."""
         self._http.close()
 
-    def get(self, path: str, limit: int) -> Answer:
-        """GET; raises ClientError where the body is larger than `limit` bytes."""
-        return self._patiently(_Request("GET", path, None, self._headers, limit))
+    def get(self, path: str, limit: int, size: int = 0) -> Answer:
+        """GET; raises ClientError where the body is larger than `limit` bytes.
+
+        An answer may take ANSWER_SECONDS, and longer where `size` bytes are awaited.
+        """
+        seconds = ANSWER_SECONDS + size / BYTES_A_SECOND
+        return self._patiently(_Request("GET", path, None, self._headers, limit, seconds))
 
     def post(self, path: str, body: bytes, content_type: str, limit: int) -> Answer:
         """POST; the same."""
-        return self._patiently(_Request("POST", path, body, self._headers | {"Content-Type": content_type}, limit))
+        headers = self._headers | {"Content-Type": content_type}
+        return self._patiently(_Request("POST", path, body, headers, limit, ANSWER_SECONDS))
 
     def _patiently(self, request: _Request) -> Answer:
         """Asks again where the service is busy, after as long as it says, TRIES times in all."""
@@ -77,7 +93,7 @@ class Connection:
         for _ in range(TRIES - 1):
             if answer.status not in BUSY:
                 break
-            time.sleep(_wait(answer))
+            time.sleep(max(0.0, min(_wait(answer), self._end - time.monotonic())))
             answer = self._send(request)
         if answer.status in BUSY:
             raise ClientError(f"{where}: is busy ({answer.status}), {TRIES} times in a row; try again later")
@@ -88,19 +104,36 @@ class Connection:
 
     def _send(self, request: _Request) -> Answer:
         kept = self._http.sock is not None
+        end = min(time.monotonic() + request.seconds, self._end)
         try:
-            return self._ask(request)
+            return self._ask(request, end)
         except (OSError, http.client.HTTPException) as error:
             self.close()
+            if time.monotonic() >= end:
+                raise self._late(request) from None
             if kept and isinstance(error, ConnectionError):  # closed while it lay idle; every route can be asked twice
                 return self._send(request)
             raise self._failed(error) from None
 
-    def _ask(self, request: _Request) -> Answer:
-        self._http.request(request.method, self._prefix + request.path, request.body, request.headers)
-        response = self._http.getresponse()
-        content = self._read(response, request)
+    def _ask(self, request: _Request, end: float) -> Answer:
+        if time.monotonic() >= end:
+            raise self._late(request)
+        if self._http.sock is None:
+            self._http.connect()
+        assert self._http.sock is not None
+        with _ended(self._http.sock, end):
+            self._http.request(request.method, self._prefix + request.path, request.body, request.headers)
+            response = self._http.getresponse()
+            content = self._read(response, request)
+        if time.monotonic() >= end:  # an end that was forced may look like the answer's own
+            self.close()
+            raise self._late(request)
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+
+    def _late(self, request: _Request) -> ClientError:
+        if time.monotonic() >= self._end:
+            return ClientError(f"{self.url}: did not answer everything within {self._within:g} seconds")
+        return ClientError(f"{self.url}{request.path}: took longer than {request.seconds:g} seconds for its answer")
 
     def _read(self, response: http.client.HTTPResponse, request: _Request) -> bytes:
         declared, content = response.length, bytearray()
@@ -126,6 +159,24 @@ class Connection:
             return ClientError(f"{self.url}: does not answer as HTTP says ({type(error).__name__}); is it https://?")
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return ClientError(f"{self.url}: cannot be reached ({reason})")
+
+
+@contextmanager
+def _ended(sock: socket.socket, end: float) -> Generator[None]:
+    """Shuts a socket down at `end`, since a timeout is about one silence and knows nothing of the whole."""
+    timer = threading.Timer(min(max(end - time.monotonic(), 0.0), threading.TIMEOUT_MAX), _shut, [sock])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _shut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        # Not SSLSocket's own, which takes the TLS session away from under whoever reads.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _split(url: str) -> SplitResult:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.archives import ArchiveError, open_arrays
 from bundle.errors import HallmarkError
 from bundle.layout import OUTCOMES
 from bundle.outcomes import Outcomes, image_digests
@@ -85,17 +84,12 @@ def _manifest_digests(path: Path) -> list[str]:
 def read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """The images uint8 (N, H, W, C) and labels (N,) of a test.npz; raises DataError where it is no such file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            images, labels = (_read_array(archive, name) for name in ("images.npy", "labels.npy"))
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        with open_arrays(path) as archive:
+            images, labels = archive.read("images"), archive.read("labels")
+    except ArchiveError:
         raise DataError(f"{path}: is not an npz archive with images and labels") from None
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
         raise DataError(
             f"{path}: must hold images uint8 (N, H, W, C) and labels (N,), holds {images.shape} {labels.shape}"
         )
     return images, labels
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    with archive.open(name) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)

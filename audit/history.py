@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from bundle.git import GitError, ask, run
 from bundle.layout import ATTESTATION
+from bundle.limits import STATEMENT_BYTES
+
+T = TypeVar("T")
 
 #: Relative to the folder that is asked about, which need not be the top of the repository.
 COMMITTED = f"./out/bundle/{ATTESTATION}"
+#: Bytes of all attestations together that are read from git at once.
+HISTORY_BYTES = 512 << 20
+LIMITS = f"one may have {STATEMENT_BYTES} at most and all of them together {HISTORY_BYTES}"
 #: For what a remote is asked.
 REMOTE_SECONDS = 30
 KINDS = {"refs/tags/": "tag", "refs/heads/": "branch", "refs/remotes/": "branch"}
@@ -20,13 +27,15 @@ KINDS = {"refs/tags/": "tag", "refs/heads/": "branch", "refs/remotes/": "branch"
 class Committed:
     """The bytes of an attestation that a tag, branch or commit holds; `time` of a commit in seconds since 1970.
 
-    `content` is None where git names the file but does not have its bytes, as in a partial clone.
+    `content` is None where git names the file but does not have its bytes, as in a partial clone, or where it is larger
+    than an attestation may be; `refusal` then says so.
     """
 
     kind: str
     name: str
     content: bytes | None
     time: int | None = None
+    refusal: str = ""
 
 
 def committed_attestations(root: Path) -> list[Committed]:
@@ -37,9 +46,9 @@ def committed_attestations(root: Path) -> list[Committed]:
     sort = ["--sort=-version:refname", "--sort=-creatordate"]  # the last one is the first key
     references = _lines(root, ["for-each-ref", *sort, "--format=%(refname)", *KINDS])
     found: list[Committed] = []
-    for reference, content in _attestations(root, references):
+    for reference, content, refusal in _attestations(root, references):
         prefix = next(prefix for prefix in KINDS if reference.startswith(prefix))
-        found.append(Committed(KINDS[prefix], reference.removeprefix(prefix), content))
+        found.append(Committed(KINDS[prefix], reference.removeprefix(prefix), content, refusal=refusal))
     return found
 
 
@@ -52,15 +61,16 @@ def attestation_commits(root: Path) -> list[Committed]:
     lines = [line.split() for line in _lines(root, ["log", *wanted])]
     times = {commit: int(time) for commit, time in lines}
     return [
-        Committed("commit", commit[:10], content, times[commit]) for commit, content in _attestations(root, list(times))
+        Committed("commit", commit[:10], content, times[commit], refusal)
+        for commit, content, refusal in _attestations(root, list(times))
     ]
 
 
 def attestation_at(root: Path, commit: str) -> Committed | None:
     """What one commit holds; None where it holds none. Raises GitError where git cannot tell."""
-    for _, content in _attestations(root, [commit]):
+    for _, content, refusal in _attestations(root, [commit]):
         if content is None:
-            raise GitError(f"git does not have the content of {COMMITTED[2:]} in commit {commit[:10]}")
+            raise GitError(f"commit {commit[:10]}: {refusal}")
         return Committed("commit", commit[:10], content)
     return None
 
@@ -92,33 +102,66 @@ def _lines(root: Path, arguments: Sequence[str], seconds: float | None = None) -
     return ask(root, arguments, seconds).decode("utf-8", "surrogateescape").splitlines()
 
 
-def _attestations(root: Path, revisions: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
-    """The revisions that hold an attestation, with its bytes; None for bytes that git does not have.
+def _attestations(root: Path, revisions: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:
+    """The revisions that hold an attestation, with its bytes; None, and why, where git has no bytes or too many.
 
-    One process reads them all. It names what is missing, but not why, and ends where a blob was never fetched: those
-    are asked about one by one.
+    One process tells all sizes and one reads what is small enough. They name what is missing, but not why, and end where
+    a blob was never fetched: those are asked about one by one.
     """
-    asked = "".join(f"{revision}:{COMMITTED}\n" for revision in revisions)
-    done = run(root, ["cat-file", "--batch"], asked.encode("utf-8", "surrogateescape"))
-    contents = _contents(done.stdout) if done.returncode == 0 else [None] * len(revisions)
-    for revision, content in zip(revisions, contents, strict=True):
-        if content is not None:
-            yield revision, content
+    names = [f"{revision}:{COMMITTED}" for revision in revisions]
+    sizes = _answered(root, "--batch-check", names, _sizes)
+    small = _small(names, sizes)
+    contents = dict(zip(small, _answered(root, "--batch", small, _contents), strict=True))
+    for revision, name, size in zip(revisions, names, sizes, strict=True):
+        if size is not None and name not in contents:
+            yield revision, None, f"{COMMITTED[2:]} has {size} bytes there, {LIMITS}"
+        elif (content := contents.get(name)) is not None:
+            yield revision, content, ""
         elif ask(root, ["ls-tree", revision, "--", COMMITTED]).split()[1:2] == [b"blob"]:
-            alone = run(root, ["cat-file", "blob", f"{revision}:{COMMITTED}"])
-            yield revision, alone.stdout if alone.returncode == 0 else None
+            yield revision, *_alone(root, name)
+
+
+def _answered(root: Path, how: str, names: Sequence[str], read: Callable[[bytes], list[T | None]]) -> list[T | None]:
+    """What one process answers to every name; None for all where it does not come to its end."""
+    done = run(root, ["cat-file", how], "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape"))
+    return read(done.stdout) if done.returncode == 0 else [None] * len(names)
+
+
+def _alone(root: Path, name: str) -> tuple[bytes | None, str]:
+    """One blob's bytes where git has them."""
+    absent = f"git does not have the content of {COMMITTED[2:]} there"
+    size = run(root, ["cat-file", "-s", name])
+    if size.returncode or int(size.stdout) > STATEMENT_BYTES:
+        return None, absent if size.returncode else f"{COMMITTED[2:]} has {int(size.stdout)} bytes there, {LIMITS}"
+    found = run(root, ["cat-file", "blob", name])
+    return (None, absent) if found.returncode else (found.stdout, "")
+
+
+def _small(names: Sequence[str], sizes: Sequence[int | None]) -> list[str]:
+    """The names of blobs that are no larger than an attestation may be, as far as all of them may take room."""
+    found: list[str] = []
+    left = HISTORY_BYTES
+    for name, size in zip(names, sizes, strict=True):
+        if size is not None and size <= min(left, STATEMENT_BYTES):
+            found.append(name)
+            left -= size
+    return found
+
+
+def _sizes(answers: bytes) -> list[int | None]:
+    """What `git cat-file --batch-check` answers to each line: `OID blob SIZE`, or another kind, or `… missing`."""
+    lines = [line.rsplit(b" ", 2) for line in answers.splitlines()]
+    return [int(line[2]) if line[1:2] == [b"blob"] and line[2].isdigit() else None for line in lines]
 
 
 def _contents(answers: bytes) -> list[bytes | None]:
-    """What `git cat-file --batch` answered to each line: `OID blob SIZE` and the bytes, or one line `… missing`."""
+    """What `git cat-file --batch` answers to each line about a blob: `OID blob SIZE` and the bytes."""
     contents: list[bytes | None] = []
-    while answers:
-        header, _, answers = answers.partition(b"\n")
-        fields = header.split(b" ")
-        if fields[-1] == b"missing" or not fields[-1].isdigit():
-            contents.append(None)
-            continue
-        size = int(fields[-1])
-        contents.append(answers[:size] if fields[-2] == b"blob" else None)
-        answers = answers[size + 1 :]
+    place = 0
+    while place < len(answers):
+        end = answers.index(b"\n", place)
+        fields = answers[place:end].rsplit(b" ", 2)
+        size = int(fields[2]) if fields[1:2] == [b"blob"] else None
+        contents.append(None if size is None else answers[end + 1 : end + 1 + size])
+        place = end + 1 if size is None else end + size + 2
     return contents

@@ -18,6 +18,9 @@ from audit.live.report import Report
 from audit.options import AsJson, Trust, fail, print_json
 from bundle.errors import HallmarkError
 
+#: Seconds that an inspection may take.
+WITHIN = 3600.0
+
 
 class Ways(StrEnum):
     """How images are sent."""
@@ -42,13 +45,16 @@ def live(
     square: Annotated[int, typer.Option(metavar="QUERIES", min=0, help="Attack with so many queries an image.")] = 0,
     digest: Annotated[str | None, typer.Option(metavar="SHA256", help="The model.onnx that must answer.")] = None,
     token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the service's bearer token.")] = None,
+    within: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="Give up where everything takes longer than this.")
+    ] = WITHIN,
     seed: Annotated[int | None, typer.Option(min=0, help="Of all that is drawn. [default: drawn, and told]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a running service from outside: its evidence, its answers to it, and its answers to images nobody has seen."""
     plan = Plan(ways.each, rows, data, square, secrets.randbits(32) if seed is None else seed)
     try:
-        report = _inspect(url, trust or [], plan, _checked(digest), token_file)
+        report = _inspect(url, trust or [], plan, _checked(digest), token_file, within)
     except HallmarkError as error:
         if as_json:
             print_json({"outcome": "refused", "reason": str(error), "url": url})
@@ -62,10 +68,12 @@ def live(
         raise typer.Exit(1)
 
 
-def _inspect(url: str, trusted: list[Path], plan: Plan, digest: str | None, token_file: Path | None) -> Report:
+def _inspect(
+    url: str, trusted: list[Path], plan: Plan, digest: str | None, token_file: Path | None, within: float
+) -> Report:
     others: list[str] = []
     token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
-    with Client(url, token, digest=digest, on_mismatch=others.append) as client:
+    with Client(url, token, within=within, digest=digest, on_mismatch=others.append) as client:
         return inspect(client, fetch_verified(client, trusted, plan.data), plan, others)
 
 

@@ -39,8 +39,11 @@ def print_json(document: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stdout, at once; unlike typer's echo in the encoding that stdout has, ASCII too."""
-    print(text, flush=True)
+    """Lines on stdout, at once, with escapes for what would steer a terminal.
+
+    Unlike typer's echo in the encoding that stdout has, ASCII too.
+    """
+    print("\n".join(map(plain, text.split("\n"))), flush=True)
 
 
 def fail(sentence: str) -> NoReturn:

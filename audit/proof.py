@@ -16,6 +16,7 @@ from audit.challenge import Challenge, check_bundle, load_challenge, most_false
 from bundle.bundle import Bundle
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
+from bundle.limits import read_bounded
 from bundle.merkle import HASH_BYTES, audit_path
 from bundle.private import SALT_BYTES, image_sets
 from bundle.withholding import open_owned
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from bundle.openings import Opening
 
 TYPE = "urn:hallmark:proof:v1"
+#: The largest file of opened rows, in bytes; their images are in base64.
+MOST_BYTES = 256 << 20
 
 
 class ProofError(HallmarkError):
@@ -194,6 +197,6 @@ def _hexadecimal(text: Any, size: int) -> str:
 
 def _read(path: str | Path) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_bounded(Path(path), MOST_BYTES)
     except OSError as error:
         raise ProofError(f"{path}: cannot be read as a proof ({error.strerror})") from None

@@ -36,10 +36,13 @@ class Moment:
 
     @property
     def day(self) -> str | None:
-        """The day of the commit, in UTC: `2026-03-01`."""
+        """The day of the commit, in UTC: `2026-03-01`; a time that no calendar has is told in seconds since 1970."""
         if self.commit is None or self.commit.time is None:
             return None
-        return datetime.fromtimestamp(self.commit.time, UTC).date().isoformat()
+        try:
+            return datetime.fromtimestamp(self.commit.time, UTC).date().isoformat()
+        except (ValueError, OverflowError, OSError):  # whoever commits sets the time
+            return f"{self.commit.time} s"
 
     @property
     def numbers(self) -> dict[str, Any]:

@@ -7,16 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audit.history import COMMITTED, Committed, committed_attestations
+from audit.history import Committed, committed_attestations
 from audit.numbers import autoattack, served_bounds
 from audit.store import stored_bundles
 from audit.verification import signature_state
 from bundle.attestation import model_digest, read_statement
-from bundle.bundle import Bundle, open_bundle
+from bundle.bundle import Bundle, check_plain, open_bundle
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.git import GitError
+from bundle.headline import check_claimed
 from bundle.layout import ATTESTATION
+from bundle.limits import read_bounded
+from bundle.outcomes import OutcomeError
+from bundle.plan import PlanError, check_plan
+from bundle.rows import check_extent
 from bundle.signatures import SignatureError
 from bundle.versions import headline
 
@@ -121,20 +126,34 @@ def open_version(name: str, versions: Callable[[], Sequence[Version]] = list_ver
 
 
 def _read_place(place: Place, path: Path, trusted: Sequence[Path]) -> Version:
-    try:
+    def read() -> Version:
         if [item.name for item in path.iterdir()] == [ATTESTATION]:
-            return read_attestation(place, (path / ATTESTATION).read_bytes())
+            check_plain(path / ATTESTATION)
+            return _attestation_only(place, read_bounded(path / ATTESTATION))
         bundle = open_bundle(path)
-    except HallmarkError as error:
-        return Version((place,), refusal=str(error))
-    except OSError as error:
-        return Version((place,), refusal=f"{path}: cannot be read ({error.strerror})")
-    version = Version((place,), sha256_bytes(bundle.statement_bytes), bundle.statement, folder=path)
+        version = Version((place,), sha256_bytes(bundle.statement_bytes), bundle.statement, folder=path)
+        try:
+            signature = signature_state(bundle, trusted)
+        except SignatureError as error:
+            return replace(version, signature="invalid", refusal=str(error))
+        return replace(version, signature=signature.state, key_id=signature.key_id)
+
+    return _row(place, read)
+
+
+def _row(place: Place, read: Callable[[], Version]) -> Version:
+    """What `read` finds: a version whose numbers can be told, or one row that says why it is none."""
     try:
-        signature = signature_state(bundle, trusted)
-    except SignatureError as error:
-        return replace(version, signature="invalid", refusal=str(error))
-    return replace(version, signature=signature.state, key_id=signature.key_id)
+        version = read()
+        version.describe()
+        return version
+    except HallmarkError as error:
+        refusal = str(error)
+    except OSError as error:
+        refusal = f"{place.name}: cannot be read ({error.strerror})"
+    except Exception as error:  # whatever is wrong with one version, the others are listed
+        refusal = f"{place.name}: cannot be read ({type(error).__name__}: {error})"
+    return Version((place,), refusal=refusal)
 
 
 def find_version(name: str, versions: Sequence[Version]) -> Version:
@@ -161,20 +180,26 @@ def _has_prefix(version: Version, name: str) -> bool:
 
 
 def read_committed(item: Committed) -> Version:
-    """The version of a tag or branch; refused where git does not have the bytes."""
+    """The version of a tag or branch; refused where git does not have the bytes, or too many."""
+    place = Place(item.kind, item.name)
     if item.content is None:
-        return Version(
-            (Place(item.kind, item.name),), refusal=f"git does not have the content of {COMMITTED[2:]} there"
-        )
-    return read_attestation(Place(item.kind, item.name), item.content)
+        return Version((place,), refusal=item.refusal)
+    return read_attestation(place, item.content)
 
 
 def read_attestation(place: Place, content: bytes) -> Version:
     """The version of an attestation's bytes alone, without evidence; refused where they are not one."""
+    return _row(place, lambda: _attestation_only(place, content))
+
+
+def _attestation_only(place: Place, content: bytes) -> Version:
+    statement = read_statement(content, ATTESTATION)
     try:
-        statement = read_statement(content, ATTESTATION)
-    except HallmarkError as error:
-        return Version((place,), refusal=str(error))
+        check_extent(statement["predicate"])
+        check_plan(statement["predicate"])
+        check_claimed(statement["predicate"])
+    except (PlanError, OutcomeError) as error:
+        raise VersionError(f"{ATTESTATION}: {str(error).removeprefix(f'{ATTESTATION}: ')}") from None
     return Version((place,), sha256_bytes(content), statement, signature="attestation only")
 
 

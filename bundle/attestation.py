@@ -7,23 +7,28 @@ It is reproducible byte for byte: no time, no name, no folder. Time and identity
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from textwrap import shorten
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend
 
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
 from bundle.layout import MODEL, VERSION_DIGITS
+from bundle.limits import STATEMENT_BYTES, check_size
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hallmark:robustness-evaluation:v1"
 
 MESSAGE_WIDTH = 200
+#: Every whole number that 64 bits hold, with a sign or without.
+WHOLE = range(-(2**63), 2**64)
 
 
 class AttestationError(HallmarkError):
@@ -46,8 +51,10 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
     """Parses an attestation's bytes; `where` names the file in the messages.
 
     Raises AttestationError where it is not JSON, not canonical (every byte is determined by the content, so that two
-    readers cannot read two things), or not of the schema.
+    readers cannot read two things), has whole numbers beyond 64 bits, or is not of the schema, and LimitError where it is larger
+    than bundle.limits grants.
     """
+    check_size(where, len(content), STATEMENT_BYTES)
     try:
         statement = json.loads(content)
         canonical = canonical_json(statement)
@@ -60,6 +67,8 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
         raise AttestationError(f"{where}: {reason}")
     if canonical != content:
         raise AttestationError(f"{where}: not in canonical form (sorted keys, two spaces, no repeated key)")
+    if large := next((number for number in _integers(statement) if number not in WHOLE), None):
+        raise AttestationError(f"{where}: {str(large)[:20]}… is beyond the whole numbers of 64 bits")
     check_statement(statement, where)
     return statement
 
@@ -89,5 +98,20 @@ def schema() -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(schema())
+def _validator() -> Validator:
+    """JSON Schema takes 60.0 for a whole number; in a canonical document 60 has one spelling."""
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+    return extend(Draft202012Validator, type_checker=types)(schema())
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _integers(value: Any) -> Iterator[int]:
+    """Every whole number in a JSON document."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in cast("Iterable[Any]", value.values() if isinstance(value, dict) else value):
+            yield from _integers(item)

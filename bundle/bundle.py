@@ -30,11 +30,12 @@ from bundle.layout import (
     described,
     required,
 )
+from bundle.limits import check_size, read_bounded
 from bundle.model_file import check_model_file
 from bundle.outcomes import OutcomeError, Outcomes, read_outcomes
 from bundle.plan import PlanError, check_plan
-from bundle.private import PrivateEvidenceError, Withheld, check_private, is_private
-from bundle.rows import check_radii, check_rows
+from bundle.private import PrivateEvidenceError, Withheld, check_private, image_sets, is_private
+from bundle.rows import check_extent, check_radii, check_rows
 from bundle.threats import Threat
 
 #: The link through which a volume of Kubernetes shows its files.
@@ -112,14 +113,17 @@ def open_bundle(path: str | Path) -> Bundle:
     Signatures are bundle.signatures' business. Raises BundleError (or another HallmarkError) that names what is wrong.
     """
     path = Path(path)
-    contents = _read_files(path)
-    statement = read_statement(contents[ATTESTATION], ATTESTATION)
+    names = _check_names(path)
+    content = _read_file(path / ATTESTATION)
+    statement = read_statement(content, ATTESTATION)
     predicate = statement["predicate"]
-    _check_images_file(path, contents, is_private(predicate))
+    _check_images_file(path, names, is_private(predicate))
+    columns = check_extent(predicate)
+    contents = {ATTESTATION: content, **_read_files(path, names, statement)}
     _check_digests(contents, statement)
     check_model_file(contents[MODEL])
     _check_plan(predicate)
-    outcomes = read_outcomes(contents[OUTCOMES], OUTCOMES)
+    outcomes = read_outcomes(contents[OUTCOMES], OUTCOMES, columns, predicate["sample"]["size"])
     _check_rows(outcomes, predicate)
     _check_claims(outcomes, predicate)
     if contents[NETWORK] != canonical_json(predicate["network"]):
@@ -143,7 +147,8 @@ def copy_bundle(source: Path, target: Path) -> None:
         write_whole(target / name, (source / name).read_bytes())
 
 
-def _read_files(path: Path) -> dict[str, bytes]:
+def _check_names(path: Path) -> set[str]:
+    """The names of a bundle's files, none of which is read here; each is a plain file, or a link to one."""
     if not path.is_dir():
         raise BundleError(f"{path}: there is no such bundle folder")
     names = _names(path)
@@ -153,8 +158,30 @@ def _read_files(path: Path) -> dict[str, bytes]:
         if name not in names:
             raise BundleError(f"{name}: is missing from {path}")
     for name in sorted(names):
-        _check_plain(path / name)
-    return {name: _read_file(path / name) for name in sorted(names)}
+        check_plain(path / name)
+    return names
+
+
+def _read_files(path: Path, names: set[str], statement: Mapping[str, Any]) -> dict[str, bytes]:
+    """Every file but the attestation, once all of them have the sizes that it says and that bundle.limits grants."""
+    for name, size in attested_sizes(statement).items():
+        found = (path / name).stat().st_size
+        if found != size:
+            raise BundleError(f"{name}: has {found} bytes, the attestation says {size}")
+    return {name: _read_file(path / name) for name in sorted(names - {ATTESTATION})}
+
+
+def attested_sizes(statement: Mapping[str, Any]) -> dict[str, int]:
+    """The bytes of every file that the attestation describes, which the model and the attestation are not.
+
+    Raises BundleError where it describes other files, LimitError where one is larger than it may be.
+    """
+    files, names = statement["predicate"]["files"], described(is_private(statement["predicate"]))
+    if sorted(item["name"] for item in files) != sorted(names):
+        raise BundleError(f"{ATTESTATION}: files must describe exactly {', '.join(names)}")
+    for item in files:
+        check_size(item["name"], item["size"])
+    return {item["name"]: item["size"] for item in files}
 
 
 def _names(path: Path) -> set[str]:
@@ -179,7 +206,7 @@ def _projected(path: Path, names: set[str]) -> set[str]:
     return kept if same and all((path / name).resolve() == (held / name).resolve() for name in seen) else set()
 
 
-def _check_plain(path: Path) -> None:
+def check_plain(path: Path) -> None:
     """Content stores and volumes keep links; what is read and hashed is the plain file at their end."""
     if path.is_symlink() and not path.exists():
         raise BundleError(f"{path.name}: is a link to nothing ({os.readlink(path)}); fetch what it stands for")
@@ -187,34 +214,28 @@ def _check_plain(path: Path) -> None:
         raise BundleError(f"{path.name}: must be a plain file, or a link to one")
 
 
-def _check_images_file(path: Path, contents: Mapping[str, bytes], private: bool) -> None:
+def _check_images_file(path: Path, names: set[str], private: bool) -> None:
     """Only the attestation says whether images.npz belongs to the bundle."""
-    if private and IMAGES in contents:
+    if private and IMAGES in names:
         raise BundleError(f"{IMAGES}: does not belong to a bundle with private evidence; take it out of {path}")
-    if not private and IMAGES not in contents:
+    if not private and IMAGES not in names:
         raise BundleError(f"{IMAGES}: is missing from {path}")
 
 
 def _read_file(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path)
     except OSError as error:
         raise BundleError(f"{path.name}: cannot be read ({error.strerror})") from None
 
 
 def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) -> None:
     files = {item["name"]: item for item in statement["predicate"]["files"]}
-    names = described(is_private(statement["predicate"]))
-    if sorted(item["name"] for item in statement["predicate"]["files"]) != sorted(names):
-        raise BundleError(f"{ATTESTATION}: files must describe exactly {', '.join(names)}")
     expected = {MODEL: model_digest(statement)} | {name: item["sha256"] for name, item in files.items()}
     for name, digest in expected.items():
         found = sha256_bytes(contents[name])
         if found != digest:
             raise BundleError(f"{name}: SHA-256 is {found[:12]}…, the attestation says {digest[:12]}…")
-    for name, item in files.items():
-        if len(contents[name]) != item["size"]:
-            raise BundleError(f"{name}: has {len(contents[name])} bytes, the attestation says {item['size']}")
     if statement["predicate"]["model"]["version"] != model_version(model_digest(statement)):
         raise BundleError(f"{ATTESTATION}: model.version is not the start of the SHA-256 of {MODEL}")
 
@@ -252,16 +273,16 @@ def _check_claims(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
 
 
 def _same(said: Any, found: Any) -> bool:
-    """Equal but for the last digits of floats, which another SciPy may round otherwise."""
+    """Equal but for the last digits of floats, which another SciPy may round otherwise; 1 is not 1.0, nor true."""
     if isinstance(found, Mapping):
         keyed = cast("Mapping[str, Any]", found)
         return said.keys() == keyed.keys() and all(_same(said[key], value) for key, value in keyed.items())
     if isinstance(found, list):
         listed = cast("list[Any]", found)
         return len(said) == len(listed) and all(map(_same, said, listed))
-    if isinstance(found, float) and isinstance(said, int | float):
+    if isinstance(found, float) and isinstance(said, float):
         return abs(said - found) <= ROUNDING
-    return said == found
+    return type(said) is type(found) and said == found
 
 
 def _describe(claim: Mapping[str, Any]) -> str:
@@ -276,7 +297,8 @@ def _evidence(
         if is_private(predicate):
             check_private(predicate, outcomes)
             return Withheld()
-        images = read_images(contents[IMAGES], (len(outcomes), *predicate["data"]["shape"]))
+        shape = (len(outcomes), *predicate["data"]["shape"])
+        images = read_images(contents[IMAGES], shape, image_sets(predicate))
         check_images(outcomes, images, predicate)
     except (PrivateEvidenceError, EvidenceError) as error:
         raise BundleError(str(error)) from None

@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.archives import Archive, ArchiveError, open_arrays
 from bundle.errors import HallmarkError
 from bundle.layout import IMAGES, OUTCOMES
+from bundle.limits import IMAGES_BYTES
 from bundle.outcomes import Outcomes, image_digests
-from bundle.private import CLEAN, image_sets
+from bundle.private import CLEAN
 from bundle.threats import Threat
 
-#: Room for the header of a .npy file, and bytes of a value of the widest type that is worth a better message.
-HEADER_BYTES, WIDEST = 4096, 8
+#: Characters of a list of names in a message.
+LISTED = 400
 
 
 class EvidenceError(HallmarkError):
     """The images are not those of the outcome table, or leave their balls; the message names the row."""
 
 
-def read_images(content: bytes, shape: tuple[int, ...]) -> dict[str, NDArray[np.uint8]]:
+def read_images(content: bytes, shape: tuple[int, ...], names: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
     """The arrays of an images.npz by name.
 
-    Raises EvidenceError where it is no archive of arrays, each there once, or where one unpacks to far more than an array
-    of `shape`, (N, H, W, C), can take: the file may be a stranger's.
+    Raises EvidenceError where it is no archive of exactly these arrays, each there once and uint8 of `shape`,
+    (N, H, W, C), or where they would take more than bundle.limits says. Both are seen before an array is unpacked: the
+    file may be a stranger's.
     """
-    most = HEADER_BYTES + WIDEST * math.prod(shape)
+    if (size := len(names) * math.prod(shape)) > IMAGES_BYTES:
+        raise EvidenceError(f"{IMAGES}: unpacks to {size} bytes, it may have {IMAGES_BYTES} at most")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-            if large := next((member.filename for member in archive.infolist() if member.file_size > most), None):
-                raise EvidenceError(f"{IMAGES}: {large} unpacks to more than uint8 {shape} can take")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            images = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise EvidenceError(f"{IMAGES}: not a readable npz archive ({error})") from None
-    if sorted(names) != sorted(f"{name}.npy" for name in images):
-        raise EvidenceError(f"{IMAGES}: must hold every array once, and nothing but arrays")
-    return images
+        with open_arrays(content, len(names)) as archive:
+            _check_layout(archive, shape, names)
+            return {name: archive.read(name) for name in archive.names}
+    except ArchiveError as error:
+        raise EvidenceError(f"{IMAGES}: {error}") from None
+
+
+def _check_layout(archive: Archive, shape: tuple[int, ...], names: Sequence[str]) -> None:
+    if sorted(archive.names) != sorted(names):
+        raise EvidenceError(f"{IMAGES}: must hold exactly {_listed(names)}, holds {_listed(archive.names)}")
+    for name in archive.names:
+        kind, found = archive.layout(name)
+        if kind != np.uint8 or found != shape:
+            raise EvidenceError(f"{IMAGES}: {name} must be uint8 {shape}, is {kind} {found}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return shorten(", ".join(sorted(names)), LISTED, placeholder=" …")
 
 
 def check_images(outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]) -> None:
-    """Raises EvidenceError where images are missing, of another shape, not the table's, or outside their ball."""
-    expected = set(image_sets(predicate))
-    if set(images) != expected:
-        wrong = f"must hold exactly {', '.join(sorted(expected))}, holds {', '.join(sorted(images))}"
-        raise EvidenceError(f"{IMAGES}: {wrong}")
-    shape = (len(outcomes), *predicate["data"]["shape"])
-    for name, array in images.items():
-        if array.dtype != np.uint8 or array.shape != shape:
-            raise EvidenceError(f"{IMAGES}: {name} must be uint8 {shape}, is {array.dtype} {array.shape}")
+    """Raises EvidenceError where images of read_images() are not the table's, or outside their ball."""
     for row, (found, said) in enumerate(zip(image_digests(images[CLEAN]), outcomes["image_sha256"], strict=True)):
         if found != said:
             raise EvidenceError(f"{IMAGES}: clean row {row} is not the image that {OUTCOMES} describes")

@@ -78,8 +78,7 @@ def joined(found: Sequence[Sequence[Finding]]) -> list[Finding]:
 
 def evaluation_seed(predicate: Mapping[str, Any]) -> int:
     """The seed of an evaluation's attacks: `parameters.attack.seed`, or where there is none the sample's."""
-    seed = predicate["parameters"].get("attack", {}).get("seed")
-    return seed if isinstance(seed, int) and seed >= 0 else predicate["sample"]["seed"]
+    return predicate["parameters"].get("attack", {}).get("seed", predicate["sample"]["seed"])
 
 
 def attack_findings(bundle: Bundle) -> list[Finding]:

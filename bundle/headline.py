@@ -7,11 +7,12 @@ of accuracy against its radius. Attestations from before that field are read by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from bundle.claims import ALL_ATTACKS, find_claim
-from bundle.plan import curve_only
-from bundle.threats import NORMS, RADIUS_FIELD, Threat, answering
+from bundle.outcomes import SETTINGS
+from bundle.plan import PlanError, curve_only
+from bundle.threats import RADIUS_FIELD, Threat, answering
 from bundle.wording import attack_title, number, threat_name_title, threat_title
 
 #: The attacks that decide, in any version and with any seed; a method's own training attack tends to flatter it.
@@ -45,13 +46,10 @@ def _answer_before(predicate: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _trained_for(predicate: Mapping[str, Any]) -> Threat | None:
-    trained = predicate["parameters"].get("threat")
-    if not isinstance(trained, Mapping):
-        return None
-    named = cast("Mapping[str, Any]", trained)
-    norm = named.get("norm", "linf")
-    size = named.get(RADIUS_FIELD[norm]) if norm in NORMS else None
-    return Threat(norm, float(size)) if isinstance(size, int | float) else None
+    trained = predicate["parameters"].get("threat", {})
+    norm = trained.get("norm", "linf")
+    size = trained.get(RADIUS_FIELD[norm])
+    return None if size is None else Threat(norm, float(size))
 
 
 def attack_names(predicate: Mapping[str, Any], threat: str) -> list[str]:
@@ -111,6 +109,25 @@ def robust_claim(predicate: Mapping[str, Any], setting: str, threat: str, attack
     claim = find_claim(predicate, "robust_accuracy", setting=setting, threat=threat, attack=attack)
     assert claim is not None  # claims() makes one for each attack of the predicate
     return claim
+
+
+def check_claimed(predicate: Mapping[str, Any]) -> None:
+    """Raises PlanError where an attestation names threats and leaves out what is claimed under them.
+
+    A whole bundle's claims are recomputed; of an attestation alone this is what a reader relies on.
+    """
+    for setting in SETTINGS:
+        keys: dict[str, Any] = {"setting": setting}
+        if find_claim(predicate, "clean_accuracy", **keys) is None:
+            raise PlanError(f"has no clean accuracy in the setting {setting}")
+        for item in [*predicate["threats"], *predicate["unions"]]:
+            if find_claim(predicate, "robust_accuracy", **keys, threat=item["name"], attack=ALL_ATTACKS) is None:
+                raise PlanError(f"has no robust accuracy under all attacks of {item['name']} in the setting {setting}")
+        for threat in (None, *(item["name"] for item in predicate["threats"])):
+            listed = ["calibration", *(["worstClass"] if threat else [])]
+            for kind in listed:
+                if not any((item["setting"], item.get("threat")) == (setting, threat) for item in predicate[kind]):
+                    raise PlanError(f"{kind}: has no entry for {threat or 'clean images'} in the setting {setting}")
 
 
 def headline_bound(predicate: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -15,9 +15,8 @@ the softmax probability of the class that was answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
+from bundle.parquet import ParquetError, read_parquet
 
 SETTINGS = ("reference", "served")
 
@@ -145,23 +145,29 @@ class Outcomes:
         return sink.getvalue().to_pybytes()
 
 
-def read_outcomes(content: bytes, where: str) -> Outcomes:
+def read_outcomes(
+    content: bytes, where: str, columns: Sequence[str] | None = None, rows: int | None = None
+) -> Outcomes:
     """Reads a table from a Parquet file's bytes; `where` names the file in the message of the OutcomeError.
 
-    Refused: a column that is there twice, a row without a value, and values that are not of the column's kind.
+    `columns` and `rows`, where they are known, are held against what the file says before any value is unpacked. Refused:
+    what bundle.parquet refuses, a column that is there twice, a row without a value, and values not of the column's kind.
     """
     try:
-        table = pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = shorten(str(error), 100, placeholder=" …")  # Arrow may list every column
-        raise OutcomeError(f"{where}: not a readable outcome table ({reason})") from None
-    columns: dict[str, NDArray[Any]] = {}
+        table = read_parquet(content, columns, rows)
+    except ParquetError as error:
+        raise OutcomeError(f"{where}: {error}") from None
+    found: dict[str, NDArray[Any]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         expected = KINDS["margin"] if name.startswith(DISTANCES) else KINDS.get(name.rsplit("/", 1)[-1])
-        if name in columns or column.null_count or (expected and not expected(column.type)):
-            raise OutcomeError(f"{where}: {name}: must be there once, without gaps, and of its kind; is {column.type}")
-        columns[name] = column.to_numpy()
-    return Outcomes(columns)
+        if name in found or column.null_count or (expected and not expected(kind)):
+            raise OutcomeError(f"{where}: {name}: must be there once, without gaps, and of its kind; is {kind}")
+        try:
+            found[name] = column.cast(kind).to_numpy()
+        except (pa.ArrowException, ValueError) as error:  # a text that is no UTF-8
+            raise OutcomeError(f"{where}: {name}: cannot be read ({error})") from None
+    return Outcomes(found)
 
 
 def _contradict(margin: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -70,9 +71,9 @@ def check_plan(predicate: Mapping[str, Any]) -> None:
         if Threat.of(item).describe() != item:
             raise PlanError(f"threat {item['name']} is not what its norm and {RADIUS_FIELD[item['norm']]} say")
     for kind, names in _names(predicate).items():
-        for name in names:
-            if names.count(name) > 1:
-                raise PlanError(f"{kind} {name} is there {names.count(name)} times")
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise PlanError(f"{kind} {name} is there {count} times")
     _check_attacks(predicate)
     _check_main_threats(predicate)
     for union in predicate["unions"]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from bundle.corrupted import corruption_columns
+from bundle.layout import ATTESTATION
+from bundle.limits import COLUMNS, ROWS, VALUES
 from bundle.outcomes import SETTINGS, OutcomeError, Outcomes, distance_column
 from bundle.proofs import check_proofs, proof_column
 from bundle.smoothing import certified_radii
@@ -58,10 +61,22 @@ def check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
             raise OutcomeError(f"has no index {row}, of which the attestation's surface is")
 
 
+def check_extent(predicate: Mapping[str, Any]) -> list[str]:
+    """The columns that an attestation asks for, before anything goes through them.
+
+    Raises OutcomeError where its rows and columns are more than bundle.limits grants an outcome table.
+    """
+    expected, rows = expected_columns(predicate), predicate["sample"]["size"]
+    if rows > ROWS or len(expected) > COLUMNS or rows * len(expected) > VALUES:
+        limits = f"{ROWS} rows, {COLUMNS} columns and {VALUES} values at most"
+        raise OutcomeError(f"{ATTESTATION}: asks for {rows} rows of {len(expected)} columns; a table may have {limits}")
+    return expected
+
+
 def _check_columns(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
-    expected = expected_columns(predicate)
-    for name in expected:
-        if expected.count(name) > 1:
+    expected = Counter(expected_columns(predicate))
+    for name, count in expected.items():
+        if count > 1:
             raise OutcomeError(f"column {name}: would be of two things that the attestation names")
         outcomes[name]  # raises where the table lacks it
     for name in outcomes.columns:

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.archives import DAMAGE
 from bundle.assembly import assemble, pack_images
 from bundle.attestation import read_statement
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import whole_folder, write_whole
-from bundle.evidence import read_images
+from bundle.evidence import EvidenceError, read_images
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES
+from bundle.limits import read_bounded
 from bundle.merkle import tree_root
 from bundle.outcomes import Outcomes, read_outcomes
 from bundle.private import (
@@ -136,12 +138,13 @@ def open_owned(path: str | Path) -> Owned:
     statement = read_statement(contents[ATTESTATION], str(path / ATTESTATION))
     outcomes = read_outcomes(contents[OUTCOMES], str(path / OUTCOMES))
     predicate = statement["predicate"]
-    shape = (len(outcomes), *predicate["data"]["shape"])
-    images = read_images(contents[IMAGES], shape)
+    try:
+        images = read_images(contents[IMAGES], (len(outcomes), *predicate["data"]["shape"]), image_sets(predicate))
+    except EvidenceError as error:
+        raise PrivateEvidenceError(f"{path}: must hold every image: {error}") from None
     owned = Owned(path, contents[ATTESTATION], statement, outcomes, images, _salts(contents))
-    whole = [*map(owned.images.get, image_sets(predicate))]
-    if any(array is None or array.shape != shape for array in whole) or owned.salts.shape != (shape[0], SALT_BYTES):
-        raise PrivateEvidenceError(f"{path}: must hold every image and a salt for each row of {OUTCOMES}")
+    if owned.salts.shape != (len(outcomes), SALT_BYTES):
+        raise PrivateEvidenceError(f"{path}: must hold a salt for each row of {OUTCOMES}")
     if not is_private(predicate) or tree_root(owned.leaves()).hex() != predicate[FIELD]["root"]:
         raise PrivateEvidenceError(f"{path}: its rows do not give the root that its {ATTESTATION} names")
     return owned
@@ -181,13 +184,13 @@ def _npy(array: NDArray[np.uint8]) -> bytes:
 def _salts(contents: Mapping[str, bytes]) -> NDArray[np.uint8]:
     try:
         return np.asarray(np.load(io.BytesIO(contents[SALTS]), allow_pickle=False), dtype=np.uint8)
-    except (ValueError, OSError, EOFError):
+    except DAMAGE:
         raise PrivateEvidenceError(f"{SALTS}: is not a .npy file of salts") from None
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path)
     except OSError as error:
         reason = "hallmark withhold makes such a folder"
         raise PrivateEvidenceError(f"{path}: cannot be read ({error.strerror}); {reason}") from None

@@ -52,14 +52,20 @@ class Versions:
         return sorted(item for item in self._releases.iterdir() if item.is_dir() and not item.name.startswith("."))
 
     def _look(self, folder: Path) -> tuple[Stamp, dict[str, Any]]:
-        stamp = _stamp(folder)
-        if folder.name in self._known and self._known[folder.name][0] == stamp:
-            return self._known[folder.name]
+        """A folder's entry; whatever is wrong with one, the others are listed."""
+        stamp: Stamp = ()
         try:
+            stamp = _stamp(folder)
+            if folder.name in self._known and self._known[folder.name][0] == stamp:
+                return self._known[folder.name]
             return stamp, describe(open_bundle(folder), folder.name, served=False)
         except HallmarkError as error:
             refusal = str(error).replace(str(folder), folder.name)
-            return stamp, {"folder": folder.name, "served": False, "verified": False, "refusal": refusal}
+        except OSError as error:
+            refusal = f"{folder.name}: cannot be read ({error.strerror})"
+        except Exception as error:  # a dozen types
+            refusal = f"{folder.name}: cannot be read ({type(error).__name__})"
+        return stamp, {"folder": folder.name, "served": False, "verified": False, "refusal": refusal}
 
 
 def describe(bundle: Bundle, folder: str, *, served: bool) -> dict[str, Any]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from audit.client import FILE_BYTES, Client
+from audit.client import Client
 from audit.live.progress import bar
 from audit.verification import Verification, verify
 from bundle.attestation import model_digest, read_statement
+from bundle.bundle import attested_sizes
 from bundle.errors import HallmarkError
-from bundle.layout import ATTESTATION, ENVELOPE, MODEL, VERSION_DIGITS, required
+from bundle.layout import ATTESTATION, ENVELOPE, VERSION_DIGITS, required
 from bundle.private import is_private
-
-#: The largest attestation and envelope, in bytes.
-STATEMENT_BYTES = 64 << 20
+from bundle.rows import check_extent
 
 
 class LiveError(HallmarkError):
@@ -39,19 +37,22 @@ def fetch_verified(client: Client, trusted: Sequence[Path], data: Path | None) -
 
 def _fetch(client: Client, folder: Path) -> bool:
     """Writes every file of the bundle; whether its evidence is private."""
-    content = client.evidence(ATTESTATION, STATEMENT_BYTES)
+    content = client.evidence(ATTESTATION)
     statement = read_statement(content, ATTESTATION)
     _check_subject(client, model_digest(statement))
     (folder / ATTESTATION).write_bytes(content)
     private = is_private(statement["predicate"])
-    sizes = {item["name"]: item["size"] for item in statement["predicate"]["files"]}
+    check_extent(statement["predicate"])
+    sizes = attested_sizes(statement)
     names = [name for name in required(private) if name != ATTESTATION]
     with bar("fetching", len(names), "files") as advance:
         for name in names:
-            (folder / name).write_bytes(client.evidence(name, _limit(name, sizes)))
+            (folder / name).write_bytes(
+                client.evidence(name, sizes.get(name))
+            )  # the model's size alone is not attested
             advance(1)
     if client.attestation().get("envelope") is not None:
-        (folder / ENVELOPE).write_bytes(client.evidence(ENVELOPE, STATEMENT_BYTES))
+        (folder / ENVELOPE).write_bytes(client.evidence(ENVELOPE))
     return private
 
 
@@ -59,12 +60,3 @@ def _check_subject(client: Client, digest: str) -> None:
     if digest != client.digest:
         about, answering = digest[:VERSION_DIGITS], str(client.digest)[:VERSION_DIGITS]
         raise LiveError(f"{ATTESTATION}: is about model {about}, but {answering} is the model that must answer")
-
-
-def _limit(name: str, sizes: dict[str, Any]) -> int:
-    """A file has the size that is attested; only the model's is not."""
-    if name == MODEL:
-        return FILE_BYTES
-    if name not in sizes:
-        raise LiveError(f"{ATTESTATION}: does not describe {name}")
-    return int(sizes[name])

@@ -56,3 +56,9 @@ def unbreak(name: str, rows: slice) -> Callable[[Outcomes], Outcomes]:
         )
 
     return edit
+
+
+def encrypted(archive: bytes) -> bytes:
+    """A zip archive's bytes whose table of contents says of every member that it is encrypted."""
+    first, *entries = archive.split(b"PK\1\2")
+    return b"PK\1\2".join([first, *(entry[:4] + b"\1" + entry[5:] for entry in entries)])

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bundle.bundle import open_bundle
 from bundle.layout import IMAGES
-from tests.audit.tampering import rewrite
+from tests.audit.tampering import encrypted, rewrite
 from tests.bundle.test_verification import npz, refusal
 from tests.bundles import make_bundle
 
 
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("master") / "bundle")
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_bundle(tmp_path / "bundle")
+def folder(master: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(master, tmp_path / "bundle")
 
 
 def test_images_outside_their_ball_are_refused_by_row(folder: Path) -> None:
@@ -65,13 +73,59 @@ def test_pickled_arrays_are_never_loaded(folder: Path) -> None:
 def test_images_that_unpack_to_too_much_are_not_unpacked(folder: Path) -> None:
     """A stranger's archive may be small and hold gigabytes, or say so of itself."""
     images = open_bundle(folder).images
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{**images, "clean": np.zeros((1000, 200, 200, 1), np.uint8)})
-    rewrite(folder, files={IMAGES: buffer.getvalue()})
-    assert refusal(folder) == f"{IMAGES}: clean.npy unpacks to more than uint8 {images['clean'].shape} can take"
-    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (999999999999999999,), }"
-    claimed = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
-    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
-        archive.writestr("clean.npy", claimed)
-    rewrite(folder, files={IMAGES: buffer.getvalue()})
+    shape = images["clean"].shape
+    rewrite(folder, files={IMAGES: npz({**images, "clean": np.zeros((1000, 200, 200, 1), np.uint8)})})
+    assert refusal(folder) == f"{IMAGES}: clean must be uint8 {shape}, is uint8 (1000, 200, 200, 1)"
+    size = (999999999999999999,)
+    rewrite(
+        folder, files={IMAGES: with_header(images, f"{{'descr': '|u1', 'fortran_order': False, 'shape': {size}, }}")}
+    )
+    assert refusal(folder) == f"{IMAGES}: clean must be uint8 {shape}, is uint8 {size}"
+    rewrite(folder, files={IMAGES: npz({f"{place}": np.zeros(1, np.uint8) for place in range(500)})})
+    assert refusal(folder) == f"{IMAGES}: has more than 5 entries"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1,",
+        "(" * 9000,
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1,)}\n  '''",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (60, 8, 8, 1), }",
+        "x" * 60000,
+    ],
+    ids=["cut", "nested", "quotes", "pickled", "long"],
+)
+def test_headers_of_arrays_that_are_none_are_refused_in_one_sentence(folder: Path, header: str) -> None:
+    rewrite(folder, files={IMAGES: with_header(open_bundle(folder).images, header)})
     assert refusal(folder).startswith(f"{IMAGES}: not a readable npz archive")
+
+
+def test_encrypted_arrays_are_refused(folder: Path) -> None:
+    rewrite(folder, files={IMAGES: encrypted((folder / IMAGES).read_bytes())})
+    assert refusal(folder) == f"{IMAGES}: clean.npy is encrypted, or packed otherwise than numpy.savez packs"
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_arrays_that_are_packed_otherwise_are_refused(folder: Path, packing: int) -> None:
+    """zipfile unpacks these by more than is asked of it, and damaged ones end in errors of their own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", packing) as archive:
+        for name, array in open_bundle(folder).images.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, array)
+    rewrite(folder, files={IMAGES: buffer.getvalue().replace(b"\0" * 4, b"\xff" * 4)})
+    assert refusal(folder).startswith(f"{IMAGES}: ")
+    rewrite(folder, files={IMAGES: buffer.getvalue()})
+    assert refusal(folder) == f"{IMAGES}: clean.npy is encrypted, or packed otherwise than numpy.savez packs"
+
+
+def with_header(images: Mapping[str, NDArray[np.uint8]], header: str) -> bytes:
+    """An archive whose `clean` has this header, and no data behind it."""
+    buffer, text = io.BytesIO(), header.encode()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("clean.npy", b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text)
+        for name in images.keys() - {"clean"}:
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, images[name])
+    return buffer.getvalue()

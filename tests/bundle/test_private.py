@@ -203,7 +203,7 @@ def test_an_owners_part_of_another_bundle_does_not_give_the_root(made: Made, tmp
     with pytest.raises(HallmarkError, match="its rows do not give the root"):
         open_owned(folder)
     np.save(folder / SALTS, salts[:5])
-    with pytest.raises(HallmarkError, match="every image and a salt for each row"):
+    with pytest.raises(HallmarkError, match="must hold a salt for each row"):
         open_owned(folder)
 
 
