@@ -18,6 +18,7 @@ import yaml
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
 from bundle.streams import plain_streams
+from pipeline.stage import outcome
 
 WORK, RESULTS = Path("out/compare"), Path("results")
 
@@ -54,7 +55,7 @@ def main(
     from pipeline.training.devices import choose_device
 
     setting = setting or []
-    try:
+    with outcome("compare", "stopped; the same command goes on where it was"):
         if plan is None:
             name = name or data
             command = _command(name, data, methods, tier, seeds, setting, images)
@@ -77,12 +78,6 @@ def main(
         results = [load_result(path) for run in runs if run.key not in failed and (path := places.result(run)).exists()]
         if results:
             _show(Comparison(results), RESULTS / f"compare-{name}", command, against)
-    except HallmarkError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("\ncompare: stopped; the same command goes on where it was", file=sys.stderr)
-        raise SystemExit(130) from None
     for key, sentence in failed.items():
         print(f"compare: {key}: {sentence}", file=sys.stderr)
     raise SystemExit(1 if failed else 0)

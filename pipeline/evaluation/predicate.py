@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
-from bundle.outcomes import Outcomes, load_outcomes
+from bundle.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
 from bundle.plan import untested_balls
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
@@ -19,6 +18,15 @@ from pipeline.evaluation.ledger import RULE, count_test_reads, history_seen
 from pipeline.evaluation.sanity.answers import answer_checks
 from pipeline.evaluation.sanity.data import data_checks
 from pipeline.folders import Folders
+from pipeline.records import (
+    AttackRecord,
+    CertifyRecord,
+    ExportRecord,
+    Manifest,
+    TrainingRecord,
+    load_record,
+    read_input,
+)
 
 
 def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, Any]:
@@ -27,11 +35,12 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     The settings are those that the stages recorded when they ran, not those that params.yaml names now.
     Raises HallmarkError where a stage has not left its file, or the parts are of different runs.
     """
-    manifest = _read(folders.data / "manifest.json")
-    training = _read(folders.trained / "training.json")
-    evidence = _read(folders.evidence / "attacks.json")
-    smoothing = _read(folders.certified / "smoothing.json")
-    export, outcomes = _read(folders.parity), load_outcomes(folders.evidence / OUTCOMES)
+    manifest = load_record(folders.data / "manifest.json", Manifest)
+    training = load_record(folders.trained / "training.json", TrainingRecord)
+    evidence = load_record(folders.evidence / "attacks.json", AttackRecord)
+    smoothing = load_record(folders.certified / "smoothing.json", CertifyRecord)
+    export = load_record(folders.parity, ExportRecord)
+    outcomes = load_outcomes(folders.evidence / OUTCOMES, IMAGE_COLUMNS)
     if classifier.classes != len(manifest["classes"]):
         raise HallmarkError(f"{folders.model}: has {classifier.classes} classes, the data {len(manifest['classes'])}")
     parameters = {**training["settings"], "data": manifest["settings"], "export": export["settings"]}
@@ -44,7 +53,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
             "parameters": training["parameters"],
             "format": "ONNX, uint8 NHWC to logits",
         },
-        "network": _read(folders.trained / NETWORK),
+        "network": json.loads(read_input(folders.trained / NETWORK, "train")),
         "method": {**training["method"], "settings": _without_name(training["settings"].get("method", {}))},
         "data": _data(manifest),
         "selection": training["selection"],
@@ -137,10 +146,3 @@ def _data(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _without_name(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key != "name"}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise HallmarkError(f"{path}: is missing; `dvc repro` makes it") from None
