@@ -39,6 +39,19 @@ def canonical_json(document: Any) -> bytes:
     return (text + "\n").encode()
 
 
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are each there once, as json's `object_pairs_hook`; raises ValueError.
+
+    Of two, a reader would see one and the parser take the other.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = value
+    return found
+
+
 def write_whole(
     path: str | Path,
     content: bytes | Callable[[Path], None],
@@ -65,9 +78,7 @@ def write_whole(
         _write(path, content, mode, new=new, aside=aside)
 
 
-def _write(
-    path: Path, content: bytes | Callable[[Path], None], mode: int, *, new: bool, aside: Path | None
-) -> None:
+def _write(path: Path, content: bytes | Callable[[Path], None], mode: int, *, new: bool, aside: Path | None) -> None:
     temporary = _temporary(path, aside)
     try:
         if isinstance(content, bytes):

@@ -60,11 +60,13 @@ def _attacked_images(folders: Folders, attacked: Outcomes) -> Split:
     """The images of the evidence, in its order; raises DataError where the test split is another."""
     path, index = folders.data / "test.npz", attacked["index"]
     test = load_split(path)
-    if 0 <= index.min() and index.max() < len(test):
+    if index.min() >= 0 and index.max() < len(test):
         drawn = test.take(index)
         if image_digests(drawn.images) == attacked["image_sha256"].tolist():
             return drawn
-    raise DataError(f"{path}: is not the test split that {folders.evidence / OUTCOMES} is about; `dvc repro` makes both")
+    raise DataError(
+        f"{path}: is not the test split that {folders.evidence / OUTCOMES} is about; `dvc repro` makes both"
+    )
 
 
 def leave_out(folders: Folders) -> None:

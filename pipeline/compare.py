@@ -92,16 +92,19 @@ def _entries(
 
     # One thread a process: on small networks two processes of one thread do more than one of two.
     shared: dict[str, Any] = {"data.name": data, "attack.tier": tier, "threads": 1}
+    given: dict[str, Any] = {}
     for item in setting:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise HallmarkError(f"--set: must be KEY=VALUE, e.g. train.epochs=20, got {item!r}")
-        shared[key] = read_value(value)
+        if key in given:
+            raise HallmarkError(f"--set {key}: is there twice; give it once")
+        given[key] = read_value(value)
     ordered = sorted(dict.fromkeys(methods), key=lambda method: -sum(method_class(method).passes))
     return [
         {
             "name": method,
-            "settings": {**shared, "method.name": method},
+            "settings": {**shared, **given, "method.name": method},
             "seeds": seeds,
             "images": images,
             "whole": False,

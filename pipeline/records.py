@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bundle.digests import each_once
 from bundle.errors import HallmarkError
 from pipeline.params import ParamsError, validated
 
@@ -93,7 +94,7 @@ class AttackRecord(_Part):
     tier: str
     sample: dict[str, Any]
     threats: list[_Threat] = Field(min_length=1)
-    mainThreats: list[str] = Field(min_length=1)  # noqa: N815  # the attestation's name
+    mainThreats: list[str] = Field(min_length=1)  # the attestation's name
     unions: list[dict[str, Any]]
     attacks: list[_Attack] = Field(min_length=1)
     corruptions: dict[str, Any] | None
@@ -139,7 +140,7 @@ def load_record(path: str | Path, form: type[BaseModel]) -> dict[str, Any]:
     path, stage = Path(path), MAKERS[form]
     remedy = f"the stage {stage} makes it (`dvc repro --force {stage}`)"
     try:
-        document = json.loads(read_input(path, stage), object_pairs_hook=once)
+        document = json.loads(read_input(path, stage), object_pairs_hook=each_once)
         validated(form, document)
     except (ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError too
         raise RecordError(f"{path}: is not JSON ({error}); {remedy}") from None
@@ -156,13 +157,3 @@ def read_input(path: Path, stage: str) -> bytes:
         raise RecordError(f"{path}: there is no such file; the stage {stage} makes it (`dvc repro {stage}`)") from None
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); the stage {stage} makes it") from None
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are each there once; raises ValueError."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name} is there twice")
-        found[name] = value
-    return found

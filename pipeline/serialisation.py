@@ -12,12 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from bundle.digests import each_once
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, WEIGHTS
 from pipeline.attacks.threat import to_unit
 from pipeline.networks import NetworkError, rebuild
 from pipeline.networks.tracing import place_of_error, place_of_operator, quietly, reason_of
-from pipeline.records import once, read_input
+from pipeline.records import read_input
 
 #: Characters of what a library says of weights that do not fit.
 REASON_WIDTH = 300
@@ -51,7 +52,7 @@ def read_network(description: bytes, weights: bytes, where: str) -> nn.Module:
     the network cannot be built here.
     """
     try:
-        document = json.loads(description, object_pairs_hook=once)
+        document = json.loads(description, object_pairs_hook=each_once)
         if not isinstance(document, dict):
             raise TypeError(f"{NETWORK} must be a JSON object")
         network = rebuild(document)

@@ -21,7 +21,9 @@ OUT = Path("out")
 #: Seconds of each stage since `make repro` began; no stage reads it.
 TIMINGS = OUT / "timings.json"
 #: What torch says on a CPU and on CUDA where memory ends; its errors have no common class.
-OUT_OF_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|invalid size .* overflow", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile(
+    "can't allocate memory|not enough memory|out of memory|invalid size .* overflow", re.IGNORECASE
+)
 
 
 def stage(name: str, main: Callable[[Params], object]) -> None:

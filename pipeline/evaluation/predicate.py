@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from bundle.attestation import check_field
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
@@ -28,6 +30,19 @@ from pipeline.records import (
     read_input,
 )
 
+#: Fields of the predicate that are the record's of the stage attack.
+MEASURED = (
+    "tier",
+    "sample",
+    "threats",
+    "mainThreats",
+    "unions",
+    "attacks",
+    "corruptions",
+    "distances",
+    "surface",
+)
+
 
 def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, Any]:
     """Everything that the schema asks for but what assemble() computes: claims, bounds and files.
@@ -40,7 +55,12 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     evidence = load_record(folders.evidence / "attacks.json", AttackRecord)
     smoothing = load_record(folders.certified / "smoothing.json", CertifyRecord)
     export = load_record(folders.parity, ExportRecord)
-    outcomes = load_outcomes(folders.evidence / OUTCOMES, IMAGE_COLUMNS)
+    outcomes, data = load_outcomes(folders.evidence / OUTCOMES, IMAGE_COLUMNS), _data(manifest)
+    _check_fields(folders.data / "manifest.json", {"data": data})
+    _check_fields(folders.trained / "training.json", {"selection": training["selection"]})
+    _check_fields(folders.evidence / "attacks.json", {field: evidence[field] for field in (*MEASURED, "sanity")})
+    _check_fields(folders.certified / "smoothing.json", {field: smoothing[field] for field in ("smoothing", "proofs")})
+    _check_fields(folders.parity, {"parity": export["parity"]})
     if classifier.classes != len(manifest["classes"]):
         raise HallmarkError(f"{folders.model}: has {classifier.classes} classes, the data {len(manifest['classes'])}")
     parameters = {**training["settings"], "data": manifest["settings"], "export": export["settings"]}
@@ -55,7 +75,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         },
         "network": json.loads(read_input(folders.trained / NETWORK, "train")),
         "method": {**training["method"], "settings": _without_name(training["settings"].get("method", {}))},
-        "data": _data(manifest),
+        "data": data,
         "selection": training["selection"],
         "testReads": {
             "models": count_test_reads(sha256_file(folders.trained / WEIGHTS), manifest["splits"]["test"]["sha256"]),
@@ -68,7 +88,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         # On the machine that made the bundle none moves; another CPU may turn a verdict that hangs by rounding.
         "selfCheck": {"rows": SELF_CHECK_ROWS, "allowedMoved": 1},
         "environment": {**training["environment"], "judged_by": classifier.provider},
-        **measured(evidence, parameters, smoothing["smoothing"], training["selection"], _data(manifest), outcomes),
+        **measured(evidence, parameters, smoothing["smoothing"], training["selection"], data, outcomes),
     }
 
 
@@ -85,20 +105,9 @@ def measured(
     `evidence` is the description of what was run, `outcomes` its table; `parameters`, `smoothing`, `selection` and
     `data` are the predicate's, the first without the section of the attack.
     """
-    fields = (
-        "tier",
-        "sample",
-        "threats",
-        "mainThreats",
-        "unions",
-        "attacks",
-        "corruptions",
-        "distances",
-        "surface",
-    )
     answers = answer_checks(outcomes["label"], outcomes["reference/clean/prediction"], data["classes"])
     return {
-        **{field: evidence[field] for field in fields},
+        **{field: evidence[field] for field in MEASURED},
         "sanity": [*data_checks(data), *answers, *evidence["sanity"]],
         "parameters": {**parameters, "attack": evidence["settings"]},
         "merged": None,
@@ -142,6 +151,12 @@ def _data(manifest: dict[str, Any]) -> dict[str, Any]:
         "splits": manifest["splits"],
         **{key: manifest[key] for key in ("decoding", "notRead", "resize", "extra") if key in manifest},
     }
+
+
+def _check_fields(path: Path, fields: Mapping[str, Any]) -> None:
+    """Raises AttestationError, with the file's name, where a record holds what no attestation may say."""
+    for name, value in fields.items():
+        check_field(name, value, str(path))
 
 
 def _without_name(settings: dict[str, Any]) -> dict[str, Any]:
