@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.archives import ArchiveError, open_arrays
+from bundle.digests import each_once
 from bundle.errors import HallmarkError
 from bundle.layout import OUTCOMES
 from bundle.outcomes import Outcomes, image_digests
@@ -73,7 +74,7 @@ def _check_labels(outcomes: Outcomes, known: NDArray[Any], source: Path) -> None
 
 def _manifest_digests(path: Path) -> list[str]:
     try:
-        digests: Any = json.loads(path.read_bytes())["test_images_sha256"]
+        digests: Any = json.loads(path.read_bytes(), object_pairs_hook=each_once)["test_images_sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         digests = None
     if not isinstance(digests, list):

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from audit.tables import plain
-from bundle.errors import HallmarkError
+from bundle.errors import sentence
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Bundles = Annotated[
@@ -27,10 +27,10 @@ class OneSentence(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except HallmarkError as error:
-            fail(str(error))
-        except OSError as error:
-            fail(f"{error.filename or 'file'}: {error.strerror or error}")
+        except Exception as error:
+            if (said := sentence(error)) is None:
+                raise
+            fail(said)
 
 
 def print_json(document: Any) -> None:

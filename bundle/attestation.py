@@ -75,10 +75,21 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
 
 def check_statement(statement: Any, where: str = "attestation") -> None:
     """Raises AttestationError with the first place that the JSON Schema refuses."""
-    error: ValidationError | None = best_match(_validator().iter_errors(statement))
+    _check(_validator(), statement, where, "statement")
+
+
+def check_field(name: str, value: Any, where: str) -> None:
+    """The same about one field of the predicate, before the others are there; `where` names the file that it is from."""
+    field = schema()["properties"]["predicate"]["properties"][name]
+    _check(Draft202012Validator(field), value, where, name)
+
+
+def _check(validator: Draft202012Validator, value: Any, where: str, whole: str) -> None:
+    error: ValidationError | None = best_match(validator.iter_errors(value))
     if error is not None:
         message = shorten(error.message, MESSAGE_WIDTH, placeholder=" …")  # it quotes the value, however long
-        raise AttestationError(f"{where}: {error.json_path.removeprefix('$.') or 'statement'}: {message}")
+        place = error.json_path.removeprefix("$").removeprefix(".")
+        raise AttestationError(f"{where}: {place or whole}: {message}")
 
 
 def model_digest(statement: Mapping[str, Any]) -> str:

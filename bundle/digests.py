@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bundle.errors import HallmarkError, full_disk, is_full
+
 
 def sha256_bytes(content: bytes) -> str:
     """The SHA-256 of some bytes, as 64 hexadecimal digits."""
@@ -37,6 +39,19 @@ def canonical_json(document: Any) -> bytes:
     return (text + "\n").encode()
 
 
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are each there once, as json's `object_pairs_hook`; raises ValueError.
+
+    Of two, a reader would see one and the parser take the other.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = value
+    return found
+
+
 def write_whole(
     path: str | Path,
     content: bytes | Callable[[Path], None],
@@ -55,10 +70,15 @@ def write_whole(
     aside : the folder of the temporary file, by default the file's own. A bundle's set of files is exact, and a kill
         may leave a temporary one; a folder of another mount, or that cannot be written to, is not used.
 
-    When it returns, content and name are on the disk.
+    When it returns, content and name are on the disk. Raises FullDiskError where there is no room.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _room_for(path, len(content) if isinstance(content, bytes) else None):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content, mode, new=new, aside=aside)
+
+
+def _write(path: Path, content: bytes | Callable[[Path], None], mode: int, *, new: bool, aside: Path | None) -> None:
     temporary = _temporary(path, aside)
     try:
         if isinstance(content, bytes):
@@ -72,9 +92,20 @@ def write_whole(
     except OSError as error:
         if aside is None or error.errno != errno.EXDEV:
             raise
-        write_whole(path, content, mode, new=new)
+        _write(path, content, mode, new=new, aside=None)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _room_for(path: Path, size: int | None = None) -> Generator[None]:
+    """Says of a full disk which file has no room, and how much it takes, whatever a library makes of the error."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, HallmarkError) and is_full(error):
+            raise full_disk(path, size) from None
+        raise
 
 
 @contextmanager
@@ -83,16 +114,17 @@ def whole_folder(target: Path, mode: int = 0o755) -> Generator[Path]:
 
     An empty folder makes way for it; raises FileExistsError where anything else is there.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        yield folder
-        folder.chmod(mode)
-        sync(folder)
-        _move(folder, target)
-        sync(target.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _room_for(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            yield folder
+            folder.chmod(mode)
+            sync(folder)
+            _move(folder, target)
+            sync(target.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -33,6 +33,9 @@ SETTINGS = ("reference", "served")
 #: The columns of minimum-norm attacks begin so.
 DISTANCES = "reference/distance/"
 
+#: What names an image and its label; every table of the stage attack has them.
+IMAGE_COLUMNS = ("index", "label", "image_sha256")
+
 #: What a column holds, by the last part of its name.
 KINDS: dict[str, Callable[[pa.DataType], bool]] = {
     "index": pa.types.is_integer,
@@ -167,7 +170,10 @@ def read_outcomes(
             found[name] = column.cast(kind).to_numpy()
         except (pa.ArrowException, ValueError) as error:  # a text that is no UTF-8
             raise OutcomeError(f"{where}: {name}: cannot be read ({error})") from None
-    return Outcomes(found)
+    try:
+        return Outcomes(found)
+    except OutcomeError as error:
+        raise OutcomeError(f"{where}: {str(error).removeprefix('outcome table: ')}") from None
 
 
 def _contradict(margin: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> bool:
@@ -175,9 +181,14 @@ def _contradict(margin: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> 
     return bool(np.any(((margin < 0) | np.isnan(margin)) & right) or np.any((margin > 0) & ~right))
 
 
-def load_outcomes(path: str | Path) -> Outcomes:
-    """Reads a table from a file; raises OutcomeError where it is missing or is not one."""
+def load_outcomes(path: str | Path, columns: Iterable[str] = ("index", "label")) -> Outcomes:
+    """Reads a table from a file; raises OutcomeError where it is missing, is not one, or lacks one of `columns`."""
     try:
-        return read_outcomes(Path(path).read_bytes(), str(path))
+        outcomes = read_outcomes(Path(path).read_bytes(), str(path))
     except FileNotFoundError:
         raise OutcomeError(f"{path}: there is no such outcome table") from None
+    except OSError as error:
+        raise OutcomeError(f"{path}: cannot be read ({error.strerror})") from None
+    if absent := [name for name in columns if name not in outcomes.columns]:
+        raise OutcomeError(f"{path}: has no column {', '.join(absent)}")
+    return outcomes

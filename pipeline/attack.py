@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
+from typing import Any
 
 import numpy as np
 
 from bundle.digests import canonical_json, sha256_bytes, sha256_file, write_whole
+from bundle.errors import HallmarkError
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
+from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.companions import FILE as COMPANIONS
 from pipeline.companions import load_companions
-from pipeline.data.split import load_split
+from pipeline.data.manifest import load_described, load_manifest
 from pipeline.environment import describe_environment, source_digest
 from pipeline.evaluation.crew import crew_size
 from pipeline.evaluation.evidence import draw, gather_evidence
@@ -22,6 +24,7 @@ from pipeline.evaluation.suite import speaker
 from pipeline.evaluation.victim import Victim
 from pipeline.folders import OUT, Folders
 from pipeline.params import Params
+from pipeline.records import read_input
 from pipeline.serialisation import load_network
 from pipeline.stage import stage
 from pipeline.training.checkpoints import checkpoint_folder
@@ -33,8 +36,10 @@ def main(params: Params, folders: Folders = OUT) -> None:
 
     Finished parts are kept in checkpoints/ until the stage ends, so that the same command goes on after a kill.
     """
-    manifest = json.loads((folders.data / "manifest.json").read_text(encoding="utf-8"))
-    model, trained, device = folders.model.read_bytes(), folders.trained, choose_device(params.device)
+    manifest = load_manifest(folders.data / "manifest.json")
+    test = load_described(folders.data / "test.npz", manifest)
+    model, trained, device = read_input(folders.model, "export"), folders.trained, choose_device(params.device)
+    _require_model(folders, model, manifest)
     victim = Victim(load_network(trained), len(manifest["classes"]), load_companions(trained), model)
     record_test_read(sha256_file(trained / WEIGHTS), manifest["splits"]["test"]["sha256"])
     identity = {
@@ -46,7 +51,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
         "source": source_digest(),
     }
     kept = Kept(checkpoint_folder(identity))
-    drawn = draw(load_split(folders.data / "test.npz"), params.attack)
+    drawn = draw(test, params.attack)
     evidence = gather_evidence(
         victim,
         drawn,
@@ -70,6 +75,17 @@ def main(params: Params, folders: Folders = OUT) -> None:
     write_whole(folders.evidence / "metrics.json", canonical_json(metrics))
     outcomes.save(folders.evidence / OUTCOMES)
     kept.remove()
+
+
+def _require_model(folders: Folders, model: bytes, manifest: dict[str, Any]) -> None:
+    """Said before hours of attack: the exported file must answer about images of this shape with these classes."""
+    classifier = OnnxClassifier(model, threads=1, device="cpu")
+    takes, data = (classifier.image_shape, classifier.classes), (manifest["image_shape"], len(manifest["classes"]))
+    if takes != (tuple(data[0]), data[1]):
+        raise HallmarkError(
+            f"{folders.model}: takes images {takes[0]} of {takes[1]} classes, the data has {data[0]} of {data[1]}; make it "
+            "again (`dvc repro --force export`)"
+        )
 
 
 if __name__ == "__main__":

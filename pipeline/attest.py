@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.assembly import assemble
 from bundle.claims import ALL_ATTACKS
 from bundle.digests import canonical_json, write_whole
+from bundle.errors import HallmarkError
+from bundle.evidence import EvidenceError, check_images, read_images
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
-from bundle.outcomes import load_outcomes
+from bundle.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
 from bundle.replay import require_replay
 from bundle.runtime import OnnxClassifier
 from pipeline.evaluation.evidence import served_columns
 from pipeline.evaluation.predicate import build_predicate
 from pipeline.folders import OUT, Folders
 from pipeline.params import Params
+from pipeline.records import read_input
+from pipeline.serialisation import load_network
 from pipeline.stage import stage
 
 
 def main(params: Params, folders: Folders = OUT) -> None:
     """Writes the bundle, metrics.json and plots/robust_accuracy.csv."""
-    model = folders.model.read_bytes()
+    load_network(folders.trained)  # what is published must be a network that can be attacked again
+    model, weights = read_input(folders.model, "export"), read_input(folders.trained / WEIGHTS, "train")
     classifier = OnnxClassifier(model, threads=params.threads, device="cpu")
-    with np.load(folders.evidence / IMAGES, allow_pickle=False) as archive:
-        images = {name: archive[name] for name in archive.files}
-    outcomes = load_outcomes(folders.evidence / OUTCOMES)
-    outcomes = outcomes.with_columns(served_columns(classifier, images, outcomes["label"]))
-    outcomes = outcomes.with_columns(load_outcomes(folders.certified / OUTCOMES).columns)
     predicate = build_predicate(folders, classifier)
+    images, outcomes = _evidence(folders, predicate)
+    outcomes = outcomes.with_columns(served_columns(classifier, images, outcomes["label"]))
     require_replay(classifier, outcomes, images, predicate)
     statement = assemble(
-        folders.bundle,
-        model=model,
-        weights=(folders.trained / WEIGHTS).read_bytes(),
-        outcomes=outcomes,
-        images=images,
-        predicate=predicate,
+        folders.bundle, model=model, weights=weights, outcomes=outcomes, images=images, predicate=predicate
     )
     metrics: dict[str, float] = {}
     rows = ["attack,accuracy,lower,upper"]
@@ -51,6 +52,25 @@ def main(params: Params, folders: Folders = OUT) -> None:
         f"bundle of model {statement['predicate']['model']['version']} in {folders.bundle}, "
         f"report: {folders.bundle}/report.html"
     )
+
+
+def _evidence(folders: Folders, predicate: Mapping[str, Any]) -> tuple[dict[str, NDArray[np.uint8]], Outcomes]:
+    """Images and outcomes of both stages; raises HallmarkError where their files do not belong together."""
+    attacked = load_outcomes(folders.evidence / OUTCOMES, IMAGE_COLUMNS)
+    certified = load_outcomes(folders.certified / OUTCOMES)
+    for name in ("index", "label"):
+        if not np.array_equal(attacked[name], certified[name]):
+            raise HallmarkError(
+                f"{folders.certified / OUTCOMES}: is about other images than {folders.evidence / OUTCOMES}; make it again "
+                "(`dvc repro --force certify`)"
+            )
+    shape = (len(attacked), *predicate["data"]["shape"])
+    try:
+        images = read_images(read_input(folders.evidence / IMAGES, "attack"), shape)
+        check_images(attacked, images, predicate)
+    except EvidenceError as error:
+        raise HallmarkError(f"{folders.evidence}: {error}; make it again (`dvc repro --force attack`)") from None
+    return images, attacked.with_columns(certified.columns)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import torch
@@ -10,8 +9,8 @@ import torch
 from bundle.claims import smoothing_bounds
 from bundle.digests import canonical_json, sha256_file, write_whole
 from bundle.layout import OUTCOMES, WEIGHTS
-from bundle.outcomes import Outcomes, load_outcomes
-from pipeline.data.split import load_split
+from bundle.outcomes import IMAGE_COLUMNS, Outcomes, image_digests, load_outcomes
+from pipeline.data.split import DataError, Split, load_split
 from pipeline.environment import describe_environment, source_digest
 from pipeline.evaluation.curves import curve_csv, curve_metrics, curve_sentence
 from pipeline.evaluation.kept import Kept
@@ -20,6 +19,7 @@ from pipeline.evaluation.smoothed import describe, smoothed_columns
 from pipeline.evaluation.suite import speaker
 from pipeline.folders import OUT, Folders
 from pipeline.params import CertifySettings, Params
+from pipeline.records import AttackRecord, TrainingRecord, load_record
 from pipeline.serialisation import load_network
 from pipeline.stage import stage
 from pipeline.training.checkpoints import checkpoint_folder
@@ -32,16 +32,17 @@ def main(params: Params, folders: Folders = OUT) -> None:
     Finished parts are kept in checkpoints/ until the stage ends, so that the same command goes on after a kill.
     """
     out, device = folders.certified, choose_device(params.device)
-    evidence = json.loads((folders.evidence / "attacks.json").read_text(encoding="utf-8"))
-    index = load_outcomes(folders.evidence / OUTCOMES)["index"]
-    test = load_split(folders.data / "test.npz").take(index)
+    evidence = load_record(folders.evidence / "attacks.json", AttackRecord)
+    attacked = load_outcomes(folders.evidence / OUTCOMES, IMAGE_COLUMNS)
+    index, test = attacked["index"], _attacked_images(folders, attacked)
+    trained_with = _noise_of_training(folders)
     network = load_network(folders.trained)
     settings = with_technique(params.certify, test.images.shape[1:], evidence["tier"])
     kept = Kept(checkpoint_folder(_identity(params, settings, folders, index.tolist(), device)))
     proofs, proved = prove(network, test, settings, attacked_radii(evidence), kept)
     columns = proved | smoothed_columns(network, test.images, index, settings, device, kept=kept, say=speaker())
     outcomes = Outcomes({"index": index, "label": test.labels, **columns})
-    described = describe(settings, _noise_of_training(folders))
+    described = describe(settings, trained_with)
     bounds = [smoothing_bounds(outcomes, item) for item in described]
     write_whole(
         out / "smoothing.json",
@@ -53,6 +54,19 @@ def main(params: Params, folders: Folders = OUT) -> None:
     for *curve, average in bounds:
         print(f"smoothed classifier, sigma {average['sigma']:g} (not the served one): {curve_sentence(curve)}")
     kept.remove()
+
+
+def _attacked_images(folders: Folders, attacked: Outcomes) -> Split:
+    """The images of the evidence, in its order; raises DataError where the test split is another."""
+    path, index = folders.data / "test.npz", attacked["index"]
+    test = load_split(path)
+    if index.min() >= 0 and index.max() < len(test):
+        drawn = test.take(index)
+        if image_digests(drawn.images) == attacked["image_sha256"].tolist():
+            return drawn
+    raise DataError(
+        f"{path}: is not the test split that {folders.evidence / OUTCOMES} is about; `dvc repro` makes both"
+    )
 
 
 def leave_out(folders: Folders) -> None:
@@ -78,7 +92,7 @@ def _identity(
 
 def _noise_of_training(folders: Folders) -> float | None:
     """The sigma that the network was trained with, of the methods that train with Gaussian noise."""
-    record = json.loads((folders.trained / "training.json").read_text(encoding="utf-8"))
+    record = load_record(folders.trained / "training.json", TrainingRecord)
     return record["settings"].get("method", {}).get("sigma")
 
 

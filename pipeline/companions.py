@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -40,11 +41,11 @@ def load_companions(folder: Path) -> dict[str, nn.Module]:
         return {}
     try:
         with safe_open(path, "pt") as file:
-            descriptions = json.loads(file.metadata()["networks"])
+            descriptions = json.loads((file.metadata() or {})["networks"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no mapping
         return {name: _built(name, description, weights) for name, description in descriptions.items()}
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = shorten(" ".join(str(error).split()), 300, placeholder=" …")
         raise HallmarkError(f"{path}: not readable ({reason}); the stage train makes it (`dvc repro train`)") from None
 
 

@@ -18,6 +18,7 @@ import yaml
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
 from bundle.streams import plain_streams
+from pipeline.stage import outcome
 
 WORK, RESULTS = Path("out/compare"), Path("results")
 
@@ -54,7 +55,7 @@ def main(
     from pipeline.training.devices import choose_device
 
     setting = setting or []
-    try:
+    with outcome("compare", "stopped; the same command goes on where it was"):
         if plan is None:
             name = name or data
             command = _command(name, data, methods, tier, seeds, setting, images)
@@ -77,12 +78,6 @@ def main(
         results = [load_result(path) for run in runs if run.key not in failed and (path := places.result(run)).exists()]
         if results:
             _show(Comparison(results), RESULTS / f"compare-{name}", command, against)
-    except HallmarkError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("\ncompare: stopped; the same command goes on where it was", file=sys.stderr)
-        raise SystemExit(130) from None
     for key, sentence in failed.items():
         print(f"compare: {key}: {sentence}", file=sys.stderr)
     raise SystemExit(1 if failed else 0)
@@ -97,16 +92,19 @@ def _entries(
 
     # One thread a process: on small networks two processes of one thread do more than one of two.
     shared: dict[str, Any] = {"data.name": data, "attack.tier": tier, "threads": 1}
+    given: dict[str, Any] = {}
     for item in setting:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise HallmarkError(f"--set: must be KEY=VALUE, e.g. train.epochs=20, got {item!r}")
-        shared[key] = read_value(value)
+        if key in given:
+            raise HallmarkError(f"--set {key}: is there twice; give it once")
+        given[key] = read_value(value)
     ordered = sorted(dict.fromkeys(methods), key=lambda method: -sum(method_class(method).passes))
     return [
         {
             "name": method,
-            "settings": {**shared, "method.name": method},
+            "settings": {**shared, **given, "method.name": method},
             "seeds": seeds,
             "images": images,
             "whole": False,

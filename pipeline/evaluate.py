@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bundle.digests import canonical_json, sha256_file, write_whole
+from bundle.digests import canonical_json, each_once, sha256_file, write_whole
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
 from bundle.streams import plain_streams
@@ -61,7 +61,9 @@ def main(
         from pipeline.adopt import Model
 
         given = {"image_size": image_size, "channels": channels}
-        document = {"data": {"name": data, "path": path} | {key: value for key, value in given.items() if value}}
+        document = {
+            "data": {"name": data, "path": path} | {key: value for key, value in given.items() if value is not None}
+        }
         params = settings(document, [*(setting or []), *([f"attack.tier={tier}"] if tier else [])])
         normalisation = _numbers("mean", mean), _numbers("std", std)
         adopted = Model(model, _object(arguments), *normalisation, weights, _whole_numbers("outputs", outputs))
@@ -118,13 +120,15 @@ def settings(document: Mapping[str, Any], given: list[str]) -> Params:
     from pipeline.experiments.plan import read_value
 
     complete_document: dict[str, Any] = {key: dict(value) for key, value in document.items()}
-    for item in given:
+    for number, item in enumerate(given):
         key, equals, value = item.partition("=")
         section, dot, field = key.partition(".")
         if not equals or not key:
             raise EvaluationError(f"--set: must be KEY=VALUE, e.g. attack.images=200, got {item!r}")
         if section not in SECTIONS:
             raise EvaluationError(f"--set {key}: nothing is trained here; the sections are {', '.join(SECTIONS)}")
+        if key in (other.partition("=")[0] for other in given[:number]):
+            raise EvaluationError(f"--set {key}: is there twice; give it once")
         if dot:
             complete_document.setdefault(section, {})[field] = read_value(value)
         else:
@@ -163,11 +167,13 @@ def _whole_numbers(option: str, text: str | None) -> list[int] | None:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = json.loads(text, object_pairs_hook=each_once)
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise EvaluationError(f"""--arguments: must be a JSON object, e.g. '{{"width": 64}}', got {text!r}""")
+        raise EvaluationError(
+            f"""--arguments: must be a JSON object with each name once, e.g. '{{"width": 64}}', got {text!r}"""
+        )
     return found
 
 

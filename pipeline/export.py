@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bundle.digests import canonical_json, sha256_bytes, write_whole
-from pipeline.data.split import load_split
+from pipeline.data.manifest import load_described, load_manifest
 from pipeline.evaluation.parity import check_parity
 from pipeline.folders import OUT, Folders
 from pipeline.params import Params
@@ -14,7 +14,7 @@ from pipeline.stage import stage
 def main(params: Params, folders: Folders = OUT) -> None:
     """Writes model.onnx and parity.json; fails where torch and ONNX Runtime disagree."""
     network = load_network(folders.trained)
-    validation = load_split(folders.data / "validation.npz")
+    validation = load_described(folders.data / "validation.npz", load_manifest(folders.data / "manifest.json"))
     content = to_onnx(network, validation.images.shape[1:], opset=params.export.opset)
     # The test split is not touched here: agreement is checked on the validation images.
     parity = check_parity(network, content, validation, tolerance=params.export.tolerance, threads=params.threads)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from bundle.digests import each_once
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, WEIGHTS
 from pipeline.attacks.threat import to_unit
-from pipeline.networks import rebuild
+from pipeline.networks import NetworkError, rebuild
 from pipeline.networks.tracing import place_of_error, place_of_operator, quietly, reason_of
+from pipeline.records import read_input
+
+#: Characters of what a library says of weights that do not fit.
+REASON_WIDTH = 300
 
 
 class ServedNetwork(nn.Module):
@@ -35,12 +41,7 @@ def load_network(folder: Path) -> nn.Module:
     The folder is this run's own: a factory that it names is called. Raises HallmarkError where a file is missing or
     damaged, or a weight is missing or left over.
     """
-    try:
-        description, weights = (folder / NETWORK).read_bytes(), (folder / WEIGHTS).read_bytes()
-    except FileNotFoundError as error:
-        raise HallmarkError(
-            f"{error.filename}: there is no such file; the stage train makes it (`dvc repro train`)"
-        ) from None
+    description, weights = (read_input(folder / name, "train") for name in (NETWORK, WEIGHTS))
     return read_network(description, weights, str(folder))
 
 
@@ -51,12 +52,16 @@ def read_network(description: bytes, weights: bytes, where: str) -> nn.Module:
     the network cannot be built here.
     """
     try:
-        network = rebuild(json.loads(description))
+        document = json.loads(description, object_pairs_hook=each_once)
+        if not isinstance(document, dict):
+            raise TypeError(f"{NETWORK} must be a JSON object")
+        network = rebuild(document)
         network.load_state_dict(load(weights), strict=True)
-    except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise HallmarkError(
-            f"{where}: {NETWORK} and {WEIGHTS} do not fit together ({' '.join(str(error).split())})"
-        ) from None
+    except NetworkError as error:
+        raise NetworkError(f"{where}: {NETWORK}: {error}") from None
+    except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, SafetensorError) as error:
+        reason = shorten(" ".join(str(error).split()), REASON_WIDTH, placeholder=" …")  # torch lists every weight
+        raise HallmarkError(f"{where}: {NETWORK} and {WEIGHTS} do not fit together ({reason})") from None
     return network.eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bundle.digests import canonical_json, write_whole
-from bundle.errors import HallmarkError
+from bundle.errors import HallmarkError, sentence
 from bundle.streams import plain_streams
 from pipeline.locks import locked
 from pipeline.params import Params, load_params
@@ -19,6 +20,10 @@ from pipeline.params import Params, load_params
 OUT = Path("out")
 #: Seconds of each stage since `make repro` began; no stage reads it.
 TIMINGS = OUT / "timings.json"
+#: What torch says on a CPU and on CUDA where memory ends; its errors have no common class.
+OUT_OF_MEMORY = re.compile(
+    "can't allocate memory|not enough memory|out of memory|invalid size .* overflow", re.IGNORECASE
+)
 
 
 def stage(name: str, main: Callable[[Params], object]) -> None:
@@ -29,27 +34,37 @@ def stage(name: str, main: Callable[[Params], object]) -> None:
         with alone(OUT / f".{name}.lock"):
             set_threads(params.threads)
             main(params)
-    seconds = time.monotonic() - started
-    print(f"{name}: done in {seconds:.0f} s", flush=True)
-    write_whole(TIMINGS, canonical_json({**_timings(), name: round(seconds, 1)}))
+        seconds = time.monotonic() - started
+        print(f"{name}: done in {seconds:.0f} s", flush=True)
+        write_whole(TIMINGS, canonical_json({**_timings(), name: round(seconds, 1)}))
 
 
 @contextmanager
-def outcome(name: str) -> Iterator[None]:
-    """Around a whole command: what is refused is one sentence on stderr and exit 1, Ctrl-C is exit 130."""
+def outcome(name: str, stopped: str = "stopped by hand") -> Iterator[None]:
+    """Around a whole command: what is refused, and what the machine lacks, is one sentence on stderr and exit 1.
+
+    Ctrl-C is exit 130, and says `stopped`. A traceback is left for what is wrong in the code.
+    """
     plain_streams()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         yield
-    except HallmarkError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except PermissionError as error:
-        print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
-        raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print(f"\n{name}: stopped by hand", file=sys.stderr)
+        print(f"\n{name}: {stopped}", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        if (said := refusal(error)) is None:
+            raise
+        print(f"{name}: {said}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def refusal(error: BaseException) -> str | None:
+    """What a person is told of an error; None where it is a fault of the code."""
+    if isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)):
+        first = str(error).splitlines()[0]
+        return f"there is not enough memory ({first}); a smaller network, image or batch takes less"
+    return sentence(error)
 
 
 def print_shares() -> None:
@@ -62,7 +77,12 @@ def print_shares() -> None:
 
 
 def _timings() -> dict[str, float]:
-    return json.loads(TIMINGS.read_text(encoding="utf-8")) if TIMINGS.exists() else {}
+    """Seconds by stage; a file that is none is begun anew, for no result depends on it."""
+    try:
+        timings = json.loads(TIMINGS.read_bytes())
+        return {name: float(seconds) for name, seconds in timings.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def set_threads(threads: int) -> None:

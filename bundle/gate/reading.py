@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-from bundle.digests import sha256_bytes
+from bundle.digests import each_once, sha256_bytes
 from bundle.gate.metrics import KEYS, METRICS, Metric
 from bundle.gate.policy import NotWorse, Policy, PolicyError, Threshold
 from bundle.leakage import LEAKS
@@ -74,20 +74,10 @@ def read_policy(path: str | Path) -> Policy:
 def _parse(path: Path, content: bytes) -> Any:
     try:
         if path.suffix == ".json":
-            return json.loads(content, object_pairs_hook=_once)
+            return json.loads(content, object_pairs_hook=each_once)
         return load(content)
     except (ValueError, TypeError, YamlError, RecursionError) as error:
         raise PolicyError(f"{path}: cannot be read as a policy: {' '.join(str(error).split())}") from None
-
-
-def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A mapping whose names are each there once: of two, a reader would see one and the parser take the other."""
-    found: dict[Any, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name} is there twice")
-        found[name] = value
-    return found
 
 
 def _fields(reading: _Reading, document: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from bundle.digests import canonical_json, write_whole
 from bundle.outcomes import image_digests
 from pipeline.data.image_set import ImageSet
 from pipeline.data.leakage import count_leakage
-from pipeline.data.split import DataError, Split
+from pipeline.data.split import DataError, Split, load_split
+from pipeline.records import Manifest, load_record
 
 
 def build_manifest(
@@ -67,17 +67,18 @@ def save_manifest(path: str | Path, manifest: dict[str, Any]) -> None:
 
 
 def load_manifest(path: str | Path) -> dict[str, Any]:
-    """Reads what save_manifest wrote; raises DataError where the file is missing or not JSON."""
-    path = Path(path)
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file; the stage prepare makes it (`dvc repro prepare`)") from None
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error}); make it again with the stage prepare") from None
-    if not isinstance(manifest, dict):
-        raise DataError(f"{path}: must be a JSON object; make it again with the stage prepare")
-    return manifest
+    """Reads what save_manifest wrote; raises RecordError where the file is missing or something else."""
+    return load_record(path, Manifest)
+
+
+def load_described(path: Path, manifest: Mapping[str, Any]) -> Split:
+    """The split at `path`, which must be the one that the manifest describes under its name; raises DataError."""
+    split = load_split(path)
+    if split_sha256(split) != manifest["splits"][path.stem]["sha256"]:
+        raise DataError(
+            f"{path}: is not the split that manifest.json describes; make both again (`dvc repro --force prepare`)"
+        )
+    return split
 
 
 def _describe(split: Split, classes: int, origin: str) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.attestation import check_field
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
-from bundle.outcomes import Outcomes, load_outcomes
+from bundle.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
 from bundle.plan import untested_balls
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
@@ -19,6 +20,28 @@ from pipeline.evaluation.ledger import RULE, count_test_reads, history_seen
 from pipeline.evaluation.sanity.answers import answer_checks
 from pipeline.evaluation.sanity.data import data_checks
 from pipeline.folders import Folders
+from pipeline.records import (
+    AttackRecord,
+    CertifyRecord,
+    ExportRecord,
+    Manifest,
+    TrainingRecord,
+    load_record,
+    read_input,
+)
+
+#: Fields of the predicate that are the record's of the stage attack.
+MEASURED = (
+    "tier",
+    "sample",
+    "threats",
+    "mainThreats",
+    "unions",
+    "attacks",
+    "corruptions",
+    "distances",
+    "surface",
+)
 
 
 def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, Any]:
@@ -27,11 +50,17 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     The settings are those that the stages recorded when they ran, not those that params.yaml names now.
     Raises HallmarkError where a stage has not left its file, or the parts are of different runs.
     """
-    manifest = _read(folders.data / "manifest.json")
-    training = _read(folders.trained / "training.json")
-    evidence = _read(folders.evidence / "attacks.json")
-    smoothing = _read(folders.certified / "smoothing.json")
-    export, outcomes = _read(folders.parity), load_outcomes(folders.evidence / OUTCOMES)
+    manifest = load_record(folders.data / "manifest.json", Manifest)
+    training = load_record(folders.trained / "training.json", TrainingRecord)
+    evidence = load_record(folders.evidence / "attacks.json", AttackRecord)
+    smoothing = load_record(folders.certified / "smoothing.json", CertifyRecord)
+    export = load_record(folders.parity, ExportRecord)
+    outcomes, data = load_outcomes(folders.evidence / OUTCOMES, IMAGE_COLUMNS), _data(manifest)
+    _check_fields(folders.data / "manifest.json", {"data": data})
+    _check_fields(folders.trained / "training.json", {"selection": training["selection"]})
+    _check_fields(folders.evidence / "attacks.json", {field: evidence[field] for field in (*MEASURED, "sanity")})
+    _check_fields(folders.certified / "smoothing.json", {field: smoothing[field] for field in ("smoothing", "proofs")})
+    _check_fields(folders.parity, {"parity": export["parity"]})
     if classifier.classes != len(manifest["classes"]):
         raise HallmarkError(f"{folders.model}: has {classifier.classes} classes, the data {len(manifest['classes'])}")
     parameters = {**training["settings"], "data": manifest["settings"], "export": export["settings"]}
@@ -44,9 +73,9 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
             "parameters": training["parameters"],
             "format": "ONNX, uint8 NHWC to logits",
         },
-        "network": _read(folders.trained / NETWORK),
+        "network": json.loads(read_input(folders.trained / NETWORK, "train")),
         "method": {**training["method"], "settings": _without_name(training["settings"].get("method", {}))},
-        "data": _data(manifest),
+        "data": data,
         "selection": training["selection"],
         "testReads": {
             "models": count_test_reads(sha256_file(folders.trained / WEIGHTS), manifest["splits"]["test"]["sha256"]),
@@ -59,7 +88,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         # On the machine that made the bundle none moves; another CPU may turn a verdict that hangs by rounding.
         "selfCheck": {"rows": SELF_CHECK_ROWS, "allowedMoved": 1},
         "environment": {**training["environment"], "judged_by": classifier.provider},
-        **measured(evidence, parameters, smoothing["smoothing"], training["selection"], _data(manifest), outcomes),
+        **measured(evidence, parameters, smoothing["smoothing"], training["selection"], data, outcomes),
     }
 
 
@@ -76,20 +105,9 @@ def measured(
     `evidence` is the description of what was run, `outcomes` its table; `parameters`, `smoothing`, `selection` and
     `data` are the predicate's, the first without the section of the attack.
     """
-    fields = (
-        "tier",
-        "sample",
-        "threats",
-        "mainThreats",
-        "unions",
-        "attacks",
-        "corruptions",
-        "distances",
-        "surface",
-    )
     answers = answer_checks(outcomes["label"], outcomes["reference/clean/prediction"], data["classes"])
     return {
-        **{field: evidence[field] for field in fields},
+        **{field: evidence[field] for field in MEASURED},
         "sanity": [*data_checks(data), *answers, *evidence["sanity"]],
         "parameters": {**parameters, "attack": evidence["settings"]},
         "merged": None,
@@ -135,12 +153,11 @@ def _data(manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_fields(path: Path, fields: Mapping[str, Any]) -> None:
+    """Raises AttestationError, with the file's name, where a record holds what no attestation may say."""
+    for name, value in fields.items():
+        check_field(name, value, str(path))
+
+
 def _without_name(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key != "name"}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise HallmarkError(f"{path}: is missing; `dvc repro` makes it") from None

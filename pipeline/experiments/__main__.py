@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,12 +44,13 @@ def main(
     from pipeline.experiments.plan import load_plan
     from pipeline.experiments.queue import Queue, forget_failures, has_result
     from pipeline.experiments.run import Places
+    from pipeline.stage import outcome
 
     if worker is not None:
         end_with(worker)
     stop = Interruption()
     stop.listen()
-    try:
+    with outcome("results", "stopped; the same command goes on from the last epoch or shard"):
         time_left = Budget.of(budget, STARTED)
         runs = _chosen(load_plan(plan, data), only)
         places = Places(results, work, flat=worker is not None)
@@ -68,14 +68,8 @@ def main(
         limit = "" if math.isinf(time_left.left()) else f"; {duration(time_left.left())} for this call"
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} have a result{limit}", flush=True)
         report = queue.work()
-    except HallmarkError as error:
-        print(f"results: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("\nresults: stopped; the same command goes on from the last epoch or shard", file=sys.stderr)
-        raise SystemExit(130) from None
-    if worker is None:
-        _say_what_is_left(queue)
+        if worker is None:
+            _say_what_is_left(queue)
     raise SystemExit(1 if report.failed or (report.notes and not report.worked) else 0)
 
 

@@ -19,6 +19,7 @@ from pipeline.attacks.threat import attacked_threats
 from pipeline.experiments.run import Run, Suite
 from pipeline.params import Section, complete, read_yaml, validated
 from pipeline.params.complaints import one_of
+from pipeline.params.schema import Count, Seed
 
 #: Settings that an entry must not give, and who gives them.
 OWNERS = {"seed": "seeds", "data.path": "--data", "attack.images": "images"}
@@ -36,13 +37,13 @@ class Experiment(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="names the result's file")
     settings: dict[str, Any] = Field(description="params.yaml's keys, dotted; what is left out has its defaults")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="one run each")
-    images: int = Field(1000, ge=1, description="images of the evaluation's first stage, in the seeded order")
-    shard: int = Field(250, ge=1, description="images attacked and saved at once; AutoAttack's examples depend on it")
+    seeds: list[Seed] = Field([0], min_length=1, max_length=1000, description="one run each")
+    images: Count = Field(1000, description="images of the evaluation's first stage, in the seeded order")
+    shard: Count = Field(250, description="images attacked and saved at once; AutoAttack's examples depend on it")
     split: Literal["test", "validation"] = Field("test", description="validation: for choices, never for claims")
     whole: bool = Field(True, description="test split: attack all of it once every experiment has its first stage")
     suite: Suite = Field("core", description="papers: PGD-100, margin-20, transfer and adaptive attacks too")
-    limits: dict[str, Annotated[int, Field(ge=0)]] = Field(
+    limits: dict[str, Annotated[int, Field(ge=0, le=10**9)]] = Field(
         {}, description="by threat, attack or threat/attack: asked of the first so many images alone"
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundle.digests import canonical_json, write_whole
-from bundle.errors import HallmarkError
+from bundle.errors import FullDiskError, HallmarkError, is_full
 from pipeline import train
 from pipeline.data.manifest import load_manifest
 from pipeline.environment import source_digest
@@ -24,7 +24,7 @@ from pipeline.experiments.pace import Pace, time_epoch
 from pipeline.experiments.result import load_result, save_result
 from pipeline.experiments.run import Places, Run
 from pipeline.locks import locked
-from pipeline.stage import set_threads
+from pipeline.stage import refusal, set_threads
 from pipeline.training.devices import choose_device
 
 if TYPE_CHECKING:
@@ -87,14 +87,12 @@ class Queue:
             elif not has_result(run, self.places, whole):  # another process may have ended it a moment ago
                 try:
                     self._go_on(run, whole)
-                except HallmarkError as error:
-                    if self.stop.asked:  # training says in a sentence how to go on
-                        raise KeyboardInterrupt from None
-                    write_whole(failure, canonical_json(str(error)))
-                    self._fail(run, str(error))
                 except Exception as error:  # out of memory, a missing package: the other runs need not wait for it
-                    traceback.print_exc()
-                    sentence = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    if self.stop.asked and isinstance(error, HallmarkError):  # training says in a sentence how to go on
+                        raise KeyboardInterrupt from None
+                    if is_full(error) or isinstance(error, FullDiskError):  # the others would meet it too
+                        raise
+                    sentence = _why(error)
                     write_whole(failure, canonical_json(sentence))
                     self._fail(run, sentence)
 
@@ -196,6 +194,14 @@ def forget_failures(runs: list[Run], places: Places) -> None:
     """Takes away what an earlier call noted of runs that failed, so that they are tried again."""
     for run in runs:
         (places.folder(run) / FAILURE).unlink(missing_ok=True)
+
+
+def _why(error: Exception) -> str:
+    """A sentence about why a run failed; a fault of the code leaves its traceback in the log as well."""
+    if (said := refusal(error)) is not None:
+        return said
+    traceback.print_exc()
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _require_attacks(run: Run) -> None:

@@ -39,14 +39,16 @@ class D2R(Method):
     }
 
     class Settings(Section):
-        lambda_: float = Field(1.0, alias="lambda", ge=0, description="weight of the guide's cross-entropy")
-        alpha: float = Field(30.0, ge=0, description="weight of the adversarial KL, in the unit of `reduction`")
-        beta: float = Field(20.0, ge=0, description="weight of the clean symmetric term, in the unit of `reduction`")
+        lambda_: float = Field(1.0, alias="lambda", ge=0, le=1e6, description="weight of the guide's cross-entropy")
+        alpha: float = Field(30.0, ge=0, le=1e6, description="weight of the adversarial KL, in the unit of `reduction`")
+        beta: float = Field(
+            20.0, ge=0, le=1e6, description="weight of the clean symmetric term, in the unit of `reduction`"
+        )
         reduction: Literal["element", "batchmean"] = Field(
             "element", description="KL averaged over classes too, or summed"
         )
-        steps: int = Field(10, ge=1, description="steps of the training attack")
-        relative_step: float = Field(TRADES_STEP, gt=0, description="step size as a share of eps")
+        steps: int = Field(10, ge=1, le=100_000, description="steps of the training attack")
+        relative_step: float = Field(TRADES_STEP, gt=0, le=1e3, description="step size as a share of eps")
         guide_init: Literal["learnable", "pretrained"] = Field(
             "learnable", description="pretrained: a fixed guide (fig. 2a)"
         )

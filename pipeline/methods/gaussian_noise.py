@@ -74,10 +74,10 @@ class SmoothAdv(GaussianNoise):
     passes = (22, 22)
 
     class Settings(GaussianNoise.Settings):
-        eps_l2: float = Field(0.5, gt=0, description="l2 radius of the training attack, for images in [0, 1]")
+        eps_l2: float = Field(0.5, gt=0, le=1000, description="l2 radius of the training attack, for images in [0, 1]")
         draws: int = Field(2, ge=1, le=64, description="m, noisy copies of each image")
-        steps: int = Field(10, ge=1, description="steps of the training attack")
-        relative_step: float = Field(0.2, gt=0, description="step size as a share of eps_l2")
+        steps: int = Field(10, ge=1, le=100_000, description="steps of the training attack")
+        relative_step: float = Field(0.2, gt=0, le=1e3, description="step size as a share of eps_l2")
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:

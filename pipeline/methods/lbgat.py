@@ -30,7 +30,9 @@ class LBGAT(TRADES):
     paper_schedule: ClassVar[dict[str, Any]] = D2R.paper_schedule
 
     class Settings(TRADES.Settings):
-        beta: float = Field(0.0, ge=0, description="weight of KL(p(x)‖p(x')), summed over classes: 0 LBGAT0, 6 LBGAT6")
+        beta: float = Field(
+            0.0, ge=0, le=1e6, description="weight of KL(p(x)‖p(x')), summed over classes: 0 LBGAT0, 6 LBGAT6"
+        )
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:

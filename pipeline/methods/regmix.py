@@ -28,8 +28,8 @@ class RegMixAMR(FGSMPGK):
     paper_schedule: ClassVar[dict[str, Any]] = {**FGSMPGK.paper_schedule, "epochs": 95}
 
     class Settings(PriorSettings):
-        alpha: float = Field(7.5, ge=0, description="weight of the main KL, in the unit of `reduction`")
-        beta: float = Field(3.75, ge=0, description="weight of the auxiliary KL; about half of alpha")
+        alpha: float = Field(7.5, ge=0, le=1e6, description="weight of the main KL, in the unit of `reduction`")
+        beta: float = Field(3.75, ge=0, le=1e6, description="weight of the auxiliary KL; about half of alpha")
         reduction: Literal["batchmean", "element"] = Field(
             "batchmean", description="KL summed over classes, or averaged too"
         )
@@ -71,7 +71,7 @@ class RegMix(RegMixAMR):
 
     class Settings(RegMixAMR.Settings):
         gamma: float = Field(
-            1.0, ge=0, description="additive: weight of the clean KL; mixture: clean share of the target, < 1"
+            1.0, ge=0, le=1e6, description="additive: weight of the clean KL; mixture: clean share of the target, < 1"
         )
         agr_form: Literal["additive", "mixture"] = Field("additive", description="how the clean output enters")
         detach_clean: bool = Field(False, description="no gradient through the clean output")

@@ -44,10 +44,10 @@ class RegMixD2RCAG(D2RCAG):
     passes = (15, 14)
 
     class Settings(D2RCAG.Settings):
-        amr_alpha: float = Field(7.5, ge=0, description="weight of AMR's main KL, summed over classes")
-        amr_beta: float = Field(3.75, ge=0, description="weight of AMR's auxiliary KL; about half of amr_alpha")
+        amr_alpha: float = Field(7.5, ge=0, le=1e6, description="weight of AMR's main KL, summed over classes")
+        amr_beta: float = Field(3.75, ge=0, le=1e6, description="weight of AMR's auxiliary KL; about half of amr_alpha")
         kl_order: Literal["paper", "math"] = Field("paper", description="how AMR's KL(a‖b) is read, as in RegMix")
-        reset_epochs: int = Field(10, ge=1, description="the priors start again every so many epochs")
+        reset_epochs: int = Field(10, ge=1, le=100_000, description="the priors start again every so many epochs")
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:

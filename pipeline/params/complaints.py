@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from textwrap import shorten
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from bundle.errors import HallmarkError
+
+#: Wrong fields that are named, and characters of what a sentence quotes.
+MOST_LINES, WIDTH = 20, 100
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -21,23 +25,26 @@ def validated(model: type[Model], document: Any, prefix: str = "") -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ParamsError("\n".join(_sentence(model, prefix, item) for item in error.errors())) from None
+        lines = [_sentence(model, prefix, item) for item in error.errors()[:MOST_LINES]]
+        if (left := error.error_count() - len(lines)) > 0:
+            lines.append(f"and {left} more")
+        raise ParamsError("\n".join(lines)) from None
 
 
 def _sentence(model: type[BaseModel], prefix: str, error: Any) -> str:
     """One validation error as `where: what would be right, what there was`."""
     parts = [prefix, *(str(part) for part in error["loc"])]
-    where = ".".join(part for part in parts if part)
-    limits, got = error.get("ctx", {}), error["input"]
+    where = shorten(".".join(part for part in parts if part), WIDTH, placeholder=" …")
+    limits, got = error.get("ctx", {}), _Shown(error["input"])
     match error["type"]:
         case "greater_than_equal":
-            return f"{where}: must be ≥ {limits['ge']:g}, got {got}"
+            return f"{where}: must be ≥ {_number(limits['ge'])}, got {got}"
         case "greater_than":
-            return f"{where}: must be > {limits['gt']:g}, got {got}"
+            return f"{where}: must be > {_number(limits['gt'])}, got {got}"
         case "less_than_equal":
-            return f"{where}: must be ≤ {limits['le']:g}, got {got}"
+            return f"{where}: must be ≤ {_number(limits['le'])}, got {got}"
         case "less_than":
-            return f"{where}: must be < {limits['lt']:g}, got {got}"
+            return f"{where}: must be < {_number(limits['lt'])}, got {got}"
         case "multiple_of":
             return f"{where}: must be a multiple of {limits['multiple_of']}, got {got}"
         case "literal_error":
@@ -60,6 +67,27 @@ def _sentence(model: type[BaseModel], prefix: str, error: Any) -> str:
             return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {got!r}"
 
 
+class _Shown:
+    """A value as a sentence quotes it, however long it is."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __str__(self) -> str:
+        return _cut(str(self.value))
+
+    def __repr__(self) -> str:
+        return _cut(repr(self.value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[:WIDTH]}…"
+
+
+def _number(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
+
+
 def _nearest(model: type[BaseModel], location: tuple[Any, ...]) -> str:
     for part in location[:-1]:
         model = model.model_fields[part].annotation  # type: ignore[assignment]  # sections are models
@@ -72,4 +100,4 @@ def one_of(names: list[str], got: object) -> str:
     """The sentence about a name that is none of `names`."""
     close = difflib.get_close_matches(str(got), names, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"must be one of {', '.join(names)}, got {got!r}{hint}"
+    return f"must be one of {', '.join(names)}, got {_cut(repr(got))}{hint}"

@@ -6,6 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
+#: What torch's generators and NumPy's take alike, with room for those that follow from it.
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+#: Images, steps, epochs, copies: more than anybody has, and no more than arrays can count.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+#: A batch is held in memory at once.
+Batch = Annotated[int, Field(ge=1, le=2**20)]
+#: Channels of a first stage. Widths are multiples of 8: with others oneDNN's CPU kernels gave another result on every
+#: run, or crashed. A resnet18 of the largest has 2.8 billion weights.
+Width = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
+#: Beyond it every weight is infinite after a few steps.
+Rate = Annotated[float, Field(gt=0, le=1e3)]
 Eps255 = Annotated[float, Field(gt=0, le=255)]
 Multiple = Annotated[float, Field(gt=0, le=10)]
 Radius = Annotated[float, Field(gt=0, le=1000)]
@@ -49,8 +60,8 @@ class DataSettings(Section):
         description="folder of the test images, e.g. val, where none is called test (folder only)",
     )
     channels: Literal[1, 3] | None = Field(None, description="1: greyscale, 3: RGB (folder only)")
-    train_images: int | None = Field(None, ge=1, description="keep this many training images, stratified; null: all")
-    test_images: int | None = Field(None, ge=1, description="keep this many test images, stratified; null: all")
+    train_images: Count | None = Field(None, description="keep this many training images, stratified; null: all")
+    test_images: Count | None = Field(None, description="keep this many test images, stratified; null: all")
     validation_share: float = Field(0.1, gt=0, lt=0.9, description="share of the training split held out for choices")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="share held out for testing where there is no test split")
     extra: str | None = Field(
@@ -59,8 +70,8 @@ class DataSettings(Section):
         description="npz of additional or generated training images, below `path`: images uint8 (N, H, W, C), labels (N,)",
     )
     extra_share: float = Field(0.5, gt=0, lt=1, description="share of every batch that is drawn from `extra`")
-    seed: int = Field(
-        0, ge=0, description="draws the splits; apart from `seed`, so that retrained models share a test split"
+    seed: Seed = Field(
+        0, description="draws the splits; apart from `seed`, so that retrained models share a test split"
     )
 
 
@@ -73,38 +84,35 @@ class ThreatSettings(Section):
 
 
 class NetworkSettings(Section):
-    """The target network, and the guide of co-training methods.
-
-    Widths are multiples of 8: with others oneDNN's CPU kernels gave another result on every run, or crashed.
-    """
+    """The target network, and the guide of co-training methods."""
 
     name: str | None = Field(None, description="a name of `python -m pipeline.networks`")
-    width: int | None = Field(None, ge=8, multiple_of=8, description="channels of the first stage; null: as published")
+    width: Width | None = Field(None, description="channels of the first stage; null: as published")
     guide: str | None = Field(None, description="the guide's name (co-training methods)")
-    guide_width: int | None = Field(None, ge=8, multiple_of=8, description="channels of the guide's first stage")
+    guide_width: Width | None = Field(None, description="channels of the guide's first stage")
 
 
 class TrainSettings(Section):
     """The optimisation; whatever is null comes from the schedule."""
 
     schedule: Literal["digits", "paper", "common"] | None = Field(None, description="owner of the defaults below")
-    epochs: int | None = Field(None, ge=1, description="passes over the training split")
-    batch_size: int | None = Field(None, ge=2, description="images a step")
-    lr: float | None = Field(None, gt=0, description="peak learning rate")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the training split")
+    batch_size: int | None = Field(None, ge=2, le=2**20, description="images a step")
+    lr: Rate | None = Field(None, description="peak learning rate")
     lr_shape: Literal["piecewise", "cosine", "one_cycle"] | None = Field(None, description="learning rate over time")
-    milestones: list[float] | None = Field(
-        None, description="piecewise: shares of all steps at which lr is divided by 10"
+    milestones: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
+        None, max_length=100, description="piecewise: shares of all steps at which lr is divided by 10"
     )
-    first_epoch_lr: float | None = Field(None, gt=0, description="learning rate of the first epoch, where it differs")
+    first_epoch_lr: Rate | None = Field(None, description="learning rate of the first epoch, where it differs")
     warmup: float | None = Field(None, ge=0, lt=1, description="share of all steps in which lr rises linearly from 0")
     momentum: float | None = Field(None, ge=0, lt=1, description="of SGD (Nesterov off)")
-    weight_decay: float | None = Field(None, ge=0, description="of SGD")
+    weight_decay: float | None = Field(None, ge=0, le=1, description="of SGD")
     averaging: Literal["none", "ema", "swa"] | None = Field(
         None, description="which weights are validated and served: the last, an exponential or an equal average"
     )
     ema_decay: float | None = Field(None, ge=0, lt=1, description="share of the old average kept a step")
     swa_start: float = Field(0.75, ge=0, lt=1, description="swa: share of the epochs before the average begins")
-    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; null: no clipping")
+    gradient_clip: float | None = Field(None, gt=0, le=1e6, description="largest gradient norm; null: no clipping")
     label_smoothing: float | None = Field(
         None, gt=0, lt=1, description="share of every label that is spread over all classes equally; null: none"
     )
@@ -136,6 +144,7 @@ class ExportSettings(Section):
     tolerance: float = Field(
         1e-3,
         gt=0,
+        le=1,
         description="largest difference of logits between torch and ONNX Runtime, as a share of the largest logit",
     )
 
@@ -148,30 +157,28 @@ class AttackSettings(Section):
         description="quick: PGD and margin; standard: and AutoAttack, transfer, queries, corruptions; thorough: and more "
         "of each, AutoAttack plus, further seeds, C&W",
     )
-    eps_255: Annotated[list[Eps255], AfterValidator(_each_once)] | None = Field(
+    eps_255: Annotated[list[Eps255], Field(max_length=100), AfterValidator(_each_once)] | None = Field(
         None, description="linf radii attacked, in 255ths of the pixel range"
     )
-    eps_l2: Annotated[list[Radius], AfterValidator(_each_once)] | None = Field(
+    eps_l2: Annotated[list[Radius], Field(max_length=100), AfterValidator(_each_once)] | None = Field(
         None, description="l2 radii attacked, for images in [0, 1]"
     )
-    eps_l1: Annotated[list[Radius], AfterValidator(_each_once)] | None = Field(
+    eps_l1: Annotated[list[Radius], Field(max_length=100), AfterValidator(_each_once)] | None = Field(
         None, description="l1 radii attacked, for images in [0, 1]"
     )
-    sweep: Annotated[list[Multiple], AfterValidator(_each_once)] = Field(
+    sweep: Annotated[list[Multiple], Field(max_length=100), AfterValidator(_each_once)] = Field(
         [0.25, 0.5, 0.75, 1.5, 2.0],
         description="radii, as multiples of the headline's, that the margin attack alone searches, for the curve of "
         "accuracy against eps; not in the quick tier",
     )
     seeds: int = Field(3, ge=1, le=20, description="thorough: seeds that AutoAttack is run with")
-    plugins: list[str] = Field([], description="further attacks: entry points of the group hallmark.attacks, by name")
-    images: int | None = Field(
-        None, ge=1, description="test images drawn by `seed`, stratified; null: the data's default"
+    plugins: list[str] = Field(
+        [], max_length=100, description="further attacks: entry points of the group hallmark.attacks, by name"
     )
+    images: Count | None = Field(None, description="test images drawn by `seed`, stratified; null: the data's default")
     restarts: int = Field(1, ge=1, le=100, description="random starts of PGD and margin")
-    batch_size: int = Field(
-        256, ge=1, description="images attacked and kept at once; AutoAttack's examples depend on it"
-    )
-    seed: int = Field(0, ge=0, description="draws the sample and the random starts")
+    batch_size: Batch = Field(256, description="images attacked and kept at once; AutoAttack's examples depend on it")
+    seed: Seed = Field(0, description="draws the sample and the random starts")
 
 
 class CertifySettings(Section):
@@ -182,15 +189,15 @@ class CertifySettings(Section):
         description="standard deviation of the noise, > 0 to 4 in units of the pixel range; a list: a smoothed classifier "
         "each, the first is the headline's",
     )
-    selection: int = Field(100, ge=1, description="noisy copies that choose the class")
-    estimation: int = Field(1000, ge=10, description="other noisy copies that bound its probability")
+    selection: int = Field(100, ge=1, le=10**7, description="noisy copies that choose the class")
+    estimation: int = Field(1000, ge=10, le=10**7, description="other noisy copies that bound its probability")
     early_end: bool | None = Field(
         None,
         description="ends an image after a first part of the estimation where its class is no majority; that costs a "
         "radius with chance 1e-4 at most; null: off for the digits, on otherwise",
     )
     alpha: float = Field(0.001, gt=0, lt=0.5, description="chance, an image, that its radius is too large")
-    seed: int = Field(0, ge=0, description="draws the noise, image by image")
+    seed: Seed = Field(0, description="draws the noise, image by image")
     proof: Literal["none", "ibp", "crown-ibp", "crown-forward", "crown"] | None = Field(
         None,
         description="l-infinity bounds about the served classifier: none, or a technique, from the quickest to the "
@@ -201,7 +208,7 @@ class CertifySettings(Section):
 class Params(Section):
     """params.yaml as a whole."""
 
-    seed: int = Field(0, ge=0, description="of the weights, the order of images and the training noise")
+    seed: Seed = Field(0, description="of the weights, the order of images and the training noise")
     threads: int | None = Field(
         None,
         ge=1,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from bundle.errors import HallmarkError
 from bundle.threats import Threat
-from pipeline.data.split import Split, load_split
+from pipeline.data.manifest import load_described, load_manifest
+from pipeline.data.split import Split
 from pipeline.methods import Method, Task, method_class
 from pipeline.networks import build_network
 from pipeline.params import Params
@@ -25,8 +23,8 @@ def build_training(params: Params, data: Path) -> Training:
 
     Raises HallmarkError where the stage prepare has not left its files.
     """
-    train, validation = load_split(data / "train.npz"), load_split(data / "validation.npz")
-    manifest = read_manifest(data / "manifest.json")
+    manifest = load_manifest(data / "manifest.json")
+    train, validation = (load_described(data / f"{name}.npz", manifest) for name in ("train", "validation"))
     device = choose_device(params.device)
     assert params.train.batch_size  # resolved settings
     sampling = Sampling.of(manifest, len(train), batch_size=params.train.batch_size, seed=params.seed)
@@ -41,18 +39,6 @@ def build_training(params: Params, data: Path) -> Training:
         fabric=make_fabric(device, params.train),
         layout=memory_format(device, params.train),
     )
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the splits; raises HallmarkError where there is none."""
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        len(manifest["classes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise HallmarkError(
-            f"{path}: is missing or no manifest; the stage prepare makes it (`dvc repro prepare`)"
-        ) from None
-    return manifest
 
 
 def build_method(params: Params, train: Split, classes: int, own: int) -> Method:

@@ -22,7 +22,12 @@ def checkpoint_folder(identity: dict[str, Any], root: Path = FOLDER) -> Path:
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Writes the state (tensors, numbers, text, lists and dicts of them) in place of the one before."""
-    write_whole(folder / FILE, lambda path: torch.save(state, path))
+
+    def content(path: Path) -> None:
+        with path.open("wb") as file:  # by a name, torch would not say that the disk is full
+            torch.save(state, file)
+
+    write_whole(folder / FILE, content)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from bundle.errors import HallmarkError
 from pipeline.evaluation import crew, evidence
 from pipeline.evaluation.evidence import draw, gather_evidence
 from pipeline.evaluation.kept import Kept
@@ -76,3 +81,57 @@ def test_the_other_process_does_the_work_while_the_caller_waits(tmp_path: Path):
             time.sleep(0.1)
     assert all(kept.holds(key) for key in keys)
     assert gather(kept, 1).outcomes.parquet() == gather(None, 1).outcomes.parquet()
+
+
+def end_at_once(**ingredients: object) -> list[evidence.Task]:
+    """In place of all_tasks(): a helper that is killed, as for memory, before it has done anything."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
+
+
+@pytest.fixture
+def within_two_minutes():
+    def ended(*_: object) -> None:
+        raise TimeoutError("the caller waits for a helper that is gone")
+
+    before = signal.signal(signal.SIGALRM, ended)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("ends", ["before it reads anything", "when it has read all"])
+def test_a_helper_that_ends_at_once_holds_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within_two_minutes: None, ends: str
+):
+    """Its ingredients are more than a pipe holds, so that whoever wrote them to one would wait for ever."""
+    network, alone = Linear(), gather(None, 1)
+    network.register_buffer("ballast", torch.zeros(200_000))
+    if ends == "before it reads anything":  # the main module cannot be imported again, as where it came from a pipe
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+        monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "gone.py"), raising=False)
+    else:
+        make_tasks = crew.helped_by
+        monkeypatch.setattr(evidence, "helped_by", lambda n, _, *rest: make_tasks(n, end_at_once, *rest))
+    kept = Kept(tmp_path / "kept")
+    together = gather_evidence(
+        Victim(network, CLASSES),
+        draw(split(), SETTINGS),
+        SETTINGS,
+        device=torch.device("cpu"),
+        say=lambda line: None,
+        kept=kept,
+        processes=2,
+    )
+    assert together.outcomes.parquet() == alone.outcomes.parquet()
+    assert all(np.array_equal(images, together.images[name]) for name, images in alone.images.items())
+    assert not list((tmp_path / "kept").glob("ingredients*"))
+
+
+def test_a_helper_takes_no_ingredients_that_others_wrote(tmp_path: Path):
+    """What is unpickled runs as code: only the very bytes that the caller wrote are."""
+    (tmp_path / "ingredients").write_bytes(b"cos\nsystem\n(S'touch sprung'\ntR.")
+    work = crew.Work(evidence.all_tasks, tmp_path / "ingredients", "0" * 64, Kept(tmp_path), 1, os.getpid())
+    with pytest.raises(HallmarkError, match="ingredients: was changed by another program"):
+        work.ingredients()
