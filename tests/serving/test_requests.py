@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from bundle.containers import FORMATS
 from serving.batcher import Batcher
+from serving.problems import Problem
 from serving.routes import create_app
 from serving.served import Served
 from tests.serving.pictures import digit, encoded, multipart, npy, png
@@ -273,7 +274,9 @@ def test_a_failure_inside_is_a_problem_that_tells_nothing(client: TestClient, mo
 def test_only_a_common_charset_decodes_the_names_of_fields(client: TestClient, charset: str) -> None:
     """Half a surrogate pair, which other charsets can spell, fits in no answer."""
     body, kind = multipart("\\ud800", PNG)
-    answer = client.post("/predict", content=body, headers={"Content-Type": f"{kind}; charset={charset}".encode("latin-1")})
+    answer = client.post(
+        "/predict", content=body, headers={"Content-Type": f"{kind}; charset={charset}".encode("latin-1")}
+    )
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:hallmark:problem:bad-form")
     body, kind = multipart("image", PNG)
     for common in ("UTF-8", "us-ascii", "ISO-8859-1"):
@@ -281,16 +284,26 @@ def test_only_a_common_charset_decodes_the_names_of_fields(client: TestClient, c
         assert answer.status_code == 200, answer.text
 
 
+def _npy_side(shape: str) -> bytes:
+    return _npy_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}")
+
+
 MANY = "7" * 5000
+FORM, FORM_TYPE = multipart("image", PNG)
 NUMBERS = {
     "a sample": ("GET", f"/samples/{MANY}.png", b"", ""),
     "a sample below nothing": ("GET", "/samples/-1.png", b"", ""),
     "a sample in other digits": ("GET", "/samples/\u0663.png", b"", ""),
     "a version": ("GET", f"/versions/{MANY}", b"", ""),
     "a form's boundary": ("POST", "/predict", b"", f"multipart/form-data; boundary=edge; edge*{MANY}=1"),
-    "a form's field": ("POST", "/predict", FORM.replace(b'name="', b"name*" + MANY.encode() + b'=1; name="', 1), FORM_TYPE),
-    "a side of an array": ("POST", "/predict_batch", npy_of(f"(0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
-    "a side below nothing": ("POST", "/predict_batch", npy_of(f"(-0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
+    "a form's field": (
+        "POST",
+        "/predict",
+        FORM.replace(b'name="', b"name*" + MANY.encode() + b'=1; name="', 1),
+        FORM_TYPE,
+    ),
+    "a side of an array": ("POST", "/predict_batch", _npy_side(f"(0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
+    "a side below nothing": ("POST", "/predict_batch", _npy_side(f"(-0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
 }
 
 
