@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
 #: What the system says where nothing more can be written: the disk, a quota or a limit of a file's size is reached.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: Controls, and what turns the direction of writing: in a name out of a stranger's file they would rewrite the line, or the
+#: log, that a sentence is shown in. Half a surrogate pair has no encoding at all.
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class HallmarkError(Exception):
-    """Something that a person can put right; the message says what, where, and what would be right."""
+    """Something that a person can put right; the message says what, where, and what would be right.
+
+    As text it has no control characters but its own line breaks: others are escaped as in Python.
+    """
+
+    def __str__(self) -> str:
+        return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), super().__str__())
 
 
 class FullDiskError(HallmarkError):

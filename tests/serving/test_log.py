@@ -123,7 +123,10 @@ def test_an_odd_request_id_is_replaced(logged: Logged, given: bytes) -> None:
     assert len(line["request_id"]) == 32 and int(line["request_id"], 16) > 0
 
 
-@pytest.mark.parametrize(("host", "shown"), [("10.0.0.9", "10.0.0.9"), ('"} {', None), ("", None)])
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("10.0.0.9", "10.0.0.9"), ('"} {', None), ("", None), ("fe80::1%\x1b[2J\x7f", "fe80::1")],
+)
 def test_only_an_address_is_logged_as_one(served: Served, host: str, shown: str | None) -> None:
     """Behind a trusted proxy the server takes it from a header."""
     app = create_app()

@@ -22,6 +22,7 @@ from serving.metrics import Watch
 from serving.problems import KINDS
 from serving.routes import create_app
 from serving.served import Served, prepare
+from tests.serving.conftest import running_service
 from tests.serving.enclosed import enclosed
 from tests.serving.pictures import digit, npy, png
 
@@ -206,6 +207,16 @@ def _metrics_keys(samples: dict[tuple[str, Any], float]) -> list[tuple[str, Any]
         for name, key in samples
         if name.startswith("hallmark_request_seconds_") and ("route", "/metrics") in key
     ]
+
+
+def test_a_real_service_counts_in_memory_alone(folders: Path, tmp_path: Path) -> None:
+    """A file that is mapped into memory would end it on a full disk; its folder for temporary files stays empty."""
+    with running_service(folders, tmp_path / "log.txt", TMPDIR=str(tmp_path)) as service:
+        for path in ("/metrics", "/nothing", "/versions"):
+            service.get(path)
+        assert service.post("/predict", files={"image": png(digit())}).status_code == 200
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "log.txt"]
+        assert not [name for name, _ in _samples(service) if name.endswith("_created")]
 
 
 def test_a_real_services_batches_and_predictions_are_counted(service: httpx.Client) -> None:

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from bundle.containers import FORMATS
 from serving.batcher import Batcher
+from serving.problems import Problem
 from serving.routes import create_app
 from serving.served import Served
 from tests.serving.pictures import digit, encoded, multipart, npy, png
@@ -283,7 +284,12 @@ def test_only_a_common_charset_decodes_the_names_of_fields(client: TestClient, c
         assert answer.status_code == 200, answer.text
 
 
+def _npy_side(shape: str) -> bytes:
+    return _npy_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}")
+
+
 MANY = "7" * 5000
+FORM, FORM_TYPE = multipart("image", PNG)
 NUMBERS = {
     "a sample": ("GET", f"/samples/{MANY}.png", b"", ""),
     "a sample below nothing": ("GET", "/samples/-1.png", b"", ""),
@@ -296,8 +302,8 @@ NUMBERS = {
         FORM.replace(b'name="', b"name*" + MANY.encode() + b'=1; name="', 1),
         FORM_TYPE,
     ),
-    "a side of an array": ("POST", "/predict_batch", npy_of(f"(0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
-    "a side below nothing": ("POST", "/predict_batch", npy_of(f"(-0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
+    "a side of an array": ("POST", "/predict_batch", _npy_side(f"(0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
+    "a side below nothing": ("POST", "/predict_batch", _npy_side(f"(-0x{'f' * 3900}, 8, 8, 1)"), "application/npy"),
 }
 
 

@@ -1,0 +1,22 @@
+"""A sentence is shown on terminals and in logs, and may have a stranger's words in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bundle.errors import HallmarkError
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("class \x1b[2J\x07 is no class", "class \\x1b[2J\\x07 is no class"),
+        ("a\tb\r\x7f\x9b", "a\\tb\\r\\x7f\\x9b"),
+        ("x\u202egnp.exe\u2028", "x\\u202egnp.exe\\u2028"),
+        ("\ud800", "\\ud800"),
+        ("ε = 8/255 ≤ ∞\u00a0%\nsecond line", "ε = 8/255 ≤ ∞\u00a0%\nsecond line"),
+    ],
+)
+def test_a_sentence_has_no_control_characters(message: str, shown: str) -> None:
+    assert str(HallmarkError(message)) == shown
+    assert f"{HallmarkError(message)}" == shown
