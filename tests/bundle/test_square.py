@@ -13,10 +13,13 @@ from tests.bundles import digits, linear_model
 
 THREATS = [Threat("linf", 24), Threat("linf", 7.9), Threat("l2", 0.6), Threat("l1", 2.0), Threat("l1", 0.01)]
 _, WEIGHT, BIAS = linear_model()
+#: In whole parts of a 4096th.
+WEIGHTS, BIASES = (np.rint(4096 * values).astype(np.int64) for values in (WEIGHT, 255 * BIAS))
 
 
-def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return images.reshape(len(images), -1).astype(np.float32) / 255 @ WEIGHT + BIAS
+def logits(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Summed in integers: the same in any batch, on any processor."""
+    return (images.reshape(len(images), -1).astype(np.int64) @ WEIGHTS + BIASES) / (4096 * 255)
 
 
 def clean(count: int = 24) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
@@ -77,7 +80,7 @@ def test_queries_are_counted_and_broken_images_left_alone(threat: Threat):
     labels[:3] = (logits(images[:3]).argmax(1) + 1) % 10  # wrong before any attack
     asked, sizes = np.zeros(20, int), []
 
-    def counting(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def counting(batch: NDArray[np.uint8]) -> NDArray[np.float64]:
         sizes.append(len(batch))
         for image in batch:  # candidates are near their own image and no other
             distance = np.abs(images.astype(int) - image).sum(axis=(1, 2, 3))
@@ -92,17 +95,28 @@ def test_queries_are_counted_and_broken_images_left_alone(threat: Threat):
 
 
 def test_probabilities_are_compared_by_their_logarithms():
-    """A softmax of the same logits leads the search the same way, down to probabilities near 1."""
-    images, labels, index = clean(10)
+    """A softmax of the same scores leads the search the same way, down to probabilities near 1.
+
+    No weight is 0, so that no two images tie, and rounding has nothing to decide.
+    """
+    images, _, index = clean(10)
+    weight = np.random.default_rng(1).standard_normal((images[0].size, 10))
+
+    def scored(batch: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return batch.reshape(len(batch), -1) / 255 @ weight
 
     def softmax(batch: NDArray[np.uint8]) -> NDArray[np.float64]:
-        scores = logits(batch).astype(np.float64)
+        scores = scored(batch)
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         return shares / shares.sum(axis=1, keepdims=True)
 
-    settings = {"threat": Threat("linf", 16), "seed": 0, "index": index, "queries": 40}
-    expected = square(lambda batch: logits(batch).astype(np.float64), images, labels, **settings)
+    labels, settings = (
+        scored(images).argmax(1),
+        {"threat": Threat("linf", 16), "seed": 0, "index": index, "queries": 40},
+    )
+    expected = square(scored, images, labels, **settings)
     found = square(softmax, images, labels, probabilities=True, **settings)
+    assert not np.array_equal(found.images, images)
     assert np.array_equal(found.images, expected.images)
 
 

@@ -69,7 +69,7 @@ def test_the_verdicts_on_digits_are_pyautoattacks_image_by_image():
     assert torch.equal(network(found.images).argmax(1), answers)
     assert (found.images - expected).abs().max() < 1e-6
     standing = int((answers == sample.labels).sum())
-    assert 10 < standing < 90
+    assert 10 < standing < 95, "66 to 80 for four seeds of weights and order"
 
 
 def test_the_standard_version_of_ten_classes_is_pyautoattacks():

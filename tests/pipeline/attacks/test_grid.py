@@ -34,7 +34,7 @@ def inside(threat: Threat, clean: Tensor, images: Tensor) -> np.ndarray:
     return threat.inside(clean.permute(0, 2, 3, 1).numpy(), images.permute(0, 2, 3, 1).numpy())
 
 
-def barely(norm: Norm, count: int = 60) -> tuple[nn.Module, Tensor, Tensor, Tensor, Threat]:
+def barely(norm: Norm, count: int = 120) -> tuple[nn.Module, Tensor, Tensor, Tensor, Threat]:
     """A perceptron and images moved exactly until it changes its mind: the smallest successes that there are."""
     network = perceptron(5, dtype=torch.float32)
     clean = torch.randint(0, 256, (count, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -58,7 +58,8 @@ def test_hairs_breadth_successes_are_kept_inside_the_ball(norm: Norm):
     before = search_grid(network, images, clean, labels, threat, rounds=0)
     found = search_grid(network, images, clean, labels, threat)
     assert torch.equal(before.images, to_grid(images, clean, threat))
-    assert before.lost >= 8 and found.lost <= before.lost / 10
+    assert before.lost >= 8, "16 or more; a rounding to another level may decide for one of them otherwise"
+    assert found.lost <= before.lost / 10
     wrong = network(to_unit(found.images)).argmax(1) != labels
     assert int((~wrong).sum()) == found.lost, "lost is what is right again"
     assert inside(threat, clean, found.images).all() and found.images.dtype == torch.uint8

@@ -1,4 +1,8 @@
-"""Small networks on the digits, trained in seconds: honest, undefended, and defences that only look robust."""
+"""Small networks on the digits, trained in seconds: honest, undefended, and defences that only look robust.
+
+What tests expect of their accuracies holds for fifteen seeds of weights and of the order of the images, which differ more
+than the same seed does between processors.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +104,8 @@ def collapsed() -> nn.Module:
     def craft(network: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         return fgsm(network, images, labels, threat=COLLAPSE)
 
-    return train(perceptron(), craft, epochs=60, rate=1e-3)
+    # At half the rate some seeds' collapse is too shallow for the check; at this one none's of 22.
+    return train(perceptron(), craft, epochs=60, rate=2e-3)
 
 
 class Saturated(nn.Module):

@@ -25,6 +25,13 @@ class Linear(nn.Module):
         return logits + self.noise * torch.randn_like(logits) if self.noise else logits
 
 
+class FirstRow(nn.Module):
+    """The first row's four pixels as logits: nothing is summed, so that no batch and no processor rounds otherwise."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, 0, 0]
+
+
 def split(count: int = 60) -> Split:
     """Images that the network answers right, but for every tenth."""
     images = np.random.default_rng(1).integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)

@@ -21,7 +21,7 @@ from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.smoothed import describe, smoothed_columns, smoothed_name
 from pipeline.networks import build_network
 from pipeline.params import CertifySettings, Params, complete
-from tests.pipeline.evaluation.networks import Linear, split
+from tests.pipeline.evaluation.networks import FirstRow, Linear, split
 
 CPU = torch.device("cpu")
 SETTINGS = CertifySettings(sigma=0.5, selection=20, estimation=200, seed=4)
@@ -56,11 +56,11 @@ def test_radii_follow_from_the_counts():
 def test_noise_belongs_to_the_image_and_the_seed():
     """The same image has the same counts in another order; another seed draws other noise."""
     images = split(40).images
-    whole = smoothed_columns(Linear(), images, np.arange(40), SETTINGS, CPU)
-    part = smoothed_columns(Linear(), images[[30, 2]], np.array([30, 2]), SETTINGS, CPU)
+    whole = smoothed_columns(FirstRow(), images, np.arange(40), SETTINGS, CPU)
+    part = smoothed_columns(FirstRow(), images[[30, 2]], np.array([30, 2]), SETTINGS, CPU)
     for name, values in part.items():
         assert values.tolist() == whole[name][[30, 2]].tolist()
-    other = smoothed_columns(Linear(), images, np.arange(40), SETTINGS.model_copy(update={"seed": 5}), CPU)
+    other = smoothed_columns(FirstRow(), images, np.arange(40), SETTINGS.model_copy(update={"seed": 5}), CPU)
     assert (other["smoothed-0.5/successes"] != whole["smoothed-0.5/successes"]).any()
 
 
@@ -167,17 +167,18 @@ def test_a_killed_call_goes_on_after_its_last_part_and_ends_with_the_same(tmp_pa
 
 
 def test_counts_do_not_depend_on_how_many_copies_a_pass_holds(monkeypatch: pytest.MonkeyPatch):
-    """A network with convolutions, whose sums round otherwise in other batches and layouts."""
+    """But for a tie that convolutions round otherwise in other batches and layouts, which may move one vote of 200."""
     torch.manual_seed(0)
-    network = build_network("preact_resnet8", classes=4, channels=1, width=8).eval()
-    found = []
-    for copies, pixels, part in ((256, 2**22, 8), (37, 2**22, 3), (256, 160, 8)):
-        monkeypatch.setattr(smoothed, "COPIES", {"cpu": copies})
-        monkeypatch.setattr(smoothed, "PIXELS", pixels)
-        monkeypatch.setattr(smoothed, "PART", part)
-        columns = smoothed_columns(network, split(10).images, np.arange(10), SETTINGS, CPU)
-        found.append(columns["smoothed-0.5/successes"].tolist())
-    assert found[0] == found[1] == found[2]
+    convolutions = build_network("preact_resnet8", classes=4, channels=1, width=8).eval()
+    for network, allowed in ((FirstRow(), 0), (convolutions, 1)):
+        found = []
+        for copies, pixels, part in ((256, 2**22, 8), (37, 2**22, 3), (256, 160, 8)):
+            monkeypatch.setattr(smoothed, "COPIES", {"cpu": copies})
+            monkeypatch.setattr(smoothed, "PIXELS", pixels)
+            monkeypatch.setattr(smoothed, "PART", part)
+            columns = smoothed_columns(network, split(10).images, np.arange(10), SETTINGS, CPU)
+            found.append(columns["smoothed-0.5/successes"])
+        assert np.ptp(found, axis=0).max() <= allowed
 
 
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], tier: str = "quick") -> None:

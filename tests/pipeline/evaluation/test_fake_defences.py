@@ -97,7 +97,7 @@ def test_an_honest_network_passes_all():
 def test_a_network_without_defence_is_no_fake():
     """Its numbers are low and right: nothing about it is unreliable."""
     assert "fail" not in outcomes("undefended").values()
-    assert accuracy("undefended", "pgd-50") < accuracy("honest", "pgd-50") - 0.2
+    assert accuracy("undefended", "pgd-50") < accuracy("honest", "pgd-50") - 0.15
 
 
 @pytest.mark.parametrize("name", FAKE)
@@ -112,13 +112,13 @@ def test_a_fake_is_exposed_by_the_checks_that_are_named_for_it(name: str):
 )
 def test_a_fake_looks_robust_and_falls_to_the_attack_that_is_named_for_it(name: str, looks: str, falls_to: str):
     """At least 30 points lie between what the defence would claim and what stands."""
-    assert accuracy(name, looks) > 0.4
+    assert accuracy(name, looks) > 0.35
     assert accuracy(name, falls_to) < accuracy(name, looks) - 0.3
 
 
 def test_the_single_step_network_learned_to_resist_the_single_step_alone():
     """A collapse that is real: training with nothing but FGSM, no gradient tampered with."""
-    assert accuracy("collapsed", "fgsm") > 0.4 and accuracy("collapsed", "pgd-50") < 0.1
+    assert accuracy("collapsed", "fgsm") > 0.35 and accuracy("collapsed", "pgd-50") < 0.1
 
 
 @pytest.mark.parametrize("name", ["honest", "undefended", "collapsed"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.methods import Batch
 from pipeline.training import deadline, loop
@@ -120,9 +120,26 @@ def test_the_attacks_success_is_counted_by_hand(make_training: Make, tmp_path: P
     monkeypatch.setattr(AttackSuccess, "measure", by_hand)
     training.run(tmp_path)
     assert len(modes) == 6 and all(modes), "the network is put back into train mode"
-    assert counts[2][0] > counts[2][1] > 0
     for row, (right, broken) in zip(training.history, counts, strict=True):
         assert row["attack_success"] == broken / max(1, right)
+
+
+class Bright(nn.Module):
+    """Class 1 where the image is brighter than grey."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = images.mean(dim=(1, 2, 3)) - 0.5
+        return torch.stack([-mean, mean], dim=1)
+
+
+def test_what_was_wrong_when_clean_is_no_success_whatever_the_attack_makes_of_it():
+    """Of five bright images one has the wrong label; the attack darkens it, one of the others, and leaves three."""
+    images, attacked = torch.full((5, 1, 4, 4), 0.7), torch.full((5, 1, 4, 4), 0.6)
+    attacked[:2] = 0.3
+    batch = Batch(images, torch.tensor([0, 1, 1, 1, 1]), torch.arange(5), 0, 1, 0)
+    success = AttackSuccess(images.device)
+    success.measure(Bright(), batch, attacked)
+    assert success.take_share() == 1 / 4
 
 
 def test_no_attack_breaks_nothing_and_nothing_right_is_no_division_by_zero(make_training: Make, tmp_path: Path):
