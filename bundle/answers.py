@@ -103,7 +103,8 @@ def inconsistency(predicate: Predicate) -> Answer:
     text = (
         f"The exported file and the trained network answered differently on {parity['disagreements']} of "
         f"{parity['images']} images. Before it is ready the service replays the {check['rows']} closest verdicts on its "
-        f"host, alone and in a batch, and allows {check['allowedMoved']} to move. Faults of hardware or of other parts were not tried."
+        f"host, alone and in a batch, and allows {check['allowedMoved']} to move. Faults of hardware or of other parts "
+        "were not tried."
     )
     return Answer("measured", text, ("parity", "agreement", "selfCheck", "environment"))
 

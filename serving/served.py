@@ -80,8 +80,7 @@ class Opened:
 
 
 def open_checked(settings: Settings) -> Opened:
-    """Verifies the bundle, holds it against the settings' trust, and replays its closest rows on this host,
-    one by one and in a batch.
+    """Verifies the bundle, holds it against the settings' trust, and replays its closest rows on this host.
 
     Raises BundleError (or another HallmarkError) where the bundle is refused or this host answers otherwise than the
     bundle allows. The replay warms the model up as well.

@@ -48,6 +48,9 @@ def _accuracies(report: Report) -> Table:
 def _others(report: Report) -> Iterator[str]:
     for item in report.stability:
         yield f"One level changed ({item.way}): {item.same} of {item.asked} are answered as without the change"
+    if report.alone is not None:
+        alike = report.alone.asked - report.alone.apart
+        yield f"Alone as in a batch: model.onnx, run here, answers {alike} of {report.alone.asked} images alike"
     for item in report.fresh:
         yield _fresh(item)
     if report.square is not None:

