@@ -51,8 +51,8 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
     """Parses an attestation's bytes; `where` names the file in the messages.
 
     Raises AttestationError where it is not JSON, not canonical (every byte is determined by the content, so that two
-    readers cannot read two things), has whole numbers beyond 64 bits, or is not of the schema, and LimitError where it is larger
-    than bundle.limits grants.
+    readers cannot read two things), has whole numbers beyond 64 bits, or is not of the schema, and LimitError where
+    it is larger than bundle.limits grants.
     """
     check_size(where, len(content), STATEMENT_BYTES)
     try:

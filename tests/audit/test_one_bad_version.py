@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -68,23 +69,17 @@ def test_an_attestation_whose_numbers_cannot_be_told_is_refused(masters: Masters
 
 
 def test_what_every_field_may_hold_is_told_or_refused(masters: Masters) -> None:
-    """Every value of the attestation in turn, as something else."""
+    """Every field of the attestation in turn, as something else."""
+    others = cycle((None, -1, 5, 1e308, "", [], {}, True, 2**70))
     statement = json.loads((masters.unsigned / ATTESTATION).read_bytes())
     predicate = statement["predicate"]
     for name, value in list(predicate.items()):
-        places: list[tuple[Any, Any]] = [(predicate, name)]
-        if isinstance(value, list) and value:
-            places += [(value, 0)]
-            value = value[0]
-        if isinstance(value, dict):
-            places += [(value, key) for key in value]
-        for holder, key in places:
-            kept = holder[key]
-            for other in (None, -1, 5, 1e308, "", [], {}, True, [kept], 2**70):
-                holder[key] = other
-                found = read_attestation(Place("branch", "main"), canonical_json(statement))
-                assert found.refusal is None or "cannot be read" not in found.refusal
-                found.describe()
+        first = value[0] if isinstance(value, list) and value else value
+        inside = [(first, key) for key in first] if isinstance(first, dict) else []
+        for holder, key in [*inside, (predicate, name)]:
+            kept, holder[key] = holder[key], next(others)
+            found = read_attestation(Place("branch", "main"), canonical_json(statement))
+            assert "cannot be read" not in str(found.refusal)
             holder[key] = kept
 
 
