@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 
 from bundle.digests import canonical_json, sha256_bytes, sha256_file, write_whole
-from bundle.errors import HallmarkError
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
@@ -20,6 +18,7 @@ from pipeline.evaluation.crew import crew_size
 from pipeline.evaluation.evidence import draw, gather_evidence
 from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.ledger import record_test_read
+from pipeline.evaluation.parity import require_fit
 from pipeline.evaluation.suite import speaker
 from pipeline.evaluation.victim import Victim
 from pipeline.folders import OUT, Folders
@@ -39,7 +38,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     manifest = load_manifest(folders.data / "manifest.json")
     test = load_described(folders.data / "test.npz", manifest)
     model, trained, device = read_input(folders.model, "export"), folders.trained, choose_device(params.device)
-    _require_model(folders, model, manifest)
+    require_fit(folders, OnnxClassifier(model, threads=1, device="cpu"), manifest)  # said before hours of attack
     victim = Victim(load_network(trained), len(manifest["classes"]), load_companions(trained), model)
     record_test_read(sha256_file(trained / WEIGHTS), manifest["splits"]["test"]["sha256"])
     identity = {
@@ -75,17 +74,6 @@ def main(params: Params, folders: Folders = OUT) -> None:
     write_whole(folders.evidence / "metrics.json", canonical_json(metrics))
     outcomes.save(folders.evidence / OUTCOMES)
     kept.remove()
-
-
-def _require_model(folders: Folders, model: bytes, manifest: dict[str, Any]) -> None:
-    """Said before hours of attack: the exported file must answer about images of this shape with these classes."""
-    classifier = OnnxClassifier(model, threads=1, device="cpu")
-    takes, data = (classifier.image_shape, classifier.classes), (manifest["image_shape"], len(manifest["classes"]))
-    if takes != (tuple(data[0]), data[1]):
-        raise HallmarkError(
-            f"{folders.model}: takes images {takes[0]} of {takes[1]} classes, the data has {data[0]} of {data[1]}; make it "
-            "again (`dvc repro --force export`)"
-        )
 
 
 if __name__ == "__main__":

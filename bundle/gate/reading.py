@@ -18,7 +18,7 @@ from bundle.leakage import LEAKS
 from bundle.outcomes import SETTINGS
 from bundle.plan import ALL_ATTACKS, TIERS
 from bundle.wording import listing
-from bundle.yaml12 import YamlError, load
+from bundle.yaml12 import BYTES, YamlError, load
 
 KEY_ID = re.compile("[0-9a-f]{64}")
 #: What a threshold may hold: the number itself, or an end of its 95 % interval.
@@ -58,7 +58,8 @@ def read_policy(path: str | Path) -> Policy:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(BYTES + 1)  # load() refuses what is longer
     except OSError as error:
         raise PolicyError(f"{path}: cannot be read as a policy ({error.strerror})") from None
     document = _parse(path, content)
@@ -73,7 +74,7 @@ def read_policy(path: str | Path) -> Policy:
 
 def _parse(path: Path, content: bytes) -> Any:
     try:
-        if path.suffix == ".json":
+        if path.suffix == ".json" and len(content) <= BYTES:
             return json.loads(content, object_pairs_hook=each_once)
         return load(content)
     except (ValueError, TypeError, YamlError, RecursionError) as error:

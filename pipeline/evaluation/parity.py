@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,23 @@ from bundle.runtime import OnnxClassifier
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.threat import Threat, to_grid
 from pipeline.data.split import Split
+from pipeline.folders import Folders
 from pipeline.serialisation import ServedNetwork
 
 #: Clean images that are compared, fewer of larger ones, and how many numbers they have together.
 IMAGES, FEWEST, NUMBERS = 256, 16, 2**22
 BATCH = 64
 THREAT = Threat("linf", 8)
+
+
+def require_fit(folders: Folders, classifier: OnnxClassifier, manifest: Mapping[str, Any]) -> None:
+    """Raises HallmarkError where the exported file takes other images, or knows other classes, than the data has."""
+    takes, data = (classifier.image_shape, classifier.classes), (manifest["image_shape"], len(manifest["classes"]))
+    if takes != (tuple(data[0]), data[1]):
+        raise HallmarkError(
+            f"{folders.model}: takes images {list(takes[0])} of {takes[1]} classes, {folders.data / 'manifest.json'} has "
+            f"{data[0]} of {data[1]}; `dvc repro` makes both"
+        )
 
 
 def check_parity(network: nn.Module, model: bytes, split: Split, *, tolerance: float, threads: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from bundle.attestation import check_field
 from bundle.digests import sha256_file
-from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
 from bundle.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
 from bundle.plan import untested_balls
@@ -17,6 +16,7 @@ from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
 from pipeline.environment import source_digest
 from pipeline.evaluation.ledger import RULE, count_test_reads, history_seen
+from pipeline.evaluation.parity import require_fit
 from pipeline.evaluation.sanity.answers import answer_checks
 from pipeline.evaluation.sanity.data import data_checks
 from pipeline.folders import Folders
@@ -61,8 +61,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     _check_fields(folders.evidence / "attacks.json", {field: evidence[field] for field in (*MEASURED, "sanity")})
     _check_fields(folders.certified / "smoothing.json", {field: smoothing[field] for field in ("smoothing", "proofs")})
     _check_fields(folders.parity, {"parity": export["parity"]})
-    if classifier.classes != len(manifest["classes"]):
-        raise HallmarkError(f"{folders.model}: has {classifier.classes} classes, the data {len(manifest['classes'])}")
+    require_fit(folders, classifier, manifest)
     parameters = {**training["settings"], "data": manifest["settings"], "export": export["settings"]}
     if smoothing["settings"] is not None:
         parameters["certify"] = smoothing["settings"]

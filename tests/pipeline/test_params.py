@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from pydantic import BaseModel
 
 from bundle.errors import HallmarkError
 from pipeline.methods import method_class, method_names
 from pipeline.params import Params, ParamsError, complete, load_params
+from pipeline.training.seeds import derived_seed
 
 
 def document(**sections: Any) -> dict[str, Any]:
@@ -270,3 +273,54 @@ def test_nothing_is_mirrored_in_a_folder_of_images_unless_asked_for():
 def test_no_method_turns_mirroring_on():
     for name in method_names():
         assert complete({"data": {"name": "folder"}, "method": {"name": name}}).train.augment in ("crop", "none"), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seed": 2**63}, "seed: must be ≤ 9,223,372,036,854,775,807, got 9223372036854775808"),
+        ({"data": {"name": "digits", "seed": 2**63}}, "data.seed: must be ≤ 9,223,372,036,854,775,807, got"),
+        ({"attack": {"seed": 2**64 - 1}}, "attack.seed: must be ≤"),
+        ({"certify": {"seed": -1}}, "certify.seed: must be ≥ 0, got -1"),
+        ({"network": {"width": 8_000_000}}, "network.width: must be ≤ 1,024, got 8000000"),
+        ({"network": {"guide_width": 2**40}}, "network.guide_width: must be ≤ 1,024, got"),
+        ({"train": {"epochs": 10**12}}, "train.epochs: must be ≤ 100,000, got"),
+        ({"train": {"batch_size": 10**12}}, "train.batch_size: must be ≤ 1,048,576, got"),
+        ({"train": {"lr": 1e300}}, "train.lr: must be ≤ 1000, got 1e+300"),
+        ({"train": {"milestones": [0.5, 7.0]}}, "train.milestones.1: must be ≤ 1, got 7.0"),
+        ({"attack": {"images": 2**63}}, "attack.images: must be ≤ 1,000,000,000, got"),
+        ({"attack": {"batch_size": 2**62}}, "attack.batch_size: must be ≤ 1,048,576, got"),
+        (
+            {"attack": {"eps_255": [n / 1000 for n in range(1, 500)]}},
+            "attack.eps_255: list should have at most 100 items",
+        ),
+        ({"certify": {"estimation": 10**18}}, "certify.estimation: must be ≤ 10,000,000, got"),
+        ({"method": {"name": "pgd_at", "steps": 2**62}}, "method.steps: must be ≤ 100,000, got"),
+        ({"method": {"name": "mat", "peers": 10**6}}, "method.peers: must be ≤ 64, got"),
+    ],
+)
+def test_what_no_machine_can_do_is_named_before_anything_runs(changes: dict[str, Any], sentence: str):
+    document = {"data": {"name": "digits"}, "method": {"name": "d2r_cag"}, **changes}
+    with pytest.raises(ParamsError) as refused:
+        complete(document)
+    assert str(refused.value).startswith(sentence)
+
+
+def test_the_largest_seed_reaches_every_generator():
+    """torch's and NumPy's, and the seeds that follow from it."""
+    largest = 2**63 - 1
+    assert complete({"seed": largest, "data": {"name": "digits"}, "method": {"name": "standard"}}).seed == largest
+    torch.Generator().manual_seed(largest + 20)
+    np.random.PCG64(largest), np.random.default_rng([largest, 0])
+    assert derived_seed(largest, "extra rows", 1) < 2**64
+
+
+@pytest.mark.parametrize("value", ["x" * 1_000_000, list(range(10_000)), {str(n): n for n in range(10_000)}])
+def test_a_sentence_does_not_repeat_whatever_was_written(value: object):
+    with pytest.raises(ParamsError) as refused:
+        complete({"data": {"name": "digits"}, "method": {"name": "standard"}, "seed": value})
+    assert len(str(refused.value)) < 300
+    with pytest.raises(ParamsError) as refused:
+        complete({"data": {"name": "digits"}, "method": {"name": "standard"}} | {f"k{n}": n for n in range(500)})
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 21 and lines[-1] == "and 480 more"

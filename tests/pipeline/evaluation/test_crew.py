@@ -106,8 +106,7 @@ def test_a_helper_that_ends_at_once_holds_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within_two_minutes: None, ends: str
 ):
     """Its ingredients are more than a pipe holds, so that whoever wrote them to one would wait for ever."""
-    network, alone = Linear(), gather(None, 1)
-    network.register_buffer("ballast", torch.zeros(200_000))
+    alone, victim = gather(None, 1), Victim(Linear(), CLASSES, model=bytes(1_000_000))
     if ends == "before it reads anything":  # the main module cannot be imported again, as where it came from a pipe
         monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
         monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "gone.py"), raising=False)
@@ -116,7 +115,7 @@ def test_a_helper_that_ends_at_once_holds_nobody(
         monkeypatch.setattr(evidence, "helped_by", lambda n, _, *rest: make_tasks(n, end_at_once, *rest))
     kept = Kept(tmp_path / "kept")
     together = gather_evidence(
-        Victim(network, CLASSES),
+        victim,
         draw(split(), SETTINGS),
         SETTINGS,
         device=torch.device("cpu"),
