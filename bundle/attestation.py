@@ -84,7 +84,7 @@ def check_field(name: str, value: Any, where: str) -> None:
     _check(Draft202012Validator(field), value, where, name)
 
 
-def _check(validator: Draft202012Validator, value: Any, where: str, whole: str) -> None:
+def _check(validator: Validator, value: Any, where: str, whole: str) -> None:
     error: ValidationError | None = best_match(validator.iter_errors(value))
     if error is not None:
         message = shorten(error.message, MESSAGE_WIDTH, placeholder=" …")  # it quotes the value, however long
