@@ -18,11 +18,11 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test lint serve bento compare evaluate results bench lock
+.PHONY: help repro test test-processors lint serve bento compare evaluate results bench lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
 repro: .venv/.installed  ## images to an attested model: dvc repro, the table, where the report is
 	@rm -f out/timings.json
@@ -35,6 +35,9 @@ repro: .venv/.installed  ## images to an attested model: dvc repro, the table, w
 
 test: .venv/.installed lint  ## every test
 	@$(RUN) -m pytest
+
+test-processors: .venv/.installed  ## the tests that compute, as other processors would: before a release
+	@$(RUN) -m tests.processors
 
 lint: .venv/.installed  ## ruff and pyright
 	@.venv/bin/ruff check .

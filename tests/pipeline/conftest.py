@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from bundle.digests import sha256_bytes
@@ -18,6 +19,16 @@ from tests.pipeline.certification.soundness import assert_sound
 #: Of the validation split; a bisection costs tenths of a second an image.
 IMAGES = 2
 CHECKED: set[str] = set()
+#: As the environment asks for.
+THREADS = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """Stages set the number of threads for their process: no test leaves its own to the next."""
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from pipeline.folders import Folders
 from pipeline.networks import build_network, describe
 from pipeline.params import Params, complete
 from pipeline.serialisation import weights_bytes
+from pipeline.stage import set_threads
 
 
 def small_params(seed: int = 0) -> Params:
@@ -33,6 +34,8 @@ def make_published(root: Path, weights_seed: int = 0) -> Path:
     The working directory must be one of the test's own: the ledger of test reads and the kept parts lie there.
     """
     params, folders = small_params(), Folders(root)
+    # As the stages' commands do: other numbers of threads may give other last bits.
+    set_threads(params.threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed)
         network = build_network("preact_resnet8", classes=10, channels=1, width=8).eval()

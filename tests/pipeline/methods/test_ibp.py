@@ -113,7 +113,11 @@ def test_it_trains_in_linf_alone_and_warms_eps_up():
 
 
 def test_a_few_steps_prove_what_was_not_proved_before_and_no_proof_is_broken():
-    """Two classes of bright and dark images; the radius that is trained for is proved for most of them."""
+    """Two classes of bright and dark images; the radius that is trained for is proved for most of them.
+
+    Before, nothing above 4/255 is proved, after it nothing below 23/255: weights that differ by a hundred thousandth, far
+    more than between processors, moved that by a quarter of a level.
+    """
     torch.set_default_dtype(torch.float32)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(40) % 2
