@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from scipy.stats import hypergeom
 from typer.testing import CliRunner
 
-from audit.challenge import draw_challenge, drawn_rows, load_challenge, most_false
+from audit.challenge import TYPE, ChallengeError, draw_challenge, drawn_rows, load_challenge, most_false, read_challenge
 from audit.cli import app
 from audit.proof import ProofCheck, check_proof, prove
 from bundle.bundle import open_bundle
@@ -399,3 +400,17 @@ def test_a_private_bundle_is_signed_and_released_like_any_other(honest: House, t
     assert {item.name for item in release.iterdir()} == {*open_bundle(honest.bundle).files, "attestation.dsse.json"}
     code, output = invoke("verify", str(release), "--trust", str(key / "key.pub"))
     assert (code, "signed by" in output) == (0, True)
+
+
+def test_a_small_challenge_takes_little_memory() -> None:
+    """400 bytes that name more rows than any table has made their reader hold all of them."""
+    document = {"attestation": "0" * 64, "model": "0" * 64, "nonce": "0" * 64, "rows": [1], "source": "system entropy"}
+    content = canonical_json({"type": TYPE, "of": 10**7, **document})
+    with pytest.raises(ChallengeError, match="is not a challenge as"):
+        read_challenge(content, "challenge.json")
+    tracemalloc.start()
+    rows = drawn_rows("0" * 64, "0" * 64, 10**5, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(rows) == 3
+    assert peak < 100_000
