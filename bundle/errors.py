@@ -57,7 +57,8 @@ def sentence(error: BaseException) -> str | None:
             return str(full_disk(Path(named))) if named else "the disk is full; make room and try again"
         return f"{named or 'a file'}: {error.strerror or error}"
     if isinstance(error, MemoryError):
-        return f"there is not enough memory{f' ({error})' if str(error) else ''}"
+        said = " ".join(str(error).split())
+        return f"there is not enough memory{f' ({said})' if said else ''}"
     if isinstance(error, RecursionError):
         return "the input is nested too deeply"
     return None

@@ -145,7 +145,7 @@ def load_record(path: str | Path, form: type[BaseModel]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError too
         raise RecordError(f"{path}: is not JSON ({error}); {remedy}") from None
     except ParamsError as error:
-        raise RecordError(f"{path}: {str(error).splitlines()[0]}; {remedy}") from None
+        raise RecordError(f"{path}: {str(error).splitlines()[0].removeprefix(': ')}; {remedy}") from None
     return document
 
 

@@ -15,8 +15,8 @@ Batch = Annotated[int, Field(ge=1, le=2**20)]
 #: Channels of a first stage. Widths are multiples of 8: with others oneDNN's CPU kernels gave another result on every
 #: run, or crashed. A resnet18 of the largest has 2.8 billion weights.
 Width = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
-#: Beyond it every weight is infinite after a few steps.
-Rate = Annotated[float, Field(gt=0, le=1e3)]
+#: float32 holds nothing larger.
+Rate = Annotated[float, Field(gt=0, le=1e38)]
 Eps255 = Annotated[float, Field(gt=0, le=255)]
 Multiple = Annotated[float, Field(gt=0, le=10)]
 Radius = Annotated[float, Field(gt=0, le=1000)]

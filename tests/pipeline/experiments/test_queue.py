@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import HallmarkError
+from pipeline.data.manifest import split_sha256
+from pipeline.data.split import Split, load_split, save_split
 from pipeline.experiments import pace, queue
 from pipeline.experiments.__main__ import main
 from pipeline.experiments.budget import Budget, duration, read_duration
@@ -263,7 +265,7 @@ def test_an_error_that_nobody_foresaw_leaves_the_other_runs_alone(monkeypatch: p
 
     monkeypatch.setattr(queue.train, "main", failing)
     report = work(runs)
-    assert report.failed == {"one-0"} and report.notes["one-0"] == "MemoryError: out of memory"
+    assert report.failed == {"one-0"} and report.notes["one-0"] == "there is not enough memory (out of memory)"
     assert "two-0" in report.done
 
 
@@ -297,9 +299,11 @@ def test_weights_of_other_images_are_not_taken(monkeypatch: pytest.MonkeyPatch):
     work([run])
     before = load_result(PLACES.result(run))
     PLACES.result(run).unlink()
-    manifest = PLACES.data(run) / "manifest.json"
-    document = json.loads(manifest.read_text())
-    document["splits"]["train"]["sha256"] = "c" * 64
+    manifest, path = PLACES.data(run) / "manifest.json", PLACES.data(run) / "train.npz"
+    document, split = json.loads(manifest.read_text()), load_split(path)
+    changed = Split(255 - split.images, split.labels)
+    save_split(path, changed)
+    document["splits"]["train"]["sha256"] = split_sha256(changed)
     manifest.write_text(json.dumps(document))
     trained = []
     original = queue.train.main

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -32,8 +33,8 @@ def test_none_where_there_is_none(tmp_path: Path):
 def test_a_write_that_fails_leaves_the_checkpoint_before_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save_checkpoint(tmp_path, {"epoch": 1})
 
-    def half(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
+    def half(state: object, file: BinaryIO) -> None:
+        file.write(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", half)

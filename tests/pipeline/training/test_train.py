@@ -170,8 +170,9 @@ def test_each_seed_has_a_checkpoint_folder_of_its_own(monkeypatch: pytest.Monkey
 
 def test_without_prepared_data_one_sentence_says_what_to_do():
     Path("out/data/manifest.json").unlink()
-    with pytest.raises(HallmarkError, match=r"manifest\.json: is missing or no manifest; the stage prepare makes it"):
+    with pytest.raises(HallmarkError, match=r"manifest\.json: there is no such file; the stage prepare makes it"):
         run("out/train")
+    prepare_data(DataSettings(name="digits", train_images=90, test_images=20), Path("out/data"))
     Path("out/data/train.npz").unlink()
     with pytest.raises(HallmarkError, match=r"train\.npz: there is no such file; the stage prepare makes it"):
         run("out/train")
