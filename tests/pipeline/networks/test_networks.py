@@ -145,7 +145,8 @@ def test_description_survives_json_and_rebuilds_the_network(name: str, options: 
     rebuilt = build_network(**description).eval()
     rebuilt.load_state_dict(network.state_dict(), strict=True)
     images = torch.rand(4, 3, 8, 8)
-    assert torch.equal(rebuilt(images), network(images))
+    # Widths that are no multiples of 8 round otherwise in every run on some processors.
+    torch.testing.assert_close(rebuilt(images), network(images))
     assert describe(rebuilt) == description
 
 
