@@ -66,8 +66,9 @@ class OnnxClassifier:
         self._seconds = seconds
         with _patient(seconds, lambda: options.set_load_cancellation_flag(True), "cannot load it"):
             # Trying again with the CPU alone is of use after CUDA only, and is told on standard output.
-            fallback = {"enable_fallback": len(providers) > 1}
-            self._session = onnxruntime.InferenceSession(model, options, providers=providers, **fallback)
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=providers, enable_fallback=len(providers) > 1
+            )
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         #: Whether ONNX Runtime said nothing and took the CPU where CUDA was meant.

@@ -9,7 +9,7 @@ from bundle.claims import ALL_ATTACKS
 from bundle.digests import canonical_json, write_whole
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
 from bundle.outcomes import load_outcomes
-from bundle.replay import require_replay
+from bundle.replay import self_check
 from bundle.runtime import OnnxClassifier
 from pipeline.evaluation.evidence import served_columns
 from pipeline.evaluation.predicate import build_predicate
@@ -28,7 +28,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     outcomes = outcomes.with_columns(served_columns(classifier, images, outcomes["label"]))
     outcomes = outcomes.with_columns(load_outcomes(folders.certified / OUTCOMES).columns)
     predicate = build_predicate(folders, classifier)
-    require_replay(classifier, outcomes, images, predicate)
+    self_check(classifier, outcomes, images, predicate).require()
     statement = assemble(
         folders.bundle,
         model=model,

@@ -12,7 +12,7 @@ from bundle.assembly import assemble
 from bundle.bundle import open_bundle
 from bundle.errors import HallmarkError
 from bundle.plan import attack_names
-from bundle.replay import require_replay
+from bundle.replay import self_check
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.environment import describe_environment, source_digest
@@ -147,7 +147,7 @@ def write_again(
         **measured(evidence.description, parameters, predicate["smoothing"], predicate["selection"]),
     }
     outcomes = evidence.outcomes.with_columns({**served, **carried})
-    require_replay(classifier, outcomes, evidence.images, again)
+    self_check(classifier, outcomes, evidence.images, again).require()
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         unnamed = Path(temporary) / "bundle"
         assemble(
