@@ -84,6 +84,11 @@ class SelfCheck:
         moved = f"{self.moved} of the {self.rows} closest verdicts differ on this host ({self.provider})"
         return f"{moved}, alone or in a batch; the bundle allows {self.allowed}"
 
+    def require(self) -> None:
+        """Raises ReplayError where it did not pass; for who is about to attest the verdicts."""
+        if not self.passed:
+            raise ReplayError(f"model.onnx: {self.sentence()}; an image's answer must depend on that image alone")
+
 
 def closest_rows(outcomes: Outcomes, attacks: list[Mapping[str, Any]], rows: int) -> list[tuple[str, int]]:
     """The (image set, row) pairs whose served margins are closest to zero; sets are `clean` and `THREAT/ATTACK`."""
@@ -114,18 +119,6 @@ def self_check(
     for logits in (alone, together):
         moved |= (Verdicts.of(logits, labels).predictions != labels) != attested
     return SelfCheck(len(closest), int(moved.sum()), settings["allowedMoved"], classifier.provider)
-
-
-def require_replay(
-    classifier: OnnxClassifier,
-    outcomes: Outcomes,
-    images: Mapping[str, NDArray[np.uint8]],
-    predicate: Mapping[str, Any],
-) -> None:
-    """Raises ReplayError where the self-check of what is about to be attested does not pass on this host."""
-    check = self_check(classifier, outcomes, images, predicate)
-    if not check.passed:
-        raise ReplayError(f"model.onnx: {check.sentence()}; an image's answer must depend on that image alone")
 
 
 def _attested_wrong(outcomes: Outcomes, name: str, row: int) -> bool:

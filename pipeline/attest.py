@@ -15,7 +15,7 @@ from bundle.errors import HallmarkError
 from bundle.evidence import EvidenceError, check_images, read_images
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
 from bundle.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
-from bundle.replay import require_replay
+from bundle.replay import self_check
 from bundle.runtime import OnnxClassifier
 from pipeline.evaluation.evidence import served_columns
 from pipeline.evaluation.predicate import build_predicate
@@ -34,7 +34,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     predicate = build_predicate(folders, classifier)
     images, outcomes = _evidence(folders, predicate)
     outcomes = outcomes.with_columns(served_columns(classifier, images, outcomes["label"]))
-    require_replay(classifier, outcomes, images, predicate)
+    self_check(classifier, outcomes, images, predicate).require()
     statement = assemble(
         folders.bundle, model=model, weights=weights, outcomes=outcomes, images=images, predicate=predicate
     )

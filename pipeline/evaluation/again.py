@@ -12,7 +12,7 @@ from bundle.bundle import open_bundle
 from bundle.digests import whole_folder
 from bundle.errors import HallmarkError
 from bundle.headline import headline_threat, main_threats
-from bundle.replay import require_replay
+from bundle.replay import self_check
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
 from pipeline.environment import describe_environment, source_digest
@@ -157,7 +157,7 @@ def write_again(
         ),
     }
     outcomes = evidence.outcomes.with_columns({**served, **carried})
-    require_replay(classifier, outcomes, evidence.images, again)
+    self_check(classifier, outcomes, evidence.images, again).require()
     with whole_folder(out) as unnamed:
         assemble(
             unnamed,

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle, open_bundle
-from bundle.replay import SELF_CHECK_ROWS, ReplayError, count_apart, require_replay, self_check
+from bundle.replay import SELF_CHECK_ROWS, ReplayError, count_apart, self_check
 from bundle.runtime import OnnxClassifier
 from tests import models
 from tests.bundles import make_bundle
@@ -29,7 +29,7 @@ def test_an_honest_model_moves_nothing(bundle: Bundle) -> None:
     check = self_check(model, bundle.outcomes, bundle.images, bundle.predicate)
     assert (check.rows, check.moved, check.passed) == (SELF_CHECK_ROWS, 0, True)
     assert count_apart(model, models.images(50), bundle.predicate) == 0
-    require_replay(model, bundle.outcomes, bundle.images, bundle.predicate)
+    check.require()
 
 
 def test_a_model_that_answers_otherwise_alone_is_found(bundle: Bundle) -> None:
@@ -44,7 +44,7 @@ def test_a_model_that_answers_otherwise_alone_is_found(bundle: Bundle) -> None:
     )
     assert count_apart(model, models.images(50), bundle.predicate) == 50
     with pytest.raises(ReplayError, match="an image's answer must depend on that image alone"):
-        require_replay(model, bundle.outcomes, bundle.images, bundle.predicate)
+        check.require()
 
 
 @pytest.mark.parametrize(
