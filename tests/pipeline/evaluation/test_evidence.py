@@ -246,7 +246,7 @@ def test_everything_is_about_the_threat_that_the_model_should_withstand(
     wanted: Threat | None, main: list[str], curve: set[str], test_split: Split, monkeypatch: pytest.MonkeyPatch
 ):
     """The headline, the curve around it, the union, the checks and the surface; not the smallest radius of a list."""
-    monkeypatch.setattr(jobs, "_autoattack", lambda *_, **__: jobs.Job("none", lambda sample, keep: {}, {}))
+    monkeypatch.setattr(jobs, "autoattack_job", lambda *_, **__: jobs.Job("none", lambda sample, keep: {}, {}))
     settings = AttackSettings(tier="standard", eps_255=[4, 8], eps_l2=[1], sweep=[0.5, 1.5], images=12, batch_size=12)
     found = gather(test_split, settings, wanted=wanted).description
     assert found["mainThreats"] == main
