@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bundle.git import GitError, ask, run
+from bundle.git import GitError, ask, remote_tags, run
 from bundle.layout import ATTESTATION
 from bundle.limits import STATEMENT_BYTES
 
@@ -90,16 +90,15 @@ def missing_tags(root: Path) -> str | None:
     try:
         here = {*_lines(root, ["tag", "--list"])}
         for remote in _lines(root, ["remote"]):
-            listed = _lines(root, ["ls-remote", "--tags", "--refs", "--", remote], REMOTE_SECONDS)
-            if lacking := sorted({line.partition("refs/tags/")[2] for line in listed} - here):
+            if lacking := sorted({*remote_tags(root, remote, REMOTE_SECONDS)} - here):
                 return f"git: {len(lacking)} tags of {remote} are not here, {lacking[0]} among them; `git fetch --tags`"
     except GitError as error:
         return str(error)
     return None
 
 
-def _lines(root: Path, arguments: Sequence[str], seconds: float | None = None) -> list[str]:
-    return ask(root, arguments, seconds).decode("utf-8", "surrogateescape").splitlines()
+def _lines(root: Path, arguments: Sequence[str]) -> list[str]:
+    return ask(root, arguments).decode("utf-8", "surrogateescape").splitlines()
 
 
 def _attestations(root: Path, revisions: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bundle.errors import HallmarkError
@@ -20,6 +20,7 @@ SAFE = {
     "color.ui": "false",
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
+    "credential.helper": "",
     "log.follow": "false",
     "log.showSignature": "false",
     "tag.forceSignAnnotated": "false",
@@ -36,6 +37,10 @@ QUIET = {
 }
 
 
+#: Asking a remote: by transports that run nothing but git's own programs and ssh, whatever the configuration names.
+REMOTE = {"GIT_ALLOW_PROTOCOL": "file:http:https:ssh", "GIT_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
+
+
 class GitError(HallmarkError):
     """Git is not there or did not answer; the message says what it said. It is never a sign that there is nothing."""
 
@@ -47,11 +52,24 @@ def run(
 
     Whatever the exit code; raises GitError where git cannot be run, or takes longer than `seconds`.
     """
+    return _run(root, arguments, QUIET, stdin, seconds)
+
+
+def remote_tags(root: Path, remote: str, seconds: float) -> list[str]:
+    """The tags of a remote, which is asked and from which nothing is fetched; raises GitError where it does not tell."""
+    asked = ["ls-remote", "--tags", "--refs", "--upload-pack=git-upload-pack", "--", remote]
+    lines = _printed(asked, _run(root, asked, QUIET | REMOTE, b"", seconds)).decode("utf-8", "surrogateescape")
+    return [line.partition("refs/tags/")[2] for line in lines.splitlines()]
+
+
+def _run(
+    root: Path, arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes, seconds: float | None
+) -> subprocess.CompletedProcess[bytes]:
     settings = [part for name, value in SAFE.items() for part in ("-c", f"{name}={value}")]
     command = ["git", "--no-pager", *settings, "-C", str(root), *arguments]
     try:
         return subprocess.run(
-            command, input=stdin, capture_output=True, env=os.environ | QUIET, check=False, timeout=seconds
+            command, input=stdin, capture_output=True, env={**os.environ, **environment}, check=False, timeout=seconds
         )
     except OSError as error:
         raise GitError(f"git cannot be run here ({error.strerror})") from None
@@ -61,7 +79,10 @@ def run(
 
 def ask(root: Path, arguments: Sequence[str], seconds: float | None = None) -> bytes:
     """What git prints; raises GitError with what it said where it fails."""
-    done = run(root, arguments, seconds=seconds)
+    return _printed(arguments, run(root, arguments, seconds=seconds))
+
+
+def _printed(arguments: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> bytes:
     if done.returncode:
         raise GitError(f"git {arguments[0]}: {_said(done.stderr)}")
     return done.stdout

@@ -76,7 +76,7 @@ def leads(results: Sequence[Result]) -> list[str]:
     lines: list[str] = []
     for first, second, attack, points, source in LEADS:
         sides = [_plain_runs(results, name) for name in (first, second)]
-        threat = next((runs[0].first_threat().name for runs in sides if runs), "")
+        threat = next((runs[0].main_threat().name for runs in sides if runs), "")
         outcomes = [
             {run.seed: share.outcomes() for run in runs if (share := run.under(threat, attack)) is not None}
             for runs in sides

@@ -77,5 +77,5 @@ def test_a_bundle_that_does_not_verify_has_no_papers(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle", tier="quick", eps=(32,))
     (folder / "outcomes.parquet").write_bytes((folder / "outcomes.parquet").read_bytes() + b"\0")
     done = run(folder, "--card", tmp_path / "card.md")
-    assert done.exit_code == 1 and done.stderr.startswith("outcomes.parquet: SHA-256 is ")
+    assert done.exit_code == 1 and done.stderr.startswith("outcomes.parquet: has ")
     assert not (tmp_path / "card.md").exists()

@@ -11,6 +11,7 @@ import pytest
 from audit.signing import SigningError, sign_bundle
 from audit.verification import verify
 from bundle.bundle import BundleError
+from bundle.errors import FullDiskError
 from bundle.layout import ATTESTATION, CARD, ENVELOPE
 from bundle.signatures import SignatureError
 from tests.audit.conftest import Masters
@@ -123,7 +124,7 @@ def test_a_failure_leaves_no_half_release(repository: Path, masters: Masters, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("audit.signing.copy_bundle", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(FullDiskError, match="the disk is full"):
         sign_bundle("out/bundle", masters.trusted / "key.pem")
     assert os.listdir("releases") == []
 

@@ -117,7 +117,7 @@ def test_a_bundle_that_does_not_verify_is_listed_with_its_refusal(folder: Path, 
     (folder / "out" / "bundle" / CARD).write_text("perfect\n")
     refused, sound = list_versions()
     assert refused.refusal is not None
-    assert refused.refusal.startswith(f"{CARD}: SHA-256 is")
+    assert refused.refusal.startswith(f"{CARD}: has ")
     assert refused.statement is None
     assert refused.describe()["headline"] is None
     assert sound.refusal is None

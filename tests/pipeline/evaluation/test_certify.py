@@ -12,7 +12,7 @@ import torch
 from scipy.stats import beta, norm
 from torch import Tensor, nn
 
-from bundle.outcomes import Outcomes, load_outcomes
+from bundle.outcomes import Outcomes, image_digests, load_outcomes
 from pipeline import certify
 from pipeline.certification.radius import NAMES
 from pipeline.data.split import save_split
@@ -186,12 +186,26 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, 
     monkeypatch.chdir(tmp_path)
     test = split(20)
     save_split("out/data/test.npz", test)
-    Outcomes({"index": np.array([2, 5, 11]), "label": test.labels[[2, 5, 11]]}).save("out/evidence/outcomes.parquet")
-    evidence = {"tier": tier, "threats": [{"norm": "linf", "eps_255": 8.0}]}
-    Path("out/evidence/attacks.json").write_text(json.dumps(evidence))
+    rows = np.array([2, 5, 11])
+    columns = {"index": rows, "label": test.labels[rows], "image_sha256": image_digests(test.images[rows])}
+    Outcomes(columns).save("out/evidence/outcomes.parquet")
+    attacked = {
+        "tier": tier,
+        "threats": [{"name": "linf-8", "norm": "linf", "eps_255": 8.0}],
+        "mainThreats": ["linf-8"],
+    }
+    attacked |= {
+        "sample": {"size": 3},
+        "attacks": [{"name": "pgd-10", "threat": "linf-8", "flags": []}],
+        "settings": {},
+    }
+    attacked |= {key: [] for key in ("unions", "distances", "sanity")} | dict.fromkeys(("corruptions", "surface"))
+    Path("out/evidence/attacks.json").write_text(json.dumps(attacked))
     Path("out/train").mkdir()
     Path("out/train/weights.safetensors").write_bytes(b"of Linear")
-    Path("out/train/training.json").write_text(json.dumps({"settings": {"method": method}}))
+    about = {"name": "standard", "title": "No defence", "paper": "", "reconstructed": False}
+    trained = {"settings": {"method": method}, "selection": {"split": "validation"}, "environment": {}, "parameters": 1}
+    Path("out/train/training.json").write_text(json.dumps({**trained, "method": about}))
     monkeypatch.setattr(certify, "load_network", lambda folder: Linear())
 
 
