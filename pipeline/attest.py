@@ -15,6 +15,7 @@ from bundle.errors import HallmarkError
 from bundle.evidence import EvidenceError, check_images, read_images
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
 from bundle.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
+from bundle.private import image_sets
 from bundle.replay import self_check
 from bundle.runtime import OnnxClassifier
 from pipeline.evaluation.evidence import served_columns
@@ -66,7 +67,7 @@ def _evidence(folders: Folders, predicate: Mapping[str, Any]) -> tuple[dict[str,
             )
     shape = (len(attacked), *predicate["data"]["shape"])
     try:
-        images = read_images(read_input(folders.evidence / IMAGES, "attack"), shape)
+        images = read_images(read_input(folders.evidence / IMAGES, "attack"), shape, image_sets(predicate))
         check_images(attacked, images, predicate)
     except EvidenceError as error:
         raise HallmarkError(f"{folders.evidence}: {error}; make it again (`dvc repro --force attack`)") from None

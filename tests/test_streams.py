@@ -189,7 +189,7 @@ def test_whatever_can_be_run_makes_its_output_plain_first() -> None:
         ("pipeline.reattack ∞", 1, "reattack: inf"),
         ("pipeline.compare --methods ∞", 1, "compare: .*inf"),
         ("pipeline.experiments --plan ∞", 1, "results: inf"),
-        ("pipeline.experiments.tables --page ∞", 1, "tables: inf"),
+        ("pipeline.experiments.tables --readme ∞", 1, "tables: inf"),
         ("serving --bundle ∞", 1, "^inf: there is no such bundle"),
         ("serving.bento ∞", 1, "^inf: there is no such bundle"),
         ("benchmarks.serving --help", 0, "Usage"),

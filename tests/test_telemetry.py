@@ -85,7 +85,8 @@ def test_a_session_writes_no_device_id_and_no_model_name(tmp_path: Path) -> None
     model.write_bytes(linear_model()[0])
     home = tmp_path / "home"
     home.mkdir()
-    _alone(f"from bundle.runtime import OnnxClassifier; OnnxClassifier({str(model)!r})", HOME=str(home))
+    loads = f"from bundle.runtime import OnnxClassifier; OnnxClassifier(open({str(model)!r}, 'rb').read())"
+    _alone(loads, HOME=str(home))
     assert list(home.rglob("*")) == []
 
 

@@ -177,7 +177,6 @@ def test_the_headline_is_about_the_norm_and_radius_of_the_training(bundle: Bundl
         ({"norm": "l1", "eps": 2.0, "eps_255": None}, "l1-2"),
         ({"norm": "l1", "eps": 0.5}, "l1-2"),  # was not attacked; the next that holds it was
         ({"norm": "linf", "eps_255": 16.0, "eps": None}, "linf-16"),
-        ({"norm": "l0", "eps": 2.0}, "linf-16"),
         ({"eps_255": 16.0}, "linf-16"),
         ({}, "linf-16"),
     ):

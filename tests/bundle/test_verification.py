@@ -278,7 +278,7 @@ def test_a_table_with_gaps_or_a_column_twice_is_refused(folder: Path) -> None:
     twice = table.append_column("label", table.column("label"))
     for changed, sentence in (
         (gap, "label: must be there once, without gaps"),
-        (twice, "not a readable outcome table"),
+        (twice, "label: must be there once, without gaps"),
     ):
         sink = io.BytesIO()
         pq.write_table(changed, sink)

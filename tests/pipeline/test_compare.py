@@ -94,7 +94,7 @@ def test_a_wrong_option_is_one_sentence(options: dict[str, Any], sentence: str, 
 
 def test_stopped_by_hand_it_leaves_no_process_and_goes_on(folder: Path):
     """Ctrl-C while a run is in training: exit 130, a sentence, the process group empty."""
-    options = [part for item in [*SMALL, "train.epochs=400"] for part in ("--set", item)]
+    options = [part for item in [*(set(SMALL) - {"train.epochs=1"}), "train.epochs=400"] for part in ("--set", item)]
     command = [sys.executable, "-m", "pipeline.compare", "--methods", "standard", "--seeds", "0", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

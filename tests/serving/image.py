@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,7 @@ class Image:
             self.left_out.append(rest)
             return
         command = self._here(rest).replace("bentoml:bentoml", f"{os.getuid()}:{os.getgid()}")
-        command = re.sub(r"--python \S+", f"--python {self.python}", command)
+        command = re.sub(r"--python \S+", f"--python {shlex.quote(self.python)}", command)
         ended = subprocess.run(
             ["sh", "-c", command],
             cwd=self.folder if self.folder.is_dir() else self.root,

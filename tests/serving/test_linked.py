@@ -26,7 +26,7 @@ def test_a_release_behind_links_is_verified_again_when_their_end_changes(folders
     versions = Versions(open_bundle(folders / "bundle"), tmp_path / "releases")
     assert [entry["verified"] for entry in versions.all()] == [True, True]
     (linked / CARD).resolve().write_text("98 % robust\n")
-    assert versions.all()[1]["refusal"].startswith(f"{CARD}: SHA-256 is")
+    assert versions.all()[1]["refusal"].startswith(f"{CARD}: has ")
     (linked / CARD).resolve().unlink()
     assert "is a link to nothing" in versions.all()[1]["refusal"]
 
