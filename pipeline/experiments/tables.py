@@ -63,8 +63,8 @@ def main(
 
 def pages(readme: Path, results: Path) -> dict[Path, str]:
     """The content of every page by its path; raises HallmarkError, and OSError where README cannot be read."""
-    runs = {path.name: load_results(path) for path in _datasets(results)}
     before = readme.read_text(encoding="utf-8")
+    runs = {path.name: load_results(path) for path in _datasets(results)}
     found = {
         readme: fill(before, front(results, runs), str(readme)),
         results / PAGE: whole_page(results, runs),
