@@ -27,7 +27,7 @@ PROCESSORS = {
     },
     "this processor, BLAS for Nehalem, 2 threads": {"OPENBLAS_CORETYPE": "Nehalem", "OMP_NUM_THREADS": "2"},
 }
-#: Whatever else is chosen here, is chosen by the processor.
+#: None of them is taken over from the caller's environment.
 CHOICES = {name for settings in PROCESSORS.values() for name in settings}
 #: A test that trains, or compares what two kernels, batches or libraries computed, belongs into one of these.
 TESTS = [
