@@ -1,5 +1,5 @@
 """Checks models: the `hallmark` command. No torch here."""
 
-from bundle.telemetry import turn_off
+from bundle.process import turn_off
 
 turn_off()

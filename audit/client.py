@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from audit.connection import Answer, ClientError, Connection
-from bundle.layout import VERSION_DIGITS
-from bundle.limits import most_bytes
+from bundle.layout import VERSION_DIGITS, most_bytes
 
 __all__ = ["Client", "ClientError", "Prediction"]
 

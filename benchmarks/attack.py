@@ -17,19 +17,19 @@ import torch
 from pyautoattack import AutoAttack
 
 from bundle.digests import write_whole
-from bundle.streams import plain_streams
-from pipeline.attacks.threat import attacked_threats, to_unit
-from pipeline.companions import load_companions
+from bundle.process import plain_streams
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import load_split
-from pipeline.environment import describe_environment
-from pipeline.evaluation.crew import crew_size
 from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.running import crew_size
+from pipeline.evaluation.tiers import attacked_threats
 from pipeline.evaluation.victim import Victim
-from pipeline.folders import Folders
-from pipeline.params import load_params
-from pipeline.serialisation import load_network
+from pipeline.networks.blocks import to_unit
+from pipeline.networks.serialisation import load_companions, load_network
+from pipeline.resolve import load_params
+from pipeline.run.cache import Kept
+from pipeline.run.environment import describe_environment
+from pipeline.run.folders import Folders
 from pipeline.stage import set_threads
 
 ROUNDS = 3

@@ -22,9 +22,9 @@ import typer
 from benchmarks.serving.services import Service, hallmark
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import write_whole
-from bundle.runtime import OnnxClassifier
-from bundle.streams import plain_streams
-from serving.answers import predictions
+from bundle.process import plain_streams
+from bundle.served.runtime import OnnxClassifier
+from serving.model.batcher import predictions
 from tests.serving.fuzz import Found, fuzz
 from tests.serving.mutations import form_request, sources
 from tests.serving.test_fuzz import CHECKS

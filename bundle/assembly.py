@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.attestation import build_statement, model_version
-from bundle.bom import render_bom
-from bundle.card import render_card
-from bundle.claims import claims
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.layout import ATTESTATION, BOM, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
-from bundle.model_file import check_model_file
-from bundle.outcomes import Outcomes
-from bundle.plan import reliable
+from bundle.numbers.claims import claims
+from bundle.pages.bom import render_bom
+from bundle.pages.card import render_card
+from bundle.pages.report import render_report
 from bundle.private import is_private
-from bundle.report import render_report
+from bundle.served.model_file import check_model_file
+from bundle.table.outcomes import Outcomes
+from bundle.table.plan import reliable
 
 
 def assemble(

@@ -1,6 +1,8 @@
 """The attestation: an in-toto Statement v1 about model.onnx, with a predicate of its own type.
 
 It is reproducible byte for byte: no time, no name, no folder. Time and identity belong to the signature.
+
+What GET /robustness repeats of an attestation: one table for who answers it, describes it and checks it.
 """
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -20,8 +22,7 @@ from jsonschema.validators import extend
 
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
-from bundle.layout import MODEL, VERSION_DIGITS
-from bundle.limits import STATEMENT_BYTES, check_size
+from bundle.layout import MODEL, STATEMENT_BYTES, VERSION_DIGITS, check_size
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hallmark:robustness-evaluation:v1"
@@ -52,7 +53,7 @@ def read_statement(content: bytes, where: str) -> dict[str, Any]:
 
     Raises AttestationError where it is not JSON, not canonical (every byte is determined by the content, so that two
     readers cannot read two things), has whole numbers beyond 64 bits, or is not of the schema, and LimitError where
-    it is larger than bundle.limits grants.
+    it is larger than bundle.layout grants.
     """
     check_size(where, len(content), STATEMENT_BYTES)
     try:
@@ -126,3 +127,29 @@ def _integers(value: Any) -> Iterator[int]:
     elif isinstance(value, dict | list):
         for item in cast("Iterable[Any]", value.values() if isinstance(value, dict) else value):
             yield from _integers(item)
+
+
+#: Field of /robustness → field of the predicate that it repeats whole.
+REPEATED = {
+    "sample": "sample",
+    "threats": "threats",
+    "tier": "tier",
+    "reliable": "reliable",
+    "unions": "unions",
+    "attacks": "attacks",
+    "per_class": "perClass",
+    "worst_class": "worstClass",
+    "calibration": "calibration",
+    "corruptions": "corruptionAccuracy",
+    "minimum_distances": "minimumDistances",
+    "agreement": "agreement",
+    "bounds": "bounds",
+    "smoothing": "smoothing",
+    "sanity": "sanity",
+    "parity": "parity",
+    "not_tested": "notTested",
+}
+#: Field of /robustness → metric of the claims that it holds.
+CLAIMED = {"clean": "clean_accuracy", "robust": "robust_accuracy"}
+#: Field of /robustness → what it repeats of the predicate's field of the same name.
+PARTS = {"method": ("name", "title", "paper", "reconstructed"), "data": ("name", "classes", "shape")}

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.attestation import model_digest, model_version, read_statement
-from bundle.claims import KINDS, claims
+from bundle.checks import check_extent, check_radii, check_rows
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.errors import HallmarkError
-from bundle.evidence import EvidenceError, check_images, read_images
+from bundle.images import EvidenceError, check_images, read_images
 from bundle.layout import (
     ATTESTATION,
     ENVELOPE,
@@ -27,16 +27,17 @@ from bundle.layout import (
     OUTCOMES,
     REQUIRED,
     WEIGHTS,
+    check_size,
     described,
+    read_bounded,
     required,
 )
-from bundle.limits import check_size, read_bounded
-from bundle.model_file import check_model_file
-from bundle.outcomes import OutcomeError, Outcomes, read_outcomes
-from bundle.plan import PlanError, check_plan
+from bundle.numbers.claims import KINDS, claims
 from bundle.private import PrivateEvidenceError, Withheld, check_private, image_sets, is_private
-from bundle.rows import check_extent, check_radii, check_rows
-from bundle.threats import Threat
+from bundle.served.model_file import check_model_file
+from bundle.table.outcomes import OutcomeError, Outcomes, read_outcomes
+from bundle.table.plan import PlanError, check_plan
+from bundle.table.threats import Threat
 
 #: The link through which a volume of Kubernetes shows its files.
 PROJECTION = "..data"
@@ -106,7 +107,7 @@ def open_bundle(path: str | Path) -> Bundle:
     """Reads and verifies a bundle.
 
     Checked: the exact file set; the attestation's form and schema; the SHA-256 of every file; that model.onnx may be
-    served (bundle.model_file); that threats, unions, attacks and smoothed classifiers are each there once and are what
+    served (bundle.served.model_file); that threats, unions, attacks and smoothed classifiers are each there once and are what
     their names say; that every sanity check's outcome follows from its statistic; the exact columns of the outcome table
     and what they may hold; every number of claims(), recomputed from the table; every image of the evidence against its
     digest and its ball, or, where the evidence is private, that nothing is there that would give the images away.
@@ -163,7 +164,7 @@ def _check_names(path: Path) -> set[str]:
 
 
 def _read_files(path: Path, names: set[str], statement: Mapping[str, Any]) -> dict[str, bytes]:
-    """Every file but the attestation, once all of them have the sizes that it says and that bundle.limits grants."""
+    """Every file but the attestation, once all of them have the sizes that it says and that bundle.layout grants."""
     for name, size in attested_sizes(statement).items():
         found = (path / name).stat().st_size
         if found != size:

@@ -170,7 +170,7 @@ def verify_envelope(envelope_bytes: bytes, statement_bytes: bytes, trusted: Iter
 
 
 def verify_with(envelope_bytes: bytes, statement_bytes: bytes, keys: Mapping[str, Ed25519PublicKey]) -> str:
-    """The same with trusted keys that were read before, by their ids (bundle.trust reads them)."""
+    """The same with trusted keys that were read before, by their ids (serving.model.trust reads them)."""
     signatures = read_envelope(envelope_bytes, statement_bytes)
     signed = pre_authentication_encoding(PAYLOAD_TYPE, statement_bytes)
     for signature in signatures:

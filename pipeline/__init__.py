@@ -1,5 +1,5 @@
 """Makes models: data preparation, adversarial training, export, attacks, certification, attestation."""
 
-from bundle.telemetry import turn_off
+from bundle.process import turn_off
 
 turn_off()

@@ -8,26 +8,23 @@ import numpy as np
 
 from bundle.digests import canonical_json, sha256_bytes, sha256_file, write_whole
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
-from bundle.runtime import OnnxClassifier
-from bundle.threats import Threat
-from pipeline.companions import FILE as COMPANIONS
-from pipeline.companions import load_companions
+from bundle.served.runtime import OnnxClassifier
+from bundle.table.threats import Threat
 from pipeline.data.manifest import load_described, load_manifest
-from pipeline.environment import describe_environment, source_digest
-from pipeline.evaluation.crew import crew_size
 from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.kept import Kept
-from pipeline.evaluation.ledger import record_test_read
 from pipeline.evaluation.parity import require_fit
-from pipeline.evaluation.suite import speaker
+from pipeline.evaluation.predicate import record_test_read
+from pipeline.evaluation.running import crew_size, speaker
 from pipeline.evaluation.victim import Victim
-from pipeline.folders import OUT, Folders
+from pipeline.networks.serialisation import FILE as COMPANIONS
+from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.params import Params
-from pipeline.records import read_input
-from pipeline.serialisation import load_network
+from pipeline.run.cache import Kept, checkpoint_folder
+from pipeline.run.devices import choose_device
+from pipeline.run.environment import describe_environment, source_digest
+from pipeline.run.folders import OUT, Folders
+from pipeline.run.records import read_input
 from pipeline.stage import stage
-from pipeline.training.checkpoints import checkpoint_folder
-from pipeline.training.devices import choose_device
 
 
 def main(params: Params, folders: Folders = OUT) -> None:

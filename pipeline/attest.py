@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.assembly import assemble
-from bundle.claims import ALL_ATTACKS
 from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError
-from bundle.evidence import EvidenceError, check_images, read_images
+from bundle.images import EvidenceError, check_images, read_images
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
-from bundle.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
+from bundle.numbers.claims import ALL_ATTACKS
 from bundle.private import image_sets
-from bundle.replay import self_check
-from bundle.runtime import OnnxClassifier
+from bundle.served.replay import self_check
+from bundle.served.runtime import OnnxClassifier
+from bundle.table.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
 from pipeline.evaluation.evidence import served_columns
 from pipeline.evaluation.predicate import build_predicate
-from pipeline.folders import OUT, Folders
+from pipeline.networks.serialisation import load_network
 from pipeline.params import Params
-from pipeline.records import read_input
-from pipeline.serialisation import load_network
+from pipeline.run.folders import OUT, Folders
+from pipeline.run.records import read_input
 from pipeline.stage import stage
 
 

@@ -6,24 +6,22 @@ from typing import Any
 
 import torch
 
-from bundle.claims import smoothing_bounds
 from bundle.digests import canonical_json, sha256_file, write_whole
 from bundle.layout import OUTCOMES, WEIGHTS
-from bundle.outcomes import IMAGE_COLUMNS, Outcomes, image_digests, load_outcomes
+from bundle.numbers.claims import smoothing_bounds
+from bundle.table.outcomes import IMAGE_COLUMNS, Outcomes, image_digests, load_outcomes
+from pipeline.certification.proved import attacked_radii, prove, with_technique
+from pipeline.certification.smoothed import curve_csv, curve_metrics, curve_sentence, describe, smoothed_columns
 from pipeline.data.split import DataError, Split, load_split
-from pipeline.environment import describe_environment, source_digest
-from pipeline.evaluation.curves import curve_csv, curve_metrics, curve_sentence
-from pipeline.evaluation.kept import Kept
-from pipeline.evaluation.proved import attacked_radii, prove, with_technique
-from pipeline.evaluation.smoothed import describe, smoothed_columns
-from pipeline.evaluation.suite import speaker
-from pipeline.folders import OUT, Folders
+from pipeline.evaluation.running import speaker
+from pipeline.networks.serialisation import load_network
 from pipeline.params import CertifySettings, Params
-from pipeline.records import AttackRecord, TrainingRecord, load_record
-from pipeline.serialisation import load_network
+from pipeline.run.cache import Kept, checkpoint_folder
+from pipeline.run.devices import choose_device
+from pipeline.run.environment import describe_environment, source_digest
+from pipeline.run.folders import OUT, Folders
+from pipeline.run.records import AttackRecord, TrainingRecord, load_record
 from pipeline.stage import stage
-from pipeline.training.checkpoints import checkpoint_folder
-from pipeline.training.devices import choose_device
 
 
 def main(params: Params, folders: Folders = OUT) -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
-from bundle.streams import plain_streams
+from bundle.process import plain_streams
 from pipeline.stage import outcome
 
 WORK, RESULTS = Path("out/compare"), Path("results")
@@ -48,11 +48,10 @@ def main(
 ) -> None:
     """Trains and attacks every method with every seed, then writes and prints the table."""
     from pipeline.experiments.comparison import Comparison
-    from pipeline.experiments.plan import load_plan
+    from pipeline.experiments.plan import Places, load_plan
     from pipeline.experiments.result import load_result
-    from pipeline.experiments.run import Places
     from pipeline.experiments.workers import work_off
-    from pipeline.training.devices import choose_device
+    from pipeline.run.devices import choose_device
 
     setting = setting or []
     with outcome("compare", "stopped; the same command goes on where it was"):
@@ -87,8 +86,8 @@ def _entries(
     methods: list[str], seeds: list[int], tier: str, data: str, setting: list[str], images: int
 ) -> list[dict[str, Any]]:
     """The plan: costly methods first, so that no core is idle at the end."""
-    from pipeline.experiments.plan import read_value
     from pipeline.methods import method_class
+    from pipeline.params.reading import read_value
 
     # One thread a process: on small networks two processes of one thread do more than one of two.
     shared: dict[str, Any] = {"data.name": data, "attack.tier": tier, "threads": 1}

@@ -18,9 +18,10 @@ import typer
 from bundle.digests import canonical_json, each_once, sha256_file, write_whole
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
-from bundle.streams import plain_streams
-from pipeline.folders import Folders
-from pipeline.params import Params, complete
+from bundle.process import plain_streams
+from pipeline.params import Params
+from pipeline.resolve import complete
+from pipeline.run.folders import Folders
 from pipeline.stage import alone, outcome, set_threads
 
 EVALUATIONS = Path("evaluations")
@@ -58,7 +59,7 @@ def main(
 ) -> None:
     """Checks the network, exports, attacks, certifies and attests it; prints the bundle's numbers and where it is."""
     with outcome("evaluate"):
-        from pipeline.adopt import Model
+        from pipeline.external.adopt import Model
 
         given = {"image_size": image_size, "channels": channels}
         document = {
@@ -75,7 +76,8 @@ def main(
 
 def run(params: Params, model: Any, folders: Folders, *, certified: bool = True) -> None:
     """Every stage below `folders`; export, attack and certify only where what they depend on has changed."""
-    from pipeline import adopt, attack, attest, certify, export, prepare
+    from pipeline import attack, attest, certify, export, prepare
+    from pipeline.external import adopt
 
     prepare.main(params, folders, training=False)
     adopt.main(params, model, folders)
@@ -99,7 +101,7 @@ def run(params: Params, model: Any, folders: Folders, *, certified: bool = True)
 
 def _once(root: Path, out: Path, settings: Any, reads: list[Path], work: Callable[[], object]) -> None:
     """Does a stage's work unless its last output is there and was made by this code of the same settings and files."""
-    from pipeline.environment import source_digest
+    from pipeline.run.environment import source_digest
 
     digests = {str(read.relative_to(root)): sha256_file(read) for read in reads}
     identity = canonical_json({"settings": settings, "reads": digests, "source": source_digest()})
@@ -117,7 +119,7 @@ def settings(document: Mapping[str, Any], given: list[str]) -> Params:
 
     Raises HallmarkError for a key that only training has.
     """
-    from pipeline.experiments.plan import read_value
+    from pipeline.params.reading import read_value
 
     complete_document: dict[str, Any] = {key: dict(value) for key, value in document.items()}
     for number, item in enumerate(given):

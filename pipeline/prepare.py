@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bundle.leakage import leakage_sentence
 from pipeline.data.preparation import prepare_data
-from pipeline.folders import OUT, Folders
 from pipeline.params import Params
+from pipeline.run.folders import OUT, Folders
 from pipeline.stage import stage
 
 

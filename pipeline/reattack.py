@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from bundle.errors import HallmarkError
-from bundle.streams import plain_streams
+from bundle.process import plain_streams
 from pipeline.stage import outcome, set_threads
 
 
@@ -42,7 +42,7 @@ def main(
     """Attacks the bundle's model again; prints the claims of both side by side, and how they are joined."""
     with outcome("reattack"):
         from pipeline.evaluation.again import attack_again, changed_settings
-        from pipeline.evaluation.published import open_published
+        from pipeline.evaluation.from_bundle import open_published
 
         options = {
             "tier": tier,

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError, sentence
-from bundle.streams import plain_streams
-from pipeline.locks import locked
-from pipeline.params import Params, load_params
+from bundle.process import plain_streams
+from pipeline.params import Params
+from pipeline.resolve import load_params
+from pipeline.run.folders import locked
 
 OUT = Path("out")
 #: Seconds of each stage since `make repro` began; no stage reads it.

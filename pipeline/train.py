@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bundle.digests import sha256_file
-from pipeline.environment import describe_environment, source_digest
 from pipeline.params import Params
-from pipeline.params.files import with_digests
+from pipeline.params.reading import with_digests
+from pipeline.run.cache import checkpoint_folder, remove_checkpoints
+from pipeline.run.environment import describe_environment, source_digest
 from pipeline.stage import stage
 from pipeline.training.build import build_training
-from pipeline.training.checkpoints import checkpoint_folder, remove_checkpoints
 from pipeline.training.record import save_training
 
 DATA, OUT = Path("out/data"), Path("out/train")

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from bundle.errors import HallmarkError
-from bundle.streams import plain_streams
+from bundle.process import plain_streams
 from serving.settings import Settings, SettingsError, read_port, read_settings
 from serving.supervisor import REFUSAL, SUPERVISOR, verify
 

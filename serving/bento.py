@@ -17,8 +17,8 @@ import yaml
 
 from bundle.bundle import copy_bundle, open_bundle
 from bundle.errors import HallmarkError
-from bundle.streams import plain_streams
-from bundle.versions import store_name
+from bundle.pages.headline import store_name
+from bundle.process import plain_streams
 
 ROOT = Path(__file__).resolve().parents[1]
 BENTOFILE = "bentofile.yaml"

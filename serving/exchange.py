@@ -1,4 +1,7 @@
-"""What is noted about one request while it is answered; metrics and access log read it at the end."""
+"""What is noted about one request while it is answered; metrics and access log read it at the end.
+
+What every answer carries, errors too: which model answered, and what a browser may do with it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from starlette.datastructures import MutableHeaders, State
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _KEY = "hallmark.exchange"
 
@@ -52,3 +58,44 @@ def open_exchange(scope: MutableMapping[str, Any], exchange: Exchange) -> None:
 def exchange_of(scope: MutableMapping[str, Any]) -> Exchange:
     """The exchange of a request; where nobody watches, one that nobody reads."""
     return scope.setdefault(_KEY, Exchange())
+
+
+VERSION_HEADER = "X-Model-Version"
+DIGEST_HEADER = "X-Model-Digest"
+REQUEST_HEADER = "X-Request-Id"
+
+#: For answers that are data; a page says more.
+NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
+#: Nobody else's page may frame, open or embed an answer, and no page of this service asks for a device.
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+class ModelHeaders:
+    """ASGI middleware; `state.served` is the served model, once there is one."""
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self.app, self.state = app, state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._mark(MutableHeaders(scope=message))
+            await send(message)
+
+        await self.app(scope, receive, send_marked if scope["type"] == "http" else send)
+
+    def _mark(self, headers: MutableHeaders) -> None:
+        served: Any = getattr(self.state, "served", None)
+        if served is not None:
+            headers[VERSION_HEADER] = served.version
+            headers[DIGEST_HEADER] = served.digest
+        headers.update(SECURITY)
+        headers.setdefault("Content-Security-Policy", NO_CONTENT)
+        if "sandbox" not in headers["Content-Security-Policy"]:  # HTML's standard shows no page that has both
+            headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers.setdefault("Cache-Control", "no-cache")

@@ -30,7 +30,7 @@ class PlainHTTP(H11Protocol):
     """HTTP/1.1 and nothing else: every offer to upgrade is passed over, as RFC 9110 §7.8 allows.
 
     Whatever the client has to do next has a limit of time: to send a head, to send the rest of a body that is answered
-    already, to take its answer. Bodies that are read have theirs in serving.admission.
+    already, to take its answer. Bodies that are read have theirs in serving.input.bodies.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

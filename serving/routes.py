@@ -17,11 +17,11 @@ from starlette.routing import Route
 from bundle.attestation import model_version
 from bundle.layout import ATTESTATION, REPORT
 from serving.exchange import exchange_of
-from serving.explain import explanations, wants_robustness
-from serving.openapi import document
-from serving.page import ASSETS, PAGE_POLICY, REPORT_POLICY
+from serving.input.requests import picture_of, rows_of
+from serving.output.openapi import document
+from serving.output.page import ASSETS, PAGE_POLICY, REPORT_POLICY
+from serving.output.robustness import explanations, wants_robustness
 from serving.problems import Problem, answer_failure, answer_problem, answer_routing_error
-from serving.requests import picture_of, rows_of
 from serving.served import Served
 
 #: BentoML answers these before the mounted app is asked.

@@ -12,19 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle, BundleError, open_bundle
-from bundle.cpus import available_cpus
-from bundle.replay import SELF_CHECK_ROWS, SelfCheck, count_apart, self_check
-from bundle.runtime import OnnxClassifier
-from serving.admission import Admission
-from serving.answers import predictions
-from serving.batcher import Batcher, Observer, QueueFull
-from serving.evidence import EvidenceFile, evidence
-from serving.page import Page
+from bundle.served.replay import SELF_CHECK_ROWS, SelfCheck, count_apart, self_check
+from bundle.served.runtime import OnnxClassifier, available_cpus
+from serving.input.bodies import Admission
+from serving.model.batcher import Batcher, Observer, QueueFull, predictions
+from serving.model.trust import Trust, check_trust
+from serving.output.page import Page
+from serving.output.robustness import robustness
+from serving.output.versions import EvidenceFile, Versions, evidence
 from serving.problems import RETRY, Problem
-from serving.robustness import robustness
 from serving.settings import Settings
-from serving.trust import Trust, check_trust
-from serving.versions import Versions
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
 """The BentoML service. BentoML gives the process, health and packaging; the routes are the mounted app's.
 
 Start it with `python -m serving`, which verifies the bundle before BentoML starts.
+
+BentoML's limit of time for a request, taken out: the app's own limits answer with the model's headers.
+
+BentoML keeps a timer of half a kilobyte for every request until the limit has passed, however soon the request was
+answered: at a thousand requests a second that is a hundred megabytes. It cannot be switched off in its configuration.
 """
 
 from __future__ import annotations
@@ -8,16 +13,26 @@ from __future__ import annotations
 from typing import Any, cast
 
 import bentoml
+from bentoml._internal.server.http import traffic
 from starlette.types import Receive, Scope, Send
 
-from serving.limits import remove_time_limit
 from serving.metrics import Watch
+from serving.middleware.watching import Shell
 from serving.parser import choose_parser
 from serving.routes import create_app
 from serving.served import prepare
 from serving.settings import read_settings
-from serving.shell import Shell
 from serving.supervisor import check_start, end_with_supervisor, give_up
+
+
+async def _pass_on(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    await self.app(scope, receive, send)
+
+
+def remove_time_limit() -> None:
+    """Makes BentoML's middleware of that name pass everything on; raises AttributeError where there is none any more."""
+    traffic.TimeoutMiddleware.__call__ = _pass_on
+
 
 app = create_app()
 

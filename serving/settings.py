@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import HallmarkError
-from serving.access import check_token
-from serving.cors import read_origins
+from serving.middleware.access import check_token, read_origins
 
 PREFIX = "HALLMARK_"
 #: The smallest value of each number.
@@ -47,14 +46,14 @@ class Settings:
     """A service's settings; each is read from HALLMARK_ and its name in capitals.
 
     bundle, releases : the folder that is served, and the folder whose sub-folders are listed as versions.
-    threads : CPU threads of one ONNX Runtime call, ≥ 0; 0 takes as many as this process may use (bundle.cpus).
+    threads : CPU threads of one ONNX Runtime call, ≥ 0; 0 takes as many as this process may use (bundle.served.runtime).
     device : `auto`, `cpu` or `cuda`.
     batch_rows : largest number of images in one call of the model, ≥ 1.
     request_rows : largest number of images in one /predict_batch, ≥ 1.
     queue_rows : images that may wait; more are refused with 503; ≥ request_rows.
     image_bytes : largest body of /predict, in bytes, ≥ 1.
     image_pixels : most pixels of an image that is to be resized, before and after, ≥ 0; 0 goes by the model's own size
-        (serving.images.pixels_limit).
+        (serving.input.images.pixels_limit).
     body_bytes : bytes of all bodies that are read or answered at once; a request beyond them is refused with 503. One
         request is always let in.
     self_check : `required`, or `if-possible`, which also serves a bundle with private evidence: without its images the

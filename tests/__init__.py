@@ -1,5 +1,5 @@
 """The tests report no use of anything either."""
 
-from bundle.telemetry import turn_off
+from bundle.process import turn_off
 
 turn_off()

@@ -14,15 +14,15 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from bundle.assembly import assemble
-from bundle.corrupted import corruption_column
 from bundle.corruptions import NAMES as CORRUPTIONS
 from bundle.corruptions import SEVERITIES
-from bundle.outcomes import Outcomes, distance_column, image_digests
-from bundle.proofs import proof_column
-from bundle.replay import judge
-from bundle.runtime import OnnxClassifier
-from bundle.smoothing import certified_radii
-from bundle.threats import RADIUS_FIELD, Threat, answering
+from bundle.numbers.breakdowns import corruption_column
+from bundle.numbers.proofs import proof_column
+from bundle.numbers.smoothing import certified_radii
+from bundle.served.replay import judge
+from bundle.served.runtime import OnnxClassifier
+from bundle.table.outcomes import Outcomes, distance_column, image_digests
+from bundle.table.threats import RADIUS_FIELD, Threat, answering
 
 SIZE = (8, 8, 1)
 TRAINED = Threat("linf", 32.0)

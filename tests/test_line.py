@@ -16,7 +16,7 @@ import yaml
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_file
 from bundle.layout import REQUIRED
-from pipeline.evaluation.published import open_published
+from pipeline.evaluation.from_bundle import open_published
 from tests.pipeline.certification.networks import own_labels
 from tests.pipeline.certification.soundness import assert_sound
 

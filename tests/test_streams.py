@@ -18,10 +18,10 @@ import pytest
 import typer
 
 from audit.cli import app, main
-from audit.signing import sign_bundle
+from audit.release.signing import sign_bundle
 from bundle.layout import ATTESTATION
+from bundle.process import plain_streams, spelled
 from bundle.signatures import generate_key
-from bundle.streams import plain_streams, spelled
 from tests.audit.tampering import rewrite
 from tests.audit.test_versions import git
 from tests.bundles import digits, make_bundle

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.telemetry import OFF
+from bundle.process import OFF
 from tests.bundles import linear_model, make_bundle
 from tests.serving.conftest import running_service
 
@@ -63,7 +63,7 @@ def test_what_reports_is_imported_only_in_a_room_that_turns_reports_off_first() 
     assert {"bundle", "serving", "pipeline", "benchmarks", "tests"} <= importing
     for room in importing | {"audit"}:
         tree = ast.parse((ROOT / room / "__init__.py").read_text())
-        assert [ast.unparse(node) for node in tree.body[1:]] == ["from bundle.telemetry import turn_off", "turn_off()"]
+        assert [ast.unparse(node) for node in tree.body[1:]] == ["from bundle.process import turn_off", "turn_off()"]
 
 
 def test_no_python_file_is_outside_the_rooms() -> None:
@@ -85,7 +85,7 @@ def test_a_session_writes_no_device_id_and_no_model_name(tmp_path: Path) -> None
     model.write_bytes(linear_model()[0])
     home = tmp_path / "home"
     home.mkdir()
-    loads = f"from bundle.runtime import OnnxClassifier; OnnxClassifier(open({str(model)!r}, 'rb').read())"
+    loads = f"from bundle.served.runtime import OnnxClassifier; OnnxClassifier(open({str(model)!r}, 'rb').read())"
     _alone(loads, HOME=str(home))
     assert list(home.rglob("*")) == []
 

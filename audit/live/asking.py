@@ -1,13 +1,19 @@
-"""Images on their way to a service, one PNG file a request or many in one array, and its answers as arrays."""
+"""Images on their way to a service, one PNG file a request or many in one array, and its answers as arrays.
+
+How far an inspection is, on stderr: rate and time left where a person looks on, nothing where nobody does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit.client import Client, ClientError, Prediction
 
@@ -52,3 +58,20 @@ class Asker:
                 raise ClientError(f"{self._client.url}: answers with other classes than the attestation names")
         shares = [[item.probabilities[name] for name in self._classes] for item in found]
         return Answers(np.array([item.label for item in found]), np.array(shares, np.float64))
+
+
+@contextmanager
+def bar(what: str, total: int, unit: str) -> Generator[Callable[[int], None], None, None]:
+    """A bar of so many units; what is yielded is told how many more are done."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(what, total=total, rate="")
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+            progress.update(task, rate=f"{progress.tasks[0].speed or 0:.1f} {unit}/s")
+
+        yield advance

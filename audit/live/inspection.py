@@ -10,22 +10,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audit.client import Client
-from audit.data import TEST_SPLIT
 from audit.live import findings
-from audit.live.asking import Asker, Way
-from audit.live.documents import contradictions
+from audit.live.asking import Asker, Way, bar
+from audit.live.evidence import contradictions
 from audit.live.findings import Asked
-from audit.live.progress import bar
-from audit.live.questions import Question, drawn_rows, evidence_questions, fresh, noise, nudged, unseen
+from audit.live.questions import (
+    IMAGES,
+    Question,
+    ask_square,
+    drawn_rows,
+    evidence_questions,
+    fresh,
+    noise,
+    nudged,
+    searched_rows,
+    unseen,
+)
 from audit.live.report import Alone, Report, Square
-from audit.live.square import IMAGES, ask_square, searched_rows
-from audit.verification import Verification
+from audit.verification import TEST_SPLIT, Verification
 from bundle.bundle import Bundle
 from bundle.private import CLEAN
-from bundle.replay import SELF_CHECK_ROWS, count_apart
+from bundle.served.replay import SELF_CHECK_ROWS, count_apart
 
 if TYPE_CHECKING:
-    from bundle.runtime import OnnxClassifier
+    from bundle.served.runtime import OnnxClassifier
 
 #: Images of random levels where there are no others to say how many.
 NOISE_ROWS = 64
@@ -84,7 +92,7 @@ def inspect(client: Client, found: Verification, plan: Plan, others: Sequence[st
 def load_model(bundle: Bundle) -> OnnxClassifier | None:
     """The fetched model.onnx, ready to run on the CPU; None where ONNX Runtime is not installed."""
     try:
-        from bundle.runtime import PATIENCE, OnnxClassifier
+        from bundle.served.runtime import PATIENCE, OnnxClassifier
     except ImportError:
         return None
     return OnnxClassifier(bundle.model, device="cpu", seconds=PATIENCE)

@@ -33,8 +33,8 @@ from benchmarks.serving.page import render
 from benchmarks.serving.services import Service, hallmark, plain
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import write_whole
-from bundle.streams import plain_streams
-from serving.answers import softmax
+from bundle.process import plain_streams
+from serving.model.batcher import softmax
 
 BATCH, CLIENTS, ROUNDS = 64, 200, 5
 #: ONNX Runtime computes a row of a batch in another order than the row alone; in probabilities that is less than this.

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.corruptions import blur, digital, noise, weather
-from bundle.corruptions.draws import Corruption, Draws
+from bundle.corruptions.filters import Corruption, Draws
 from bundle.errors import HallmarkError
 
 __all__ = ["NAMES", "SEVERITIES", "CorruptionError", "corrupt"]

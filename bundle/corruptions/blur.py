@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from bundle.corruptions.draws import Draws, Floats, growth
-from bundle.corruptions.filters import convolved, smoothed, streaked, zoomed
+from bundle.corruptions.filters import Draws, Floats, convolved, growth, smoothed, streaked, zoomed
 
 #: Radius of the disc, and standard deviation of the blur that softens its edge; pixels.
 DEFOCUS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))

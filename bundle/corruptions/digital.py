@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.corruptions.draws import Draws, Floats
-from bundle.corruptions.filters import sampled, smoothed
+from bundle.corruptions.filters import Draws, Floats, sampled, smoothed
 
 #: Share of each value's distance from its channel's mean that stays.
 CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.corruptions.draws import Draws, Floats
+from bundle.corruptions.filters import Draws, Floats
 
 #: Standard deviation, in units of the pixel range.
 GAUSSIAN = (0.04, 0.06, 0.08, 0.09, 0.10)

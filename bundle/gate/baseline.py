@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle
-from bundle.claims import find_claim
-from bundle.comparisons import paired_difference, score_interval, unpaired_interval
-from bundle.gate.metrics import MetricError
-from bundle.gate.policy import NotWorse
-from bundle.gate.rules import Rule
-from bundle.headline import headline_threat
-from bundle.pairing import Pair, PairingError, attack_strengths
-from bundle.plan import ALL_ATTACKS
-from bundle.wording import points
+from bundle.gate.pairing import Pair, PairingError, attack_strengths
+from bundle.gate.policy import MetricError, NotWorse, Rule
+from bundle.numbers.claims import find_claim
+from bundle.numbers.intervals import paired_difference, score_interval, unpaired_interval
+from bundle.pages.headline import headline_threat
+from bundle.pages.wording import points
+from bundle.table.plan import ALL_ATTACKS
 
 #: Names of attacks by threat.
 Attacks = Mapping[str, list[str]]

@@ -11,13 +11,11 @@ from typing import Any
 from bundle.bundle import Bundle
 from bundle.digests import sha256_bytes
 from bundle.gate.baseline import Baseline, Unseen, not_worse
-from bundle.gate.metrics import MetricError, find_metric
-from bundle.gate.policy import Policy, Threshold
-from bundle.gate.rules import Rule
+from bundle.gate.policy import MetricError, Policy, Rule, Threshold, find_metric
 from bundle.leakage import LEAKS, leaked_shares
-from bundle.plan import TIERS
+from bundle.pages.headline import headline
 from bundle.signatures import SignatureError, read_envelope, read_public_keys, verify_with
-from bundle.versions import headline
+from bundle.table.plan import TIERS
 
 
 @dataclass(frozen=True)

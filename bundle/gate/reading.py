@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from bundle.digests import each_once, sha256_bytes
-from bundle.gate.metrics import KEYS, METRICS, Metric
-from bundle.gate.policy import NotWorse, Policy, PolicyError, Threshold
+from bundle.formats.yaml12 import BYTES, YamlError, load
+from bundle.gate.policy import KEYS, METRICS, Metric, NotWorse, Policy, PolicyError, Threshold
 from bundle.leakage import LEAKS
-from bundle.outcomes import SETTINGS
-from bundle.plan import ALL_ATTACKS, TIERS
-from bundle.wording import listing
-from bundle.yaml12 import BYTES, YamlError, load
+from bundle.pages.wording import listing
+from bundle.table.outcomes import SETTINGS
+from bundle.table.plan import ALL_ATTACKS, TIERS
 
 KEY_ID = re.compile("[0-9a-f]{64}")
 #: What a threshold may hold: the number itself, or an end of its 95 % interval.

@@ -4,6 +4,14 @@ Three losses, each from random starts of its own. The first is what collaborativ
 training (Liu et al. 2025, arXiv 2506.07056, eq. 4): KL(p_companion(x) ‖ p_target(x')), summed over the companions. The
 others attack the target and its companions as an ensemble: the sum of their margins, and of their cross-entropies. An
 adversarial image that fools all is where a defence by disagreement has nothing to hold on to.
+
+Projected ascent on any loss of the images, judged by the network that is attacked.
+
+Transfer: adversarial images that are crafted on another network and carried over to the one that is attacked.
+
+The gradients are the other network's alone. Every iterate is shown to the attacked network once, as an attacker with
+that many queries can (steps + 1 of them), and the one on which it does worst is kept: never more robust than the same
+attack whose last image alone is carried over.
 """
 
 from __future__ import annotations
@@ -14,11 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
-from pipeline.attacks.ascent import Judged, ascend
+from pipeline.attacks.divergence import kl_divergence
 from pipeline.attacks.pgd import Model, cross_entropy, margin
-from pipeline.attacks.starts import uniform_start
-from pipeline.attacks.threat import Threat
-from pipeline.methods.divergence import kl_divergence
+from pipeline.attacks.threat import Threat, project, steepest, uniform_start
 
 
 def adaptive(
@@ -77,3 +83,74 @@ def _losses(model: Model, images: Tensor, labels: Tensor, companions: list[nn.Mo
         return loss
 
     return [divergence, ensemble(lambda logits, labels: -margin(logits, labels)), ensemble(cross_entropy)]
+
+
+#: Images (N, C, H, W) to what grows, (N,), and the attacked network's logits there, (N, K).
+Judged = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def ascend(
+    loss: Judged,
+    start: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    threat: Threat,
+    steps: int,
+    relative_step: float = 0.25,
+) -> tuple[Tensor, Tensor]:
+    """PGD's steps up a loss from `start`, and of all iterates, both ends included, the one with the smallest margin.
+
+    Parameters: `images` (N, C, H, W) in [0, 1] are the centres of the balls, `start` lies in them; `relative_step` is a
+    share of eps. Returns images inside the ball and [0, 1], and their margins (N,) under the attacked network.
+    """
+    point, best = start, start
+    smallest = torch.full((len(images),), torch.inf, device=images.device)
+    for step in range(steps + 1):
+        point = point.detach().requires_grad_()
+        with torch.enable_grad():
+            values, logits = loss(point)
+            gradient = torch.autograd.grad(values.sum(), point)[0] if step < steps else None
+        point = point.detach()
+        reached = margin(logits.detach(), labels).to(smallest)
+        better = reached < smallest
+        smallest = torch.where(better, reached, smallest)
+        best = torch.where(better[:, None, None, None], point, best)
+        if gradient is not None:
+            moved = point + relative_step * threat.eps * steepest(gradient, point, threat)
+            point = project(moved, images, threat)
+    return best, smallest
+
+
+def transfer(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    source: Model,
+    threat: Threat,
+    seed: int,
+    index: Tensor,
+    steps: int = 50,
+    relative_step: float = 0.25,
+) -> Tensor:
+    """PGD on the margin of `source`; of its iterates the one with the smallest margin under `model`.
+
+    Parameters
+    ----------
+    model : the attacked network, images (N, C, H, W) in [0, 1] to logits (N, K), in eval mode; asked, not differentiated.
+    images, labels : (N, C, H, W) float in [0, 1], and (N,).
+    source : the network whose gradients are used, on the same images and classes, in eval mode.
+    threat : the ball. seed, index : draw the starts, image by image.
+    steps, relative_step : iterations, and their size as a share of eps.
+
+    Returns adversarial images (N, C, H, W) inside the ball and [0, 1].
+    """
+
+    def loss(points: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            answers = model(points)
+        return -margin(source(points), labels), answers
+
+    start = uniform_start(images, threat, seed=seed, index=index)
+    return ascend(loss, start, images, labels, threat=threat, steps=steps, relative_step=relative_step)[0]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.attacks.pgd import Model, margin
-from pipeline.attacks.threat import Threat, to_grid, to_unit
+from pipeline.attacks.threat import Threat, to_grid
+from pipeline.networks.blocks import to_unit
 
 #: Times that what is left of a budget is spent on items that still fit.
 SHOPPING = 3

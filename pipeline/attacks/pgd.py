@@ -1,4 +1,13 @@
-"""Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on cross-entropy or on the logit margin."""
+"""Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on cross-entropy or on the logit margin.
+
+PGD on the logit margin: what robust-training papers call "C&W" in a ball.
+
+The margin loss is that of Carlini and Wagner 2017 (arXiv 1608.04644, f6 without its floor); the search is PGD's.
+
+The fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), and its like in the other norms.
+
+Uniform random noise in the ball: the floor that every attack has to beat.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.attacks.starts import uniform_start
-from pipeline.attacks.threat import Threat, project, steepest
+from pipeline.attacks.threat import Threat, project, steepest, uniform_start
 
 Model = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -152,3 +160,65 @@ def _ascend(
     point = point.detach()
     moved = point + relative_step * threat.eps * steepest(gradient, point, threat)
     return project(moved, images, threat), logits.detach()
+
+
+def margin_pgd(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    threat: Threat,
+    seed: int,
+    index: Tensor,
+    steps: int = 50,
+    restarts: int = 1,
+    relative_step: float = 0.25,
+) -> Tensor:
+    """PGD that maximises the largest other logit minus the label's; parameters and result as pipeline.attacks.pgd.pgd."""
+    return pgd(
+        model,
+        images,
+        labels,
+        threat=threat,
+        seed=seed,
+        index=index,
+        steps=steps,
+        restarts=restarts,
+        relative_step=relative_step,
+        objective=lambda logits, labels: -margin(logits, labels),
+    )
+
+
+def fgsm(
+    model: Model, images: Tensor, labels: Tensor, *, threat: Threat, objective: Objective = cross_entropy
+) -> Tensor:
+    """One step of size eps from the clean image along the steepest direction of the threat's norm.
+
+    Parameters: `model` maps images (N, C, H, W) in [0, 1] to logits (N, K), in eval mode; `labels` (N,); `objective`
+    is what grows, (logits, labels) to (N,). Returns images inside the ball and [0, 1].
+    """
+    point = images.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(objective(model(point), labels).sum(), point)
+    images = images.detach()
+    return project(images + threat.eps * steepest(gradient, images, threat), images, threat)
+
+
+@torch.no_grad()
+def noise(
+    model: Model, images: Tensor, labels: Tensor, *, threat: Threat, seed: int, index: Tensor, draws: int = 10
+) -> Tensor:
+    """Of several uniform draws from the ball, the one with the smallest margin.
+
+    Parameters: `model` maps images (N, C, H, W) in [0, 1] to logits (N, K), in eval mode; `labels` (N,); `seed` and
+    `index` (N,), each image's row in its split, decide the draws, which are PGD's starts; `draws` at least 1. Returns
+    images inside the ball and [0, 1].
+    """
+    best, smallest = images.clone(), torch.full((len(images),), torch.inf, device=images.device)
+    for draw in range(draws):
+        drawn = uniform_start(images, threat, seed=seed, index=index, restart=draw)
+        reached = margin(model(drawn), labels).to(smallest)
+        better = reached < smallest
+        smallest = torch.where(better, reached, smallest)
+        best = torch.where(better[:, None, None, None], drawn, best)
+    return best

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.runtime import OnnxClassifier
-from bundle.square import SquareResult, square
-from bundle.threats import Threat
+from bundle.served.runtime import OnnxClassifier
+from bundle.square.search import SquareResult, square
+from bundle.table.threats import Threat
 
 QUERIES = 1000
 
@@ -34,7 +34,7 @@ def square_onnx(
     ----------
     model : the bytes of model.onnx, or the classifier that they make; `threads` are those of a new one.
     images, labels : clean uint8 (N, H, W, C), and (N,).
-    threat, seed, index, queries, batch_size, progress : as in bundle.square.square.
+    threat, seed, index, queries, batch_size, progress : as in bundle.square.search.square.
 
     Returns uint8 images inside the ball in whole levels, the queries each image took, and whether it is broken: what
     was found needs no rounding, so that the served setting judges the very images that the attack saw. Raises

@@ -1,16 +1,20 @@
-"""The ball in torch: projection of float images, the steepest step, and the way from float images to the 8-bit grid."""
+"""The ball in torch: projection of float images, the steepest step, and the way from float images to the 8-bit grid.
+
+Random starts that belong to an image: drawn from (seed, index, restart), whatever batch the image is in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from bundle.threats import Threat, answering
-from pipeline.params import AttackSettings
+from bundle.table.threats import Norm, Threat
 
-__all__ = ["Threat", "attacked_threats", "main_threats", "project", "steepest", "to_grid", "to_unit"]
+__all__ = ["Threat", "project", "steepest", "to_grid"]
 
 #: Coordinates that an l1 step moves, for each unit of eps. A ball of radius eps holds eps pixel values changed in full,
 #: so that a number fits where a share of the image does not: 3 of the digits' 64 at eps 2, 18 of CIFAR-10's 3072 at 12
@@ -20,22 +24,6 @@ L1_COORDINATES = 1.5
 HALVINGS = 32
 #: An l1 step leaves out pixels that have less room than this: rounding leaves some a hair below their limit.
 NO_ROOM = 1e-6
-
-
-def attacked_threats(settings: AttackSettings) -> list[Threat]:
-    """The balls that an evaluation attacks: l∞, then l2, then l1, each with its radii in ascending order."""
-    return [
-        *(Threat("linf", size) for size in sorted(settings.eps_255 or [])),
-        *(Threat("l2", size) for size in sorted(settings.eps_l2 or [])),
-        *(Threat("l1", size) for size in sorted(settings.eps_l1 or [])),
-    ]
-
-
-def main_threats(settings: AttackSettings, wanted: Threat | None = None) -> list[Threat]:
-    """The same balls, the headline's first: the one that answers for `wanted`, which the model should withstand."""
-    attacked = attacked_threats(settings)
-    first = answering(attacked, wanted)
-    return [first, *(threat for threat in attacked if threat != first)]
 
 
 def project(images: Tensor, clean: Tensor, threat: Threat) -> Tensor:
@@ -112,11 +100,6 @@ def _coordinates(threat: Threat, dimensions: int) -> int:
     return min(dimensions, max(1, round(L1_COORDINATES * threat.eps)))
 
 
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 images to float32 in [0, 1]: always a division by 255, which the exported graph repeats bit for bit."""
-    return images.to(torch.float32) / 255
-
-
 def to_grid(images: Tensor, clean: Tensor, threat: Threat) -> Tensor:
     """The 8-bit images next to float ones, inside the ball on the grid.
 
@@ -143,3 +126,31 @@ def _rounded_levels(lengths: Tensor, threat: Threat) -> Tensor:
     bill = spent.sum(dim=1, keepdim=True) + price.gather(1, order).cumsum(dim=1)
     more = (fractions > 0.5) & (bill <= threat.levels)
     return whole + torch.zeros_like(whole).scatter(1, order, more.to(whole))
+
+
+def uniform_start(images: Tensor, threat: Threat, *, seed: int, index: Tensor, restart: int = 0) -> Tensor:
+    """Images moved uniformly at random inside the ball, then projected on it and on [0, 1].
+
+    Parameters: `images` (N, C, H, W) in [0, 1]; `index` (N,), each image's row in its split.
+    """
+    shape = images.shape[1:]
+    noise = np.stack(
+        [
+            _unit_noise(np.random.default_rng([seed, restart, int(row)]), shape, threat.norm).astype(np.float32)
+            for row in index.tolist()
+        ]
+    )
+    moved = images + threat.eps * torch.from_numpy(noise).to(images)
+    return project(moved, images, threat)
+
+
+def _unit_noise(generator: np.random.Generator, shape: tuple[int, ...], norm: Norm) -> NDArray[np.float64]:
+    """A uniform draw from the ball of radius 1 around 0.
+
+    l2 and l1: a direction uniform on the sphere, at the distance U^(1/d) from its centre.
+    """
+    if norm == "linf":
+        return generator.uniform(-1, 1, shape)
+    direction = generator.standard_normal(shape) if norm == "l2" else generator.laplace(size=shape)
+    length = np.linalg.norm(direction.ravel(), 2 if norm == "l2" else 1)
+    return direction / length * generator.uniform() ** (1 / direction.size)

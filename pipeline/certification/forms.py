@@ -13,11 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.certification.intervals import Bounds, Interval, after, rounding_of
+from pipeline.certification.intervals import SUMS, Bounds, Interval, after, gamma, rounding_of
 from pipeline.certification.layers import Affine
 from pipeline.certification.linear import relaxation
 from pipeline.certification.program import Program, Step
-from pipeline.certification.rounding import SUMS, gamma
 
 #: The form's own arithmetic in float64 is wrong by less than this share of its size times what rounding is allowed.
 OWN_SHARE = 2.0**-20

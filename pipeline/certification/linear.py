@@ -11,10 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.certification.intervals import Bounds, Interval
+from pipeline.certification.intervals import SLACK, Bounds, Interval
 from pipeline.certification.layers import Affine
 from pipeline.certification.program import Program, Step
-from pipeline.certification.rounding import SLACK
 
 #: Unit roundoff by type; share of u − l by which the line above a ReLU is lifted, so that its rounded slope stays above.
 UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}

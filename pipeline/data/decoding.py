@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from bundle.containers import ImageFileError, read_container
-from bundle.decoding import decode
-from bundle.resizing import resize_and_crop
+from bundle.served.containers import ImageFileError, read_container
+from bundle.served.decoding import decode, resize_and_crop
 from pipeline.data.split import DataError
 
 LISTED = 10

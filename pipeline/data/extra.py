@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.digests import sha256_file
-from bundle.outcomes import image_digests
+from bundle.table.outcomes import image_digests
 from pipeline.data.split import DataError, Split, read_member
 from pipeline.params import DataSettings
 

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bundle.containers import FORMATS
-from bundle.decoding import describe_rule
+from bundle.served.containers import FORMATS
+from bundle.served.decoding import describe_rule
 from pipeline.data.decoding import describe_decoding, listed, read_images, resize_rule
-from pipeline.data.folder_layout import Layout, read_layout
-from pipeline.data.image_files import all_files, linked_folders, reason_left_out
-from pipeline.data.image_set import ImageSet, hold_out_test
-from pipeline.data.split import DataError, Split
+from pipeline.data.image_files import Layout, all_files, linked_folders, read_layout, reason_left_out
+from pipeline.data.split import DataError, ImageSet, Split, hold_out_test
 from pipeline.params import DataSettings
 
 #: Names of image files by split ("" without splits) and class.

@@ -1,15 +1,25 @@
-"""What the splits share: copies, pictures that are nearly the same, and one picture under two labels."""
+"""What the splits share: copies, pictures that are nearly the same, and one picture under two labels.
+
+pHash: 64 bits of a picture that re-encoding and resizing leave nearly as they are, to find copies that are not equal.
+
+After Krawetz 2011 ("Looks Like It", the Hacker Factor Blog) and the library imagehash, here for many images at once: the
+8 x 8 lowest frequencies of the discrete cosine transform of the grey picture, each against their median.
+
+Measured on CIFAR-10: of test images saved again as JPEG (quality 75) or resized to half and back, 99 % stay within
+DISTANCE of themselves; of all pairs of the 60,000 images 165 are within it, all of one class. Handwritten digits of
+8 x 8 pixels resemble each other: of 359 test images one is within it of a training image.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dct
 
-from bundle.outcomes import image_digests
-from pipeline.data.perceptual_hash import SIDE, near, perceptual_hashes
+from bundle.table.outcomes import image_digests
 from pipeline.data.split import Split
 
 #: What is held out, and the splits that must not have its images: those that are trained or chosen on.
@@ -50,3 +60,56 @@ def _two_labels(splits: Mapping[str, Split], digests: Mapping[str, NDArray[np.st
     torn = (lowest != highest)[picture]
     ends = np.cumsum([len(split) for split in splits.values()])
     return {name: int(part.sum()) for name, part in zip(splits, np.split(torn, ends[:-1]), strict=True)}
+
+
+Hashes: TypeAlias = "np.ma.MaskedArray[tuple[int], np.dtype[np.uint64]]"
+
+#: Frequencies a side, and the largest number of differing bits at which two pictures count as nearly the same.
+SIDE, DISTANCE = 8, 2
+#: ITU-R 601-2, as Pillow makes grey.
+LUMA = (0.299, 0.587, 0.114)
+#: Pixels that are transformed at once.
+CHUNK = 2**23
+#: Equal or opposite halves of a picture cancel exactly, and must do so on every processor.
+DECIMALS = 6
+#: Bits 0, 3, 6 and so on; 1, 4, 7; 2, 5, 8. Of hashes that differ in DISTANCE bits, one of these parts is equal.
+PARTS = [np.uint64(sum(1 << bit for bit in range(part, SIDE**2, DISTANCE + 1))) for part in range(DISTANCE + 1)]
+
+
+def perceptual_hashes(images: NDArray[np.uint8]) -> Hashes:
+    """The hash of each image, uint64 (N,), masked where there is none: for a picture of one colour.
+
+    `images`: uint8 (N, H, W, 1 or 3) with H and W from 8 on.
+    """
+    hashes, textured = np.zeros(len(images), np.uint64), np.zeros(len(images), np.bool_)
+    rows = max(1, CHUNK // (images.shape[1] * images.shape[2]))
+    for start in range(0, len(images), rows):
+        part = slice(start, start + rows)
+        low = _low_frequencies(images[part])
+        bits = low > np.median(low, axis=1, keepdims=True)
+        hashes[part] = np.packbits(bits, axis=1).view(">u8").ravel()
+        textured[part] = low[:, 1:].any(axis=1)
+    return np.ma.masked_array(hashes, ~textured)
+
+
+def near(hashes: Hashes, others: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of `hashes` are within DISTANCE bits of one of `others`, bool (N,); what has no hash is near nothing.
+
+    Only hashes with an equal part are compared, so that the time grows like that of sorting, not like all pairs.
+    """
+    wanted, where = np.unique(hashes.data, return_inverse=True)
+    known, found = np.unique(others), np.zeros(len(wanted), np.bool_)
+    for part in PARTS:
+        bucketed = known[np.argsort(known & part, kind="stable")]
+        first, last = (np.searchsorted(bucketed & part, wanted & part, side) for side in ("left", "right"))
+        for step in range(int((last - first).max(initial=0))):
+            rows = np.flatnonzero((first + step < last) & ~found)
+            found[rows] = np.bitwise_count(wanted[rows] ^ bucketed[first[rows] + step]) <= DISTANCE
+    return found[where] & ~np.ma.getmaskarray(hashes)
+
+
+def _low_frequencies(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The 8 x 8 lowest frequencies of each grey image, (N, 64), the mean first."""
+    grey = images[..., 0].astype(np.float64) if images.shape[3] == 1 else images @ np.array(LUMA)
+    along, across = (dct(np.eye(side), axis=0, norm="ortho")[:SIDE] for side in images.shape[1:3])
+    return np.round(along @ grey @ across.T, DECIMALS).reshape(len(images), -1)

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from bundle.digests import canonical_json, write_whole
-from bundle.outcomes import image_digests
-from pipeline.data.image_set import ImageSet
+from bundle.table.outcomes import image_digests
 from pipeline.data.leakage import count_leakage
-from pipeline.data.split import DataError, Split, load_split
-from pipeline.records import Manifest, load_record
+from pipeline.data.split import DataError, ImageSet, Split, load_split
+from pipeline.run.records import Manifest, load_record
 
 
 def build_manifest(

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.extra import add_extra
-from pipeline.data.image_set import ImageSet
 from pipeline.data.manifest import build_manifest, save_manifest
 from pipeline.data.sources import read_source
-from pipeline.data.split import DataError, Split, save_split, stratified
+from pipeline.data.split import DataError, ImageSet, Split, save_split, stratified
 from pipeline.params import DataSettings
 
 

@@ -1,8 +1,12 @@
-"""A split: images with their labels, how it is stored, and how parts of it are drawn."""
+"""A split: images with their labels, how it is stored, and how parts of it are drawn.
+
+What a source gives: both splits, the class names, and what is to be said about them.
+"""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from pipeline.params import DataSettings
 
 
 class DataError(HallmarkError):
@@ -113,3 +118,42 @@ def _quotas(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         quotas[quotas.argmax()] -= 1
         quotas[quotas.argmin()] += 1
     return quotas
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A data set before limits and validation; the sentences go into the manifest and name no path.
+
+    train, test: the splits, their labels index `classes`. source: where the images come from. licence: "unknown" where
+    nobody says. preprocessing: what was done to the pixels, None for nothing. *_origin: how each split came about.
+    resize: the rule by which images of any size were brought to that of the data (pipeline.data.decoding), None where
+    all of them have it. decoding: the rule by which files became pixels (served.decoding), None where they came as arrays.
+    validation: None where the data has no such split of its own. not_read: how many files were left out, by reason; None
+    where the source is no folder of images.
+    """
+
+    train: Split
+    test: Split
+    classes: list[str]
+    source: str
+    licence: str
+    preprocessing: str | None
+    train_origin: str = "official training split"
+    test_origin: str = "official test split"
+    resize: Mapping[str, Any] | None = None
+    decoding: Mapping[str, Any] | None = None
+    validation: Split | None = None
+    validation_origin: str = "official validation split"
+    not_read: Mapping[str, int] | None = None
+
+
+def hold_out_test(images: Split, settings: DataSettings) -> tuple[Split, Split, str, str]:
+    """Splits images that have no test split of their own: train, test, and how each came about."""
+    share = f"share {settings.test_share}, stratified, seed {settings.seed}"
+    test = stratified(images.labels, settings.test_share, settings.seed)
+    return (
+        images.leave(test),
+        images.take(test),
+        f"all but the test split ({share})",
+        f"held out of all images: {share}",
+    )

@@ -11,22 +11,20 @@ from bundle.assembly import assemble
 from bundle.bundle import open_bundle
 from bundle.digests import whole_folder
 from bundle.errors import HallmarkError
-from bundle.headline import headline_threat, main_threats
-from bundle.replay import self_check
-from bundle.runtime import OnnxClassifier
-from bundle.threats import Threat
-from pipeline.environment import describe_environment, source_digest
-from pipeline.evaluation.crew import crew_size
+from bundle.pages.headline import headline_threat, main_threats
+from bundle.served.replay import self_check
+from bundle.served.runtime import OnnxClassifier
+from bundle.table.threats import Threat
 from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
-from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.from_bundle import Published, check_companion, check_twin
 from pipeline.evaluation.predicate import measured
-from pipeline.evaluation.published import Published, check_companion, check_twin
-from pipeline.evaluation.suite import speaker
+from pipeline.evaluation.running import crew_size, speaker
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings, validated
+from pipeline.run.cache import Kept, checkpoint_folder
+from pipeline.run.devices import choose_device
+from pipeline.run.environment import describe_environment, source_digest
 from pipeline.stage import alone
-from pipeline.training.checkpoints import checkpoint_folder
-from pipeline.training.devices import choose_device
 
 RADII = {"linf": "eps_255", "l2": "eps_l2", "l1": "eps_l1"}
 

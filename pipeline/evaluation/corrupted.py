@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from bundle.corruptions import NAMES, SEVERITIES, corrupt
 from bundle.digests import write_whole
-from bundle.runtime import OnnxClassifier
-from pipeline.evaluation.harness import VERSION, own_harness
+from bundle.served.runtime import OnnxClassifier
+from pipeline.run.environment import VERSION, own_harness
 
 
 def corruption_columns(

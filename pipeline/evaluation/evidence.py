@@ -11,22 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.outcomes import Outcomes, confidences, image_digests, margins
-from bundle.replay import Verdicts, judge
-from bundle.runtime import OnnxClassifier
+from bundle.served.replay import Verdicts, judge
+from bundle.served.runtime import OnnxClassifier
+from bundle.table.outcomes import Outcomes, confidences, image_digests, margins
 from pipeline.attacks.grid import search_grid
-from pipeline.attacks.threat import Threat, attacked_threats, main_threats, to_unit
+from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.corrupted import corruption_columns, describe
-from pipeline.evaluation.crew import do_tasks, helped_by
-from pipeline.evaluation.harness import own_harness
-from pipeline.evaluation.jobs import CW_SETTINGS, Job, jobs, minimum_norm, sweep_jobs
-from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.running import Finding, Task, do_tasks, helped_by, run_suite, tasks
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
-from pipeline.evaluation.suite import Finding, Task, run_suite, tasks
 from pipeline.evaluation.surface import loss_surface
+from pipeline.evaluation.tiers import CW_SETTINGS, Job, attacked_threats, jobs, main_threats, minimum_norm, sweep_jobs
 from pipeline.evaluation.victim import Sample, Victim
+from pipeline.networks.blocks import to_unit
 from pipeline.params import AttackSettings
+from pipeline.run.cache import Kept
+from pipeline.run.environment import own_harness
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.errors import HallmarkError
-from bundle.runtime import OnnxClassifier
+from bundle.served.runtime import OnnxClassifier
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.threat import Threat, to_grid
 from pipeline.data.split import Split
-from pipeline.folders import Folders
-from pipeline.serialisation import ServedNetwork
+from pipeline.networks.serialisation import ServedNetwork
+from pipeline.run.folders import Folders
 
 #: Clean images that are compared, fewer of larger ones, and how many numbers they have together.
 IMAGES, FEWEST, NUMBERS = 256, 16, 2**22

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.threats import Norm
+from bundle.table.threats import Norm
 from pipeline.attacks.pgd import cross_entropy
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.victim import Sample

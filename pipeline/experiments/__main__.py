@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import HallmarkError
-from bundle.streams import plain_streams
+from bundle.process import plain_streams
 
 if TYPE_CHECKING:
+    from pipeline.experiments.plan import Run
     from pipeline.experiments.queue import Queue
-    from pipeline.experiments.run import Run
 
 STARTED = time.monotonic()
 PLAN = Path("results/plan.yaml")
@@ -38,12 +38,10 @@ def main(
     """Trains and attacks the plan's experiments that have no result yet, one after another."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, so that the question for help is answered at once and the environment is set first.
-    from pipeline.evaluation.crew import end_with
-    from pipeline.experiments.budget import Budget, duration
-    from pipeline.experiments.interruption import Interruption
-    from pipeline.experiments.plan import load_plan
+    from pipeline.evaluation.running import end_with
+    from pipeline.experiments.pace import Budget, Interruption, duration
+    from pipeline.experiments.plan import Places, load_plan
     from pipeline.experiments.queue import Queue, forget_failures, has_result
-    from pipeline.experiments.run import Places
     from pipeline.stage import outcome
 
     if worker is not None:
@@ -89,8 +87,7 @@ def _command(plan: Path, run: Run) -> str:
 
 
 def _say_what_is_left(queue: Queue) -> None:
-    from pipeline.experiments.budget import duration
-    from pipeline.experiments.pace import Pace
+    from pipeline.experiments.pace import Pace, duration
     from pipeline.experiments.queue import has_result
 
     left = [run for run in queue.runs if not has_result(run, queue.places)]

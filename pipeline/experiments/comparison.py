@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bundle.claims import ALL_ATTACKS
-from bundle.comparisons import PairedDifference, paired_difference
-from bundle.intervals import clopper_pearson
-from bundle.threats import Threat
-from bundle.wording import attack_title, threat_title
-from pipeline.experiments.accuracy import Share
-from pipeline.experiments.result import Result
+from bundle.numbers.claims import ALL_ATTACKS
+from bundle.numbers.intervals import PairedDifference, clopper_pearson, paired_difference
+from bundle.pages.wording import attack_title, threat_title
+from bundle.table.threats import Threat
+from pipeline.experiments.result import Result, Share
 
 Outcomes = Mapping[int, NDArray[np.bool_]]
 BASELINE = "standard"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 
-from bundle.svg import Scale, drawing, level_grid, line, path, round_step, text, value_ticks
+from bundle.pages.svg import Scale, drawing, level_grid, line, path, round_step, text, value_ticks
 from pipeline.experiments.published import PublishedCurve
 from pipeline.experiments.result import Result
 from pipeline.experiments.scatter import spread_apart

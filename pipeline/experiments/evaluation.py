@@ -18,15 +18,13 @@ from torch import nn
 from bundle.digests import canonical_json, sha256_bytes, sha256_file
 from bundle.layout import NETWORK, WEIGHTS
 from pipeline.attacks.autoattack import square_flags
-from pipeline.attacks.threat import attacked_threats
-from pipeline.companions import load_companions
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import Split, load_split
-from pipeline.environment import describe_environment, lock_digest
-from pipeline.evaluation.ledger import record_test_read
+from pipeline.evaluation.predicate import record_test_read
+from pipeline.evaluation.tiers import attacked_threats
 from pipeline.evaluation.victim import Victim
-from pipeline.experiments.order import RULE, order_digest, seeded_order
 from pipeline.experiments.pace import expected_attack_seconds, time_passes
+from pipeline.experiments.plan import Places, Run
 from pipeline.experiments.result import (
     Accuracy,
     CurvePoint,
@@ -37,12 +35,23 @@ from pipeline.experiments.result import (
     SampleRecord,
     Seconds,
 )
-from pipeline.experiments.run import Places, Run
-from pipeline.experiments.shard import CLEAN, Shard, attack_shard, load_shard, save_shard
-from pipeline.experiments.verdicts import Judge, asked_of, judges
+from pipeline.experiments.verdicts import (
+    CLEAN,
+    RULE,
+    Judge,
+    Shard,
+    asked_of,
+    attack_shard,
+    judges,
+    load_shard,
+    order_digest,
+    save_shard,
+    seeded_order,
+)
 from pipeline.methods import method_class
-from pipeline.serialisation import load_network
-from pipeline.training.devices import choose_device, memory_format
+from pipeline.networks.serialisation import load_companions, load_network
+from pipeline.run.devices import choose_device, memory_format
+from pipeline.run.environment import describe_environment, lock_digest
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,30 @@
-"""How long things take on the device at hand: measured in a few steps, or noted by an earlier call."""
+"""How long things take on the device at hand: measured in a few steps, or noted by an earlier call.
+
+The time that a call has, and how times are read and written.
+
+Being stopped by hand or by a parent process: one way out, whatever is running.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bundle.digests import canonical_json, write_whole
-from pipeline.attacks.threat import attacked_threats, to_unit
+from bundle.errors import HallmarkError
+from pipeline.evaluation.tiers import attacked_threats
+from pipeline.networks.blocks import to_unit
 from pipeline.params import AttackSettings, Params, Section
 from pipeline.training.build import build_training
 
@@ -120,3 +132,59 @@ def _timed(step: Callable[[int], Any], size: int, device: torch.device) -> float
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+#: Share by which the next epoch or shard may take longer than the last one.
+CAUTION = 0.1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`deadline` is a value of time.monotonic(); None where there is no limit."""
+
+    deadline: float | None = None
+
+    @classmethod
+    def of(cls, text: str | None, started: float) -> Budget:
+        """`25m`, `90s`, `2h`, `1h30m` or seconds, counted from `started`; None: no limit. Raises HallmarkError."""
+        return cls() if text is None else cls(started + read_duration(text))
+
+    def left(self) -> float:
+        """Seconds left."""
+        return math.inf if self.deadline is None else self.deadline - time.monotonic()
+
+    def fits(self, seconds: float) -> bool:
+        """Whether something that should take so long can still be done."""
+        return seconds * (1 + CAUTION) < self.left()
+
+
+def read_duration(text: str) -> float:
+    """Seconds of `25m`, `90s`, `2h`, `1h30m`, or of a plain number; raises HallmarkError for anything else."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
+    if not found or not any(found.groups()):
+        raise HallmarkError(f"budget: must be a time like 25m, 90s or 1h30m, got {text!r}")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return hours * 3600.0 + minutes * 60 + seconds
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 42 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+class Interruption:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and remembers that it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def listen(self) -> None:
+        """From now on; only the main thread of a process may call it."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        raise KeyboardInterrupt

@@ -2,24 +2,35 @@
 
 An entry has a `name`, `settings` with dotted keys as `dvc exp run -S` takes them (`method.name: regmix`), and, where
 they differ from the defaults, `seeds`, `images`, `shard`, `split`, `whole`, `suite` and `limits`.
+
+A run: one experiment with one seed, what decides its numbers, and where its files lie.
+
+The images of a run: prepared once for all runs with the same data settings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from bundle.digests import canonical_json, sha256_bytes, sha256_tree
 from bundle.errors import HallmarkError
-from bundle.yaml12 import YamlError, load
-from pipeline.attacks.threat import attacked_threats
-from pipeline.experiments.run import Run, Suite
-from pipeline.params import Section, complete, read_yaml, validated
-from pipeline.params.complaints import one_of
+from pipeline.data.manifest import load_manifest
+from pipeline.data.preparation import prepare_data
+from pipeline.data.split import DataError
+from pipeline.evaluation.tiers import attacked_threats
+from pipeline.params import DataSettings, Params, Section, read_yaml, validated
+from pipeline.params.reading import one_of, with_digests
 from pipeline.params.schema import Count, Seed
+from pipeline.resolve import complete
+from pipeline.run.environment import ROOT
+from pipeline.run.folders import locked
 
 #: Settings that an entry must not give, and who gives them.
 OWNERS = {"seed": "seeds", "data.path": "--data", "attack.images": "images"}
@@ -113,14 +124,6 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def read_value(text: str) -> Any:
-    """A value as YAML 1.2 reads it, so that `1e-3` is a number; raises PlanError."""
-    try:
-        return load(text)
-    except YamlError as error:
-        raise PlanError(f"{text!r}: is no YAML value ({error})") from None
-
-
 def _lists(path: Path) -> list[list[Any]]:
     document = read_yaml(path, "there is no such plan")
     lists = list(document.values()) if isinstance(document, dict) else [document]
@@ -147,3 +150,123 @@ def _named(path: Path, name: str) -> Iterator[None]:
         yield
     except HallmarkError as error:
         raise PlanError("\n".join(f"{path}: {name}: {line}" for line in str(error).splitlines())) from None
+
+
+Suite = Literal["core", "papers"]
+#: Settings of the attack stage that experiments have no use for; `images` is said by the run.
+NOT_RUN = ("images", "sweep", "seeds", "plugins")
+
+
+@dataclass(frozen=True)
+class Run:
+    """`params` are resolved; `images` is the size of the evaluation's first stage, `shard` that of its parts.
+
+    `suite` are the attacks (verdicts.judges), `limits` on how many images they are asked of (verdicts.asked_of).
+    """
+
+    name: str
+    seed: int
+    params: Params
+    images: int
+    shard: int
+    split: Literal["test", "validation"]
+    whole: bool
+    suite: Suite = "core"
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Names the run's files and its lines of progress."""
+        return f"{self.name}-{self.seed}"
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the numbers, without folders and without what says only where to compute."""
+        settings = self.params.model_dump(exclude={"device", "export", "certify"}, by_alias=True)
+        del settings["data"]["path"]
+        for name in NOT_RUN:
+            del settings["attack"][name]
+        return {**settings, "method": with_digests(settings["method"])}
+
+    @cached_property
+    def training(self) -> str:
+        """The digest of what decides the weights, whatever they are attacked with."""
+        settings = {key: value for key, value in self.settings.items() if key != "attack"}
+        return sha256_bytes(canonical_json(_without_nulls(settings)))
+
+    @cached_property
+    def digest(self) -> str:
+        """Two runs with the same digest measure the same thing, whatever the code's version."""
+        return settings_digest(self.settings, self.split, self.shard, self.suite, self.limits)
+
+
+def settings_digest(
+    settings: dict[str, Any], split: str, shard: int, suite: str = "core", limits: Mapping[str, int] | None = None
+) -> str:
+    """The SHA-256 of what decides a result's numbers; settings that are null do not count.
+
+    So a result stays what it is when the project gains a setting that is off by default.
+    """
+    document = {"settings": _without_nulls(settings), "split": split, "shard": shard}
+    if suite != "core" or limits:
+        document |= {"suite": suite, "limits": dict(limits or {})}
+    return sha256_bytes(canonical_json(document))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where results are kept (in git) and where runs are worked on (not in git).
+
+    `flat`: results lie in `results` itself, otherwise in a folder for each data set.
+    """
+
+    results: Path
+    work: Path
+    flat: bool = False
+
+    def result(self, run: Run) -> Path:
+        """The run's published result."""
+        return (self.results if self.flat else self.results / run.params.data.name) / f"{run.key}.json"
+
+    def folder(self, run: Run) -> Path:
+        """The run's weights and shards."""
+        return self.work / run.key
+
+    def data(self, run: Run) -> Path:
+        """The prepared splits, shared by the runs that have the same data settings."""
+        code = sha256_tree(ROOT, sorted((ROOT / "pipeline" / "data").glob("*.py")))
+        identity = canonical_json({"settings": run.params.data.model_dump(), "code": code})
+        return self.work / "data" / f"{run.params.data.name}-{sha256_bytes(identity)[:12]}"
+
+
+def prepared(run: Run, places: Places) -> Path:
+    """The folder with the run's splits and manifest, made now if need be; raises DataError where no images are."""
+    folder, settings = places.data(run), run.params.data
+    with locked(folder / ".lock", wait=True):
+        # The manifest is written last. A person's own files are read anew: they may have changed.
+        if settings.name == "folder" or settings.extra or not (folder / "manifest.json").exists():
+            _refuse_absent(settings)
+            prepare_data(settings, folder)
+    load_manifest(folder / "manifest.json")
+    return folder
+
+
+def _refuse_absent(settings: DataSettings) -> None:
+    """A run under a time limit downloads nothing: what a stage would fetch must be there already."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    dataset = {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(settings.name)
+    if dataset is None:
+        return
+    path = Path(settings.path).expanduser()
+    if path.name != dataset.base_folder and not (path / dataset.base_folder).is_dir():
+        raise DataError(
+            f"{settings.path}: holds no {dataset.base_folder}; unpack {dataset.filename} there, or name the folder that "
+            "has it (make results DATA=…)"
+        )

@@ -1,6 +1,8 @@
 """The papers' numbers, as results/published.json and results/published-curves.json repeat them.
 
 Each row and curve names its source and says eps, selection and runs as the source does.
+
+Ours beside the papers' numbers: a line an experiment and radius, then a line a published row. Text out.
 """
 
 from __future__ import annotations
@@ -11,9 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from bundle.errors import HallmarkError
+from bundle.pages.wording import threat_title
+from bundle.table.threats import Threat
+from pipeline.experiments.comparison import Spread, seed_differences
+from pipeline.experiments.result import Result, Share
 from pipeline.params import Section, validated
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -126,3 +133,98 @@ def _refuse_repeats(read: Sequence[Source], noun: str) -> None:
                 f"{noun} {number}: {entry.source} says this method at this eps already; merge the {noun}s"
             )
         said.add(entry.key())
+
+
+#: The keys of an attack in ours, and the field in which the papers' rows have it.
+ATTACKS = {"PGD-10": "pgd-10", "PGD-50": "pgd-50", "margin-20 / C&W": "margin-20", "AutoAttack": "autoattack"}
+PUBLISHED = ("clean", "pgd_10", "pgd_50", "cw", "autoattack")
+HEADS = ["method", "whose", "ε", "clean", *ATTACKS, "training", "images, seeds, device / source"]
+HEAD = f"| {' | '.join(HEADS)} |\n|---|---|---|{'---:|' * (len(ATTACKS) + 2)}---|"
+#: What papers say of two methods: first, second, the attack, the first's lead in points, the source.
+LEADS = (
+    ("regmix", "fgsm_pgk", "pgd-10", 1.38, "Liu and Ojha 2025, ResNet-18"),
+    ("regmix", "fgsm_pgk", "autoattack", None, ""),
+    ("d2r_cag", "d2r", "autoattack", 0.61, "Liu et al. 2025, table 2, WRN-34-10"),
+    ("d2r_cag", "lbgat", "autoattack", 2.42, "Liu et al. 2025, table 1, WRN-34-10"),
+)
+
+
+def network_of(run: Result) -> str:
+    """The network's name, with its width where that is not the published one."""
+    width = run.settings["network"]["width"]
+    return f"{run.network['name']}{f', width {width}' if width else ''}"
+
+
+def table(results: Sequence[Result], published: Sequence[Published]) -> str:
+    """One network's rows: ours by experiment, each over its seeds, then the papers' in the order of their file."""
+    names = dict.fromkeys(run.name for run in results)
+    lines = [line for name in names for line in ours([run for run in results if run.name == name])]
+    return "\n".join([HEAD, *lines, *(theirs(row) for row in published)])
+
+
+def ours(runs: Sequence[Result]) -> list[str]:
+    """A line a radius of one experiment's runs."""
+    first = runs[0]
+    whose = f"ours{', reconstructed' if first.method.reconstructed else ''}"
+    whose += " ⚑" if any(run.flags for run in runs) else ""
+    seconds = float(np.mean([run.seconds.training for run in runs]))
+    lines: list[str] = []
+    for record in first.threats:
+        threat = Threat.of(record).name
+        cells = [_spread([run.accuracy.clean for run in runs])]
+        cells += [_spread([share for run in runs if (share := run.under(threat, key))]) for key in ATTACKS.values()]
+        title = method_title(first)
+        lines.append(_line(title, whose, threat_title(record), *cells, f"{seconds / 60:.0f} min", _about(runs, threat)))
+    return lines
+
+
+def method_title(run: Result) -> str:
+    """The method, and the experiment's name where it says more: `pgd_at (resnet20-pgd_at-awp)`."""
+    plain = run.name in (run.method.name, f"{run.network['name']}-{run.method.name}")
+    return run.method.name if plain else f"{run.method.name} ({run.name})"
+
+
+def theirs(row: Published) -> str:
+    """A published row in the same columns."""
+    cells = ["" if (value := getattr(row, field)) is None else f"{value:.2f}" for field in PUBLISHED]
+    whose = "published, third party" if row.third_party else "published"
+    runs = "" if row.runs is None else f"; {row.runs} run{'s' if row.runs > 1 else ''}"
+    norm = {"linf": "l∞", "l2": "l2", "l1": "l1"}[row.norm]
+    return _line(row.method, whose, f"{norm} {row.eps}", *cells, "", f"{row.source}; epoch: {row.selection}{runs}")
+
+
+def leads(results: Sequence[Result]) -> list[str]:
+    """What the papers' claims come to in these runs of one network, a sentence each; none where a side is missing."""
+    lines: list[str] = []
+    for first, second, attack, points, source in LEADS:
+        sides = [_plain_runs(results, name) for name in (first, second)]
+        threat = next((runs[0].main_threat().name for runs in sides if runs), "")
+        outcomes = [
+            {run.seed: share.outcomes() for run in runs if (share := run.under(threat, attack)) is not None}
+            for runs in sides
+        ]
+        found = seed_differences(first, outcomes[0], second, outcomes[1])
+        claim = f" The paper: +{points:.2f} points ({source})." if points is not None else ""
+        lines += [f"{threat}, {attack}: {line}.{claim}" for line in found]
+    return lines
+
+
+def _plain_runs(results: Sequence[Result], method: str) -> list[Result]:
+    return [run for run in results if run.method.name == method and method_title(run) == method]
+
+
+def _about(runs: Sequence[Result], threat: str) -> str:
+    """How many images each number is of, the seeds and the device."""
+    counts = {key: share.n for key in ATTACKS.values() if (share := runs[0].under(threat, key))}
+    most = max(counts.values(), default=0)
+    fewer = "".join(f", {key} {count}" for key, count in counts.items() if count != most)
+    seeds = ", ".join(str(run.seed) for run in runs)
+    return f"clean {runs[0].sample.size}, attacks {most}{fewer}; seed{'s' if len(runs) > 1 else ''} {seeds}; {runs[0].device}"
+
+
+def _spread(shares: Sequence[Share]) -> str:
+    return Spread.of(shares).say() if shares else ""
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -15,20 +15,18 @@ from bundle.digests import canonical_json, write_whole
 from bundle.errors import FullDiskError, HallmarkError, is_full
 from pipeline import train
 from pipeline.data.manifest import load_manifest
-from pipeline.environment import source_digest
-from pipeline.evaluation.suite import speaker
-from pipeline.experiments.budget import Budget, duration
+from pipeline.evaluation.running import speaker
 from pipeline.experiments.evaluation import Evaluation, Trained
-from pipeline.experiments.images import prepared
-from pipeline.experiments.pace import Pace, time_epoch
+from pipeline.experiments.pace import Budget, Pace, duration, time_epoch
+from pipeline.experiments.plan import Places, Run, prepared
 from pipeline.experiments.result import load_result, save_result
-from pipeline.experiments.run import Places, Run
-from pipeline.locks import locked
+from pipeline.run.devices import choose_device
+from pipeline.run.environment import source_digest
+from pipeline.run.folders import locked
 from pipeline.stage import refusal, set_threads
-from pipeline.training.devices import choose_device
 
 if TYPE_CHECKING:
-    from pipeline.experiments.interruption import Interruption
+    from pipeline.experiments.pace import Interruption
 
 #: In a run's folder: whose settings it is of, that training has ended, why the run failed.
 IDENTITY, TRAINED, FAILURE = "run.json", "trained.json", "failure.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bundle.svg import REFERENCE, Scale, drawing, line, marker, round_step, text
+from bundle.pages.svg import REFERENCE, Scale, drawing, line, marker, round_step, text
 from pipeline.experiments.comparison import BASELINE, Row, Spread
 
 LEFT, RIGHT, TOP, BOTTOM, NAMES = 52.0, 300.0, 16.0, 300.0, 324.0

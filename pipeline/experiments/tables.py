@@ -14,11 +14,20 @@ import typer
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
-from bundle.streams import plain_streams
-from pipeline.experiments.beside import HEAD, leads, network_of, ours, table, theirs
+from bundle.process import plain_streams
 from pipeline.experiments.comparison import Comparison
 from pipeline.experiments.curves import draw_curves
-from pipeline.experiments.published import Published, load_curves, load_published
+from pipeline.experiments.published import (
+    HEAD,
+    Published,
+    leads,
+    load_curves,
+    load_published,
+    network_of,
+    ours,
+    table,
+    theirs,
+)
 from pipeline.experiments.result import Result, load_results
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -2,36 +2,41 @@
 
 core: PGD-10, -20 and -50, margin PGD-50 and, unless the tier is quick, AutoAttack standard. papers: PGD-100 and margin
 PGD-20 (the papers' "C&W") too, and for co-trained networks transfer from the companions and the adaptive attack.
+
+The order in which a split's images are attacked: drawn by a seed, so that any first part of it is a random sample.
+
+A shard: the outcomes of some images under every attack, saved whole, so that a killed evaluation goes on after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError
 from torch import Tensor
 
+from bundle.digests import canonical_json, sha256_bytes, write_whole
 from pipeline.attacks.pgd import cross_entropy, margin, steps_to_break
 from pipeline.attacks.threat import Threat
+from pipeline.data.split import Split
 from pipeline.evaluation.evidence import judge_reference
-from pipeline.evaluation.harness import own_harness
-from pipeline.evaluation.jobs import (
-    RELATIVE_STEP,
-    Job,
-    autoattack_job,
-    companion_jobs,
-    core_jobs,
-    searched,
-)
-from pipeline.evaluation.kept import Kept
-from pipeline.evaluation.suite import run_suite
+from pipeline.evaluation.running import run_suite
+from pipeline.evaluation.tiers import RELATIVE_STEP, Job, autoattack_job, companion_jobs, core_jobs, searched
 from pipeline.evaluation.victim import Sample, Victim
-from pipeline.experiments.accuracy import Right
-from pipeline.experiments.run import Suite
-from pipeline.params import AttackSettings
+from pipeline.experiments.plan import Suite
+from pipeline.experiments.result import Right, pack, unpack
+from pipeline.networks.blocks import to_unit
+from pipeline.params import AttackSettings, Section
+from pipeline.run.cache import Kept
+from pipeline.run.environment import own_harness, source_digest
 
 PGD_STEPS, MARGIN_STEPS = (10, 20, 50, 100), (20, 50)
 
@@ -146,3 +151,87 @@ def _search(
 
 def _in_batches(sample: Sample, size: int, compute: Callable[[Sample], Tensor]) -> NDArray[np.int64]:
     return np.concatenate([compute(batch).cpu().numpy() for batch in sample.batches(size)])
+
+
+RULE = "rows of the split sorted by the raw 64-bit numbers of PCG64(seed); the first `size` of them"
+
+
+def seeded_order(images: int, seed: int) -> NDArray[np.int64]:
+    """All rows of a split of so many images, in the seed's order.
+
+    The raw bits of PCG64 are the stream that NumPy promises to keep; the methods of a Generator may change.
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(images), kind="stable").astype(np.int64)
+
+
+def order_digest(rows: NDArray[np.int64]) -> str:
+    """SHA-256 of the rows as little-endian int64."""
+    return sha256_bytes(np.ascontiguousarray(rows, dtype="<i8").tobytes())
+
+
+CLEAN = "clean"
+
+
+class Shard(Section):
+    """`right`, `flags` and `square_broken` are keyed by `clean` or `threat/attack`, e.g. `linf-8/pgd-10`."""
+
+    identity: str = Field(description="of the settings, weights and images that it is the outcome of")
+    rows: list[int] = Field(min_length=1)
+    judges: list[str] = Field(description="threat/attack of the computations that were asked of these images")
+    right: dict[str, str]
+    attacks: list[dict[str, Any]] = Field(description="every attack as the attestation records it, without flags")
+    flags: dict[str, list[str]]
+    square_broken: dict[str, int] = Field(description="images that only AutoAttack's Square broke")
+    source: str = Field(description="SHA-256 of the code that made it")
+    seconds: float
+
+    def outcomes(self, key: str) -> Right:
+        """Which of the shard's images are right under this attack."""
+        return unpack(self.right[key], len(self.rows))
+
+
+def attack_shard(
+    victim: Victim,
+    split: Split,
+    rows: NDArray[np.int64],
+    settings: AttackSettings,
+    work: Sequence[tuple[str, Judge]],
+    *,
+    identity: str,
+    device: torch.device,
+) -> Shard:
+    """Attacks these rows of a split; `work` are the computations with their threats' names, the networks in eval mode."""
+    started = time.monotonic()
+    drawn = split.take(rows)
+    images = to_unit(torch.from_numpy(drawn.images).permute(0, 3, 1, 2).contiguous()).to(device)
+    sample = Sample(images, torch.from_numpy(drawn.labels).to(device), torch.from_numpy(rows))
+    clean = judge_reference(victim.network, images, drawn.labels, settings.batch_size).predictions == drawn.labels
+    found: dict[str, Any] = {"right": {CLEAN: pack(clean)}, "attacks": [], "flags": {}, "square_broken": {}}
+    for threat, judge in work:
+        for verdicts in judge.judge(sample):
+            key = f"{threat}/{verdicts.record['name']}"
+            found["right"][key] = pack(verdicts.right)
+            found["flags"][key], found["square_broken"][key] = verdicts.flags, verdicts.square_broken
+            found["attacks"].append(verdicts.record)
+    return Shard(
+        identity=identity,
+        rows=rows.tolist(),
+        judges=[f"{threat}/{judge.name}" for threat, judge in work],
+        source=source_digest(),
+        seconds=time.monotonic() - started,
+        **found,
+    )
+
+
+def save_shard(path: Path, shard: Shard) -> None:
+    """Writes the shard; a kill leaves it whole or absent."""
+    write_whole(path, canonical_json(shard.model_dump()))
+
+
+def load_shard(path: Path, identity: str, judges: Sequence[str]) -> Shard | None:
+    """The shard of this identity and these computations, or None: another one, or an unreadable one, is made again."""
+    try:
+        shard = Shard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValidationError, ValueError):
+        return None
+    return shard if (shard.identity, shard.judges) == (identity, list(judges)) else None

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.experiments.budget import duration
-from pipeline.experiments.images import prepared
-from pipeline.experiments.interruption import Interruption
+from pipeline.experiments.pace import Interruption, duration
+from pipeline.experiments.plan import Places, Run, prepared
 from pipeline.experiments.queue import BEGINS, FAILURE, forget_failures, has_result
 from pipeline.experiments.result import load_result
-from pipeline.experiments.run import Places, Run
 from pipeline.methods import method_class
 
 PAUSE = 0.3

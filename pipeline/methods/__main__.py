@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from bundle.streams import plain_streams
+from bundle.process import plain_streams
 from pipeline.methods import method_class, method_names
 
 

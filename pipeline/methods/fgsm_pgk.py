@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.methods.divergence import at_least_float32, smoothed_cross_entropy
+from pipeline.attacks.divergence import at_least_float32, smoothed_cross_entropy
 from pipeline.methods.method import Batch, Method, Task, classes_of
 from pipeline.params import Section
-from pipeline.training.schedules import COMMON_SCHEDULE
+from pipeline.params.defaults import COMMON_SCHEDULE
 
 
 class Priors(NamedTuple):

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bundle.errors import HallmarkError
-from bundle.threats import Threat
-from pipeline.methods.ascent import steepest_ascent
-from pipeline.methods.divergence import at_least_float32
+from bundle.table.threats import Threat
+from pipeline.attacks.divergence import at_least_float32, steepest_ascent
+from pipeline.external.weights import load_weights
 from pipeline.methods.method import Batch, Method, Task, crafting
-from pipeline.networks.registry import NetworkError
-from pipeline.networks.weights import load_weights
+from pipeline.networks.names import NetworkError
 from pipeline.params import RADII, Section
 
 

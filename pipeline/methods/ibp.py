@@ -10,13 +10,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.attacks.divergence import at_least_float32
 from pipeline.certification.intervals import Interval, box, propagate
 from pipeline.certification.layers import Affine
 from pipeline.certification.program import Program, read
-from pipeline.methods.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method, classes_of
 from pipeline.params import Section
-from pipeline.training.schedules import COMMON_SCHEDULE, DIGITS_SCHEDULE
+from pipeline.params.defaults import COMMON_SCHEDULE, DIGITS_SCHEDULE
 
 
 class IBP(Method):

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.attacks.divergence import at_least_float32, kl_divergence
 from pipeline.methods.d2r import D2R
-from pipeline.methods.divergence import at_least_float32, kl_divergence
 from pipeline.methods.method import Batch
 from pipeline.methods.trades import TRADES
 

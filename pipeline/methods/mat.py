@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.methods.divergence import at_least_float32, kl_divergence
+from pipeline.attacks.divergence import at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, Task
 from pipeline.methods.pgd_at import cross_entropy_ascent
 from pipeline.params import Section

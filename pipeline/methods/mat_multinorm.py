@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.threats import Norm, Threat
-from pipeline.methods.divergence import at_least_float32, kl_divergence
+from bundle.table.threats import Norm, Threat
+from pipeline.attacks.divergence import at_least_float32, kl_divergence
 from pipeline.methods.mat import PeerImages
 from pipeline.methods.method import Batch, Method, Task, crafting
 from pipeline.methods.pgd_at import cross_entropy_ascent

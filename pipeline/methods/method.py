@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from bundle.threats import NORMS, Norm, Threat
+from bundle.table.threats import NORMS, Norm, Threat
 from pipeline.params import Section
-from pipeline.training.schedules import COMMON_SCHEDULE, DIGITS_SCHEDULE
+from pipeline.params.defaults import COMMON_SCHEDULE, DIGITS_SCHEDULE
 
 
 class Batch(NamedTuple):

@@ -6,9 +6,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.threats import Threat
-from pipeline.methods.ascent import steepest_ascent, uniform_start
-from pipeline.methods.divergence import at_least_float32
+from bundle.table.threats import Threat
+from pipeline.attacks.divergence import at_least_float32, steepest_ascent, uniform_start
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
 

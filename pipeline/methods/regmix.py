@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import Tensor, logaddexp
 
-from pipeline.methods.divergence import Reduction, at_least_float32, kl_divergence, log_softmax
+from pipeline.attacks.divergence import Reduction, at_least_float32, kl_divergence, log_softmax
 from pipeline.methods.fgsm_pgk import FGSMPGK, PriorSettings
 from pipeline.methods.method import Batch
 

@@ -12,10 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.attacks.divergence import at_least_float32, kl_divergence, uniform_start
 from pipeline.attacks.threat import project
-from pipeline.methods.ascent import uniform_start
 from pipeline.methods.d2r import D2RCAG
-from pipeline.methods.divergence import at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, crafting
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.methods.divergence import at_least_float32
+from pipeline.attacks.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method
 
 

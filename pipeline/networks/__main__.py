@@ -6,8 +6,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bundle.streams import plain_streams
-from pipeline.networks.registry import PLANS, build_network
+from bundle.process import plain_streams
+from pipeline.networks.names import PLANS
+from pipeline.networks.registry import build_network
 
 
 def parameter_count(name: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.networks.registry import NetworkError
+from pipeline.networks.names import NetworkError
 
 Stages = Sequence[tuple[int, int, int]]  # channels, number of blocks, stride of the first block
 
@@ -60,3 +60,8 @@ def residual_stages(block: Callable[[int, int, int], nn.Module], inputs: int, st
 def pool(features: Tensor) -> Tensor:
     """(N, C, H, W) to (N, C): the mean over all pixels, so that any image size fits."""
     return features.mean(dim=(2, 3))
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 images to float32 in [0, 1]: always a division by 255, which the exported graph repeats bit for bit."""
+    return images.to(torch.float32) / 255

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pipeline.networks.blocks import Normalise
-from pipeline.networks.registry import NetworkError, normalisation, whole_number
+from pipeline.networks.names import NetworkError, normalisation, whole_number
 
 TORCHVISION = "torchvision"
 KINDS = ("factory", TORCHVISION)

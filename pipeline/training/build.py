@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.data.manifest import load_described, load_manifest
 from pipeline.data.split import Split
 from pipeline.methods import Method, Task, method_class
 from pipeline.networks import build_network
 from pipeline.params import Params
-from pipeline.training.devices import choose_device, make_fabric, memory_format
+from pipeline.run.devices import choose_device, make_fabric, memory_format
+from pipeline.training.batches import Sampling
 from pipeline.training.loop import Training
-from pipeline.training.sampling import Sampling
 
 
 def build_training(params: Params, data: Path) -> Training:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.digests import write_whole
 from bundle.errors import HallmarkError
 
-FOLDER = Path("checkpoints")
 FILE = "checkpoint.pt"
-
-
-def checkpoint_folder(identity: dict[str, Any], root: Path = FOLDER) -> Path:
-    """The folder of a run, named by the digest of everything that decides its result."""
-    return root / sha256_bytes(canonical_json(identity))[:16]
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -41,11 +34,6 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         raise HallmarkError(
             f"{path}: not a readable checkpoint ({type(error).__name__}); remove {folder} to start again"
         ) from None
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Takes a finished run's checkpoints away."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def random_state() -> dict[str, Any]:

@@ -14,19 +14,12 @@ from bundle.errors import HallmarkError
 from pipeline.data.split import Split
 from pipeline.methods import Batch, Method
 from pipeline.params import TrainSettings
-from pipeline.training.averaging import make_average
-from pipeline.training.batches import Batches, on_device
+from pipeline.training.batches import Batches, Sampling, on_device, reseed
 from pipeline.training.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
-from pipeline.training.deadline import Deadline
-from pipeline.training.diagnostics import AttackSuccess
-from pipeline.training.overfitting import OverfittingAlarm
-from pipeline.training.progress import LiveMetrics, TrainingProgress
-from pipeline.training.sampling import Sampling
-from pipeline.training.schedules import learning_rate, radius_share
-from pipeline.training.seeds import reseed
-from pipeline.training.selection import Selected
-from pipeline.training.validation import validate
-from pipeline.training.weight_perturbation import WeightPerturbation
+from pipeline.training.optimisation import WeightPerturbation, learning_rate, make_average, radius_share
+from pipeline.training.overfitting import AttackSuccess, OverfittingAlarm
+from pipeline.training.progress import Deadline, LiveMetrics, TrainingProgress
+from pipeline.training.validation import Selected, validate
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

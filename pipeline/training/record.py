@@ -9,8 +9,8 @@ from safetensors.torch import save
 
 from bundle.digests import canonical_json, write_whole
 from bundle.layout import NETWORK, WEIGHTS
-from pipeline.companions import save_companions
 from pipeline.networks import describe
+from pipeline.networks.serialisation import save_companions
 from pipeline.training.loop import Training
 from pipeline.training.progress import save_history
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bundle.claims import claims
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.layout import ATTESTATION, MODEL, OUTCOMES, described
-from bundle.outcomes import Outcomes, load_outcomes
+from bundle.numbers.claims import claims
+from bundle.table.outcomes import Outcomes, load_outcomes
 
 Predicate = dict[str, Any]
 

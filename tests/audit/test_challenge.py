@@ -16,17 +16,24 @@ import pytest
 from scipy.stats import hypergeom
 from typer.testing import CliRunner
 
-from audit.challenge import TYPE, ChallengeError, draw_challenge, drawn_rows, load_challenge, most_false, read_challenge
 from audit.cli import app
-from audit.proof import ProofCheck, check_proof, prove
+from audit.private.challenge import (
+    TYPE,
+    ChallengeError,
+    draw_challenge,
+    drawn_rows,
+    load_challenge,
+    most_false,
+    read_challenge,
+)
+from audit.private.proof import ProofCheck, check_proof, prove
+from audit.private.withholding import leaves, make_private, open_owned
 from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES
-from bundle.merkle import tree_root
-from bundle.outcomes import Outcomes
-from bundle.private import salted_digest
-from bundle.withholding import leaves, make_private, open_owned
+from bundle.private import salted_digest, tree_root
+from bundle.table.outcomes import Outcomes
 from tests.audit.tampering import rewrite, unbreak
 from tests.bundles import make_bundle
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from audit.cli import app
 from bundle.digests import sha256_file
 from bundle.layout import ATTESTATION, CARD, ENVELOPE, MODEL
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
 from tests.audit.test_versions import git

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audit.data import MANIFEST, TEST_SPLIT, DataError, check_data
-from audit.verification import verify
-from bundle.outcomes import Outcomes, image_digests
+from audit.verification import MANIFEST, TEST_SPLIT, DataError, check_data, verify
+from bundle.table.outcomes import Outcomes, image_digests
 from tests.audit.conftest import Masters
 from tests.bundles import digits
 

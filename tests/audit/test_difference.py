@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.difference import Difference
+from audit.diff.difference import Difference
 from bundle.bundle import Bundle, open_bundle
-from bundle.comparisons import paired_difference
+from bundle.gate.pairing import Pair, PairingError
 from bundle.layout import ATTESTATION
-from bundle.pairing import Pair, PairingError
-from bundle.threats import Threat
+from bundle.numbers.intervals import paired_difference
+from bundle.table.threats import Threat
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
 from tests.bundles import make_bundle

@@ -7,10 +7,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from audit.documents import document
-from audit.options import OneSentence
+from audit.commands.document import document
+from audit.documents.crosswalk import render_crosswalk
+from audit.terminal import OneSentence
 from bundle.bundle import open_bundle
-from bundle.crosswalk import render_crosswalk
 from bundle.digests import sha256_bytes
 from tests.bundles import make_bundle
 

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from audit.baseline import find_baseline
 from audit.cli import app
-from audit.versions import list_versions
+from audit.release.steps import find_baseline
+from audit.versions.find import list_versions
 from bundle.bundle import Bundle, open_bundle
-from bundle.claims import find_claim
 from bundle.gate.baseline import Baseline
 from bundle.gate.gate import gate
+from bundle.gate.policy import Rule
 from bundle.gate.reading import read_policy
-from bundle.gate.rules import Rule
 from bundle.layout import ATTESTATION
-from bundle.threats import Threat
-from bundle.wording import points
+from bundle.numbers.claims import find_claim
+from bundle.pages.wording import points
+from bundle.table.threats import Threat
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
 from tests.audit.test_versions import commit, git

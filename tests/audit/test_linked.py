@@ -13,8 +13,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from audit import store
 from audit.cli import app
+from audit.versions import store
 from bundle.bundle import open_bundle
 from bundle.layout import ATTESTATION, CARD, ENVELOPE, REQUIRED
 from tests.audit.conftest import Masters

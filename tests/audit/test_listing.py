@@ -11,12 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.listing import print_versions
-from audit.numbers import autoattack
-from audit.versions import Place, Version, find_version, list_versions, open_version
+from audit.versions.find import Place, Version, autoattack, find_version, list_versions, open_version
+from audit.versions.tables import print_versions
 from bundle.bundle import open_bundle
 from bundle.layout import CARD
-from bundle.versions import store_name
+from bundle.pages.headline import store_name
 from tests.audit.conftest import Masters
 from tests.audit.test_versions import git
 

@@ -18,11 +18,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from audit.cli import app
-from audit.signing import sign_bundle
+from audit.private.withholding import make_private
+from audit.release.signing import sign_bundle
 from bundle.bundle import Bundle, open_bundle
 from bundle.layout import ATTESTATION, ENVELOPE, MODEL, OUTCOMES
 from bundle.signatures import sign
-from bundle.withholding import make_private
 from tests import models
 from tests.audit.conftest import Masters
 from tests.audit.services import Change, Exchange, before, with_model
@@ -242,7 +242,7 @@ def without_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     load = builtins.__import__
 
     def blocked(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "bundle.runtime":
+        if name == "bundle.served.runtime":
             raise ImportError(name)
         return load(name, *arguments, **options)
 

@@ -10,12 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from audit.live.asking import Answers
-from audit.live.findings import Asked, moved
-from audit.live.judging import Logits, against_model, against_table
+from audit.live.findings import Asked, Logits, against_model, against_table, moved
 from audit.live.questions import Question
 from bundle.bundle import Bundle, open_bundle
 from bundle.private import image_sets
-from bundle.runtime import OnnxClassifier
+from bundle.served.runtime import OnnxClassifier
 from tests.bundles import make_bundle
 
 TOLERANCE = 0.25

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from audit.cli import app
 from audit.verification import verify
 from bundle.layout import CARD, ENVELOPE, MODEL, REQUIRED
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from tests.audit.conftest import Masters
 from tests.bundles import make_bundle
 

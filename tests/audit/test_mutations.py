@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from audit.challenge import draw_challenge
-from audit.proof import check_proof, prove
-from audit.signing import sign_bundle
+from audit.private.challenge import draw_challenge
+from audit.private.proof import check_proof, prove
+from audit.private.withholding import make_private
+from audit.release.signing import sign_bundle
 from audit.verification import verify
 from bundle.bundle import open_bundle
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, ENVELOPE, IMAGES, MODEL, OUTCOMES, WEIGHTS
-from bundle.outcomes import Outcomes
 from bundle.signatures import generate_key, key_id, read_public_key, sign
-from bundle.withholding import make_private
+from bundle.table.outcomes import Outcomes
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite, unbreak
 from tests.bundles import make_bundle

@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from audit.cli import app
-from audit.history import COMMITTED
-from audit.timeline import timeline
-from audit.versions import Place, list_versions, read_attestation
+from audit.versions.find import Place, list_versions, read_attestation
+from audit.versions.history import COMMITTED
+from audit.versions.timeline import timeline
 from bundle.digests import canonical_json
-from bundle.layout import ATTESTATION, IMAGES, OUTCOMES
-from bundle.limits import STATEMENT_BYTES
+from bundle.layout import ATTESTATION, IMAGES, OUTCOMES, STATEMENT_BYTES
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
 from tests.audit.test_versions import commit, git

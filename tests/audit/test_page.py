@@ -15,12 +15,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit.cli import app
+from audit.private.withholding import make_private
 from bundle.bundle import open_bundle
-from bundle.claims import find_claim
-from bundle.gate.metrics import METRICS
+from bundle.gate.policy import METRICS
 from bundle.gate.reading import read_policy
-from bundle.outcomes import image_digests
-from bundle.withholding import make_private
+from bundle.numbers.claims import find_claim
+from bundle.table.outcomes import image_digests
 from tests.audit.conftest import Masters
 from tests.audit.test_release import WHO
 from tests.audit.test_versions import git

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.options import print_json, say
+from audit.terminal import print_json, say
 
 STEERING = "a\x1b[31m\x7f\x9b\u202e\r"
 

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.recipes import Recipes
+from audit.diff.recipes import Recipes
 from bundle.bundle import Bundle
-from bundle.comparisons import seeds_interval, welch_interval
-from bundle.outcomes import SETTINGS, Outcomes
-from bundle.pairing import PairingError
+from bundle.gate.pairing import PairingError
+from bundle.numbers.intervals import seeds_interval, welch_interval
+from bundle.table.outcomes import SETTINGS, Outcomes
 from tests.bundles import make_bundle
 
 IMAGES = 400

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from audit import release as module
-from audit import store
 from audit.cli import app
+from audit.release import steps as module
 from audit.verification import verify
-from audit.versions import list_versions
+from audit.versions import store
+from audit.versions.find import list_versions
 from bundle.bundle import open_bundle
 from bundle.layout import ATTESTATION, CARD, ENVELOPE
 from tests.audit.conftest import Masters

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from audit.tables import print_version
-from audit.versions import Place, Version
+from audit.versions.find import Place, Version
+from audit.versions.tables import print_version
 from bundle.bundle import open_bundle
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from tests.bundles import make_bundle
 
 

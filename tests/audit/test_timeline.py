@@ -12,10 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.timeline import Moment, timeline
-from audit.timeline_figure import timeline_svg
+from audit.versions.timeline import Moment, timeline, timeline_svg
 from bundle.bundle import open_bundle
-from bundle.figures import Entry, over_versions
+from bundle.pages.figures import Entry, over_versions
 from tests.audit.conftest import Masters
 from tests.audit.test_versions import commit, git
 from tests.bundles import make_bundle

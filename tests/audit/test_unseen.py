@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from audit.baseline import find_baseline
 from audit.cli import app
-from audit.history import committed_attestations
+from audit.release.steps import find_baseline
+from audit.versions.history import committed_attestations
 from bundle.bundle import open_bundle
 from bundle.gate.baseline import Unseen
 from tests.audit.conftest import Masters

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from audit.signing import sign_bundle
-from audit.versions import Place, Version, VersionError, find_version, list_versions
+from audit.release.signing import sign_bundle
+from audit.versions.find import Place, Version, VersionError, find_version, list_versions
 from bundle.digests import sha256_file
 from bundle.layout import ATTESTATION, CARD, ENVELOPE, MODEL
-from bundle.versions import headline
+from bundle.pages.headline import headline
 from tests.audit.conftest import Masters
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bundle.agreement import agreement
-from bundle.outcomes import Outcomes
+from bundle.numbers.breakdowns import agreement
+from bundle.table.outcomes import Outcomes
 from tests.bundle.tables import attack_columns, clean_columns
 
 

@@ -10,12 +10,11 @@ from jsonschema import Draft7Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from bundle.bom import render_bom
+from audit.private.withholding import make_private
 from bundle.bundle import Bundle, open_bundle
 from bundle.layout import BOM, CARD, IMAGES, OUTCOMES, REPORT
-from bundle.performance import performance_metrics
-from bundle.threats import Threat
-from bundle.withholding import make_private
+from bundle.pages.bom import performance_metrics, render_bom
+from bundle.table.threats import Threat
 from tests.bundle.test_card import proved
 from tests.bundles import make_bundle
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.calibration import calibration, calibration_error
-from bundle.outcomes import Outcomes
+from bundle.numbers.breakdowns import calibration, calibration_error
+from bundle.table.outcomes import Outcomes
 from tests.bundle.tables import attack_columns, clean_columns
 
 SETTINGS: dict[str, Any] = {

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from bundle.bundle import Bundle, open_bundle
-from bundle.card import render_card
-from bundle.threats import Threat
-from bundle.wording import interval, percent
+from bundle.pages.card import render_card
+from bundle.pages.wording import interval, percent
+from bundle.table.threats import Threat
 from tests.bundles import make_bundle
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.claims import ALL_ATTACKS, KINDS, claims, find_claim
-from bundle.outcomes import OutcomeError, Outcomes
+from bundle.numbers.claims import ALL_ATTACKS, KINDS, claims, find_claim
+from bundle.table.outcomes import OutcomeError, Outcomes
 from tests.bundle.tables import attack_columns, clean_columns
 
 SETTINGS: dict[str, Any] = {

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.classes import per_class, worst_class
-from bundle.intervals import clopper_pearson
-from bundle.outcomes import Outcomes
+from bundle.numbers.breakdowns import per_class, worst_class
+from bundle.numbers.intervals import clopper_pearson
+from bundle.table.outcomes import Outcomes
 from tests.bundle.tables import attack_columns, clean_columns
 
 SETTINGS: dict[str, Any] = {

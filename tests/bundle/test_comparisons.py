@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp, ttest_ind
 
-from bundle.comparisons import (
+from bundle.numbers.intervals import (
     PairedDifference,
     paired_difference,
     score_interval,

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.containers import ImageFileError, read_container
-from bundle.containers.container import PARTS_LIMIT
-from bundle.containers.jpeg import SCANS_LIMIT
-from bundle.containers.orientation import read_orientation
-from bundle.decoding import decode
+from bundle.served.containers import ImageFileError, read_container
+from bundle.served.containers.container import PARTS_LIMIT, read_orientation
+from bundle.served.containers.jpeg import SCANS_LIMIT
+from bundle.served.decoding import decode
 from tests.serving.pictures import encoded, exif_of, png_chunk, with_chunk
 
 NOISE = Image.fromarray(np.random.default_rng(4).integers(0, 256, (12, 16, 3), np.uint8))

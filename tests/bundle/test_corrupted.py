@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.corrupted import corruption_accuracy, corruption_column
 from bundle.corruptions import NAMES as CORRUPTIONS
 from bundle.corruptions import SEVERITIES
-from bundle.outcomes import Outcomes
+from bundle.numbers.breakdowns import corruption_accuracy, corruption_column
+from bundle.table.outcomes import Outcomes
 
 
 def test_accuracy_on_corruptions_is_by_name_and_severity_and_the_mean_is_of_all() -> None:

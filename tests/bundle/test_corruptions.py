@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from bundle.corruptions import NAMES, SEVERITIES, CorruptionError, corrupt
 from bundle.corruptions.blur import disc
 from bundle.corruptions.filters import sampled, streaked, zoomed
-from bundle.corruptions.textures import plasma
+from bundle.corruptions.weather import plasma
 from tests.bundles import digits
 
 #: Corruptions whose published severities are not ordered by how far the pixels move: see the tests of their own.

@@ -6,13 +6,13 @@ from typing import Any, get_args
 
 import pytest
 
-from bundle.answers import Status
+from audit.documents.answers import Status
+from audit.documents.crosswalk import DOCUMENTS, render_crosswalk
 from bundle.attestation import schema
 from bundle.bundle import Bundle, open_bundle
-from bundle.crosswalk import DOCUMENTS, render_crosswalk
 from bundle.layout import REQUIRED
-from bundle.threats import Threat
-from bundle.wording import percent
+from bundle.pages.wording import percent
+from bundle.table.threats import Threat
 from tests.bundle.test_card import proved, unproved
 from tests.bundles import make_bundle
 

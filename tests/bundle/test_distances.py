@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bundle.distances import minimum_distances, quantile
-from bundle.outcomes import Outcomes, distance_column
+from bundle.numbers.breakdowns import minimum_distances, quantile
+from bundle.table.outcomes import Outcomes, distance_column
 
 
 def test_quantiles_are_distances_that_were_measured_and_none_where_nothing_was_found() -> None:

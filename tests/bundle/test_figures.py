@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bundle import figures
-from bundle.calibration import calibration_error
-from bundle.svg import WIDTH, Scale, round_step, shortened
+from bundle.numbers.breakdowns import calibration_error
+from bundle.pages import figures
+from bundle.pages.svg import WIDTH, Scale, round_step, shortened
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '<b>&"long class name that goes on'

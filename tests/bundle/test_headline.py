@@ -8,32 +8,28 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from audit.difference import Difference
-from audit.listing import print_versions
-from audit.live.documents import contradictions
-from audit.numbers import autoattack
-from audit.recipes import Recipes
-from audit.tables import print_version
-from audit.versions import read_folder
-from bundle.answers import evasion, flaws
+from audit.diff.difference import Difference
+from audit.diff.recipes import Recipes
+from audit.documents.answers import evasion, flaws
+from audit.live.evidence import contradictions
+from audit.merge.join import merge
+from audit.versions.find import autoattack, read_folder
+from audit.versions.tables import print_version, print_versions
 from bundle.bundle import Bundle, open_bundle
-from bundle.card import front_matter, render_card
 from bundle.errors import HallmarkError
-from bundle.gallery import choose
 from bundle.gate.baseline import Baseline, not_worse
+from bundle.gate.pairing import Pair
 from bundle.gate.policy import NotWorse
-from bundle.headline import headline_threat, main_names, sweep_threats
-from bundle.merging import merge
-from bundle.pairing import Pair
-from bundle.report import render_report
-from bundle.threats import Threat, answering
-from bundle.versions import headline
-from serving.explain import explanations
-from serving.gauges import publish_model
-from serving.page import Page
-from serving.robustness import robustness
-from serving.trust import Trust
-from serving.versions import describe
+from bundle.pages.card import front_matter, render_card
+from bundle.pages.gallery import choose
+from bundle.pages.headline import headline, headline_threat, main_names, sweep_threats
+from bundle.pages.report import render_report
+from bundle.table.threats import Threat, answering
+from serving.metrics import publish_model
+from serving.model.trust import Trust
+from serving.output.page import Page
+from serving.output.robustness import explanations, robustness
+from serving.output.versions import describe
 from tests.audit.tampering import rewrite
 from tests.bundle.test_threats import words
 from tests.bundles import make_bundle

@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from bundle.intervals import clopper_pearson, lower_bound
+from bundle.numbers.intervals import clopper_pearson, lower_bound
 
 COUNTS = [(0, 1), (1, 1), (0, 20), (20, 20), (5, 10), (199, 200), (87, 200), (1, 10_000)]
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bundle import limits
+from bundle import layout as limits
 from bundle.digests import canonical_json
 from bundle.layout import ATTESTATION, ENVELOPE, IMAGES, MODEL, OUTCOMES, WEIGHTS
-from bundle.outcomes import OutcomeError, read_outcomes
+from bundle.table.outcomes import OutcomeError, read_outcomes
 from tests.audit.tampering import rewrite
 from tests.bundle.test_verification import refusal
 from tests.bundles import make_bundle

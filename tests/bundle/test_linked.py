@@ -12,7 +12,7 @@ from bundle.bundle import BundleError, copy_bundle, open_bundle
 from bundle.digests import sha256_file
 from bundle.layout import MODEL, REQUIRED, WEIGHTS
 from bundle.signatures import generate_key
-from bundle.trust import TrustPolicy
+from serving.model.trust import TrustPolicy
 from tests.bundles import make_bundle
 from tests.links import projected, stored
 

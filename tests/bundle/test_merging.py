@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audit.merge.join import NOTHING_IN_COMMON, Merged, MergeError, merge
 from bundle.assembly import assemble
 from bundle.bundle import Bundle, open_bundle
-from bundle.claims import ALL_ATTACKS, claims
-from bundle.corrupted import corruption_accuracy
 from bundle.digests import sha256_bytes
 from bundle.layout import ATTESTATION
-from bundle.merging import NOTHING_IN_COMMON, Merged, MergeError, merge
-from bundle.threats import Threat
+from bundle.numbers.breakdowns import corruption_accuracy
+from bundle.numbers.claims import ALL_ATTACKS, claims
+from bundle.table.threats import Threat
 from tests.bundle.tables import attack_columns
 from tests.bundles import make_bundle
 

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from bundle.merkle import audit_path, leaf_hash, node_hash, path_root, tree_root
+from bundle.private import audit_path, leaf_hash, node_hash, path_root, tree_root
 
 #: The entries and roots that certificate-transparency implementations share as test vectors.
 ENTRIES = [

@@ -22,14 +22,14 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from audit.cli import app
-from bundle import onnx_file
 from bundle.assembly import assemble
 from bundle.bundle import open_bundle
 from bundle.layout import MODEL, WEIGHTS
-from bundle.model_file import ELEMENTS, NODES, ModelFileError, check_model_file
-from bundle.onnx_file import read_onnx
-from bundle.runtime import ModelError, OnnxClassifier
-from bundle.wire import WireType
+from bundle.served import onnx_file
+from bundle.served.model_file import ELEMENTS, NODES, ModelFileError, check_model_file
+from bundle.served.onnx_file import read_onnx
+from bundle.served.runtime import ModelError, OnnxClassifier
+from bundle.served.wire import WireType
 from tests import models
 from tests.audit.tampering import rewrite
 from tests.bundles import make_bundle
@@ -295,7 +295,7 @@ def test_a_file_beside_the_process_is_no_part_of_an_answer(tmp_path: Path, monke
     (tmp_path / "weights.bin").write_bytes(weights)
     monkeypatch.chdir(tmp_path)
     onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    monkeypatch.setattr("bundle.runtime.check_model_file", lambda content: None)
+    monkeypatch.setattr("bundle.served.runtime.check_model_file", lambda content: None)
     with pytest.raises(ModelError, match=r"^model.onnx: ONNX Runtime cannot load it .*External data"):
         OnnxClassifier(model.SerializeToString(), device="cpu")
 
@@ -323,7 +323,7 @@ def test_memory_has_a_limit_where_no_shape_in_the_file_is_large(model: str) -> N
     program = f"""
 import resource
 from bundle.errors import HallmarkError
-from bundle.runtime import OnnxClassifier
+from bundle.served.runtime import OnnxClassifier
 from tests import models
 try:
     OnnxClassifier(models.{model}.SerializeToString(), device="cpu").logits(models.images(2))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.outcomes import OutcomeError, Outcomes, confidences, distance_column, margins, read_outcomes
+from bundle.table.outcomes import OutcomeError, Outcomes, confidences, distance_column, margins, read_outcomes
 from tests.bundle.tables import attack_columns, clean_columns
 
 LABELS = np.array([0, 1, 0])

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audit.private.withholding import SALTS, make_private, open_owned, read_secret
 from bundle.bundle import open_bundle
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES, REPORT, REQUIRED
-from bundle.merkle import tree_root
-from bundle.outcomes import Outcomes, image_digests, load_outcomes
-from bundle.private import coarse, row_salt
-from bundle.withholding import SALTS, make_private, open_owned, read_secret
+from bundle.private import coarse, row_salt, tree_root
+from bundle.table.outcomes import Outcomes, image_digests, load_outcomes
 from tests.audit.tampering import rewrite
 from tests.bundles import make_bundle
 

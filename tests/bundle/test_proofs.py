@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.intervals import clopper_pearson
-from bundle.outcomes import SETTINGS, OutcomeError, Outcomes
-from bundle.proofs import brackets, broken_radii, check_proofs, contradiction, proof_bounds
+from bundle.numbers.intervals import clopper_pearson
+from bundle.numbers.proofs import brackets, broken_radii, check_proofs, contradiction, proof_bounds
+from bundle.table.outcomes import SETTINGS, OutcomeError, Outcomes
 from tests.bundle.tables import attack_columns, clean_columns
 
 LABELS = np.array([0, 1, 0, 1, 0])

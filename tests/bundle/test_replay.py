@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle, open_bundle
-from bundle.replay import SELF_CHECK_ROWS, ReplayError, count_apart, self_check
-from bundle.runtime import OnnxClassifier
+from bundle.served.replay import SELF_CHECK_ROWS, ReplayError, count_apart, self_check
+from bundle.served.runtime import OnnxClassifier
 from tests import models
 from tests.bundles import make_bundle
 

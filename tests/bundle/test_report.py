@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from bundle.bundle import Bundle, open_bundle
-from bundle.card import render_card
-from bundle.gallery import choose, closest_attacks
-from bundle.outcomes import Outcomes
-from bundle.report import STYLE, render_report, render_sections
-from bundle.wording import interval, number, percent
+from bundle.pages.card import render_card
+from bundle.pages.gallery import choose, closest_attacks
+from bundle.pages.report import STYLE, render_report, render_sections
+from bundle.pages.wording import interval, number, percent
+from bundle.table.outcomes import Outcomes
 from tests.bundles import make_bundle
 
 FAILED = {"passed": False, "outcome": "fail"}

@@ -1,6 +1,6 @@
 """docs/attestation.md, its JSON Schema and its example, held to the code.
 
-After a change of the schema: describe the field in docs/attestation.md, then `python -m bundle.published docs`. After a
+After a change of the schema: describe the field in docs/attestation.md, then `python -m docs.build_schema docs`. After a
 change of what an attestation holds: `python -m tests.bundle.test_schema_docs`, which writes the example again.
 """
 
@@ -16,11 +16,11 @@ from jsonschema import Draft202012Validator
 
 from bundle.attestation import read_statement, schema
 from bundle.bundle import open_bundle
-from bundle.claims import KINDS
 from bundle.digests import write_whole
-from bundle.intervals import clopper_pearson
-from bundle.published import PublicationError, described_schema, field_sentences, fields, publish
-from bundle.threats import Threat
+from bundle.numbers.claims import KINDS
+from bundle.numbers.intervals import clopper_pearson
+from bundle.table.threats import Threat
+from docs.build_schema import PublicationError, described_schema, field_sentences, fields, publish
 from tests.bundles import make_bundle
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,7 +49,7 @@ def paths(value: Any, path: str = "") -> Iterator[str]:
 
 
 def test_every_field_is_described_and_the_published_schema_is_current() -> None:
-    """Write it again with `python -m bundle.published docs`."""
+    """Write it again with `python -m docs.build_schema docs`."""
     published = json.loads((DOCS / "attestation.schema.json").read_text(encoding="utf-8"))
     assert published == described_schema(PAGE)
     assert [name for name, value in fields(published) if not value.get("description", "").strip()] == []

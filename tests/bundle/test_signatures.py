@@ -26,7 +26,7 @@ from bundle.signatures import (
     sign,
     verify_envelope,
 )
-from bundle.trust import Signer, TrustPolicy
+from serving.model.trust import Signer, TrustPolicy
 
 STATEMENT = canonical_json({"predicate": "ünïcode, so that bytes and characters differ"})
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"

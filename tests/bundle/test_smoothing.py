@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import beta, binom, hypergeom
 
-from bundle.claims import smoothing_bounds
-from bundle.outcomes import Outcomes
-from bundle.smoothing import COST, EarlyEnd, Vote, certified_radii, early_end_rule, votes
+from bundle.numbers.claims import smoothing_bounds
+from bundle.numbers.smoothing import COST, EarlyEnd, Vote, certified_radii, early_end_rule, votes
+from bundle.table.outcomes import Outcomes
 
 WEIGHT = np.array([3.0, -4.0], dtype=np.float32)
 

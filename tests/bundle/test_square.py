@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bundle.candidates import bumps
-from bundle.square import SHARE, SquareError, square, window_share
-from bundle.threats import Threat
+from bundle.square.candidates import bumps
+from bundle.square.search import SHARE, SquareError, square, window_share
+from bundle.table.threats import Threat
 from tests.bundles import digits, linear_model
 
 THREATS = [Threat("linf", 24), Threat("linf", 7.9), Threat("l2", 0.6), Threat("l1", 2.0), Threat("l1", 0.01)]

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle import figures
 from bundle.bundle import Bundle, open_bundle
-from bundle.card import render_card
 from bundle.errors import HallmarkError
-from bundle.gallery import choose
-from bundle.headline import headline_threat
 from bundle.layout import IMAGES
-from bundle.report import render_report
-from bundle.threats import Norm, Threat
-from bundle.versions import headline
-from bundle.wording import attackers_power, threat_title
+from bundle.pages import figures
+from bundle.pages.card import render_card
+from bundle.pages.gallery import choose
+from bundle.pages.headline import headline, headline_threat
+from bundle.pages.report import render_report
+from bundle.pages.wording import attackers_power, threat_title
+from bundle.table.threats import Norm, Threat
 from tests.audit.tampering import rewrite
 from tests.bundle.test_verification import npz, refusal
 from tests.bundles import make_bundle

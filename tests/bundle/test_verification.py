@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle.bundle import BundleError, open_bundle
-from bundle.claims import KINDS
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, IMAGES, NETWORK, OUTCOMES, REQUIRED, WEIGHTS
-from bundle.outcomes import Outcomes
-from bundle.threats import Threat
+from bundle.numbers.claims import KINDS
+from bundle.table.outcomes import Outcomes
+from bundle.table.threats import Threat
 from tests.audit.tampering import rewrite
 from tests.bundles import make_bundle
 

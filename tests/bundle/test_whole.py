@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from audit.signing import SigningError, sign_bundle
+from audit.private.withholding import read_secret
+from audit.release.signing import SigningError, sign_bundle
 from bundle import digests
 from bundle.assembly import assemble
 from bundle.bundle import open_bundle
@@ -23,7 +24,6 @@ from bundle.digests import whole_folder, write_whole
 from bundle.layout import ENVELOPE
 from bundle.private import PrivateEvidenceError
 from bundle.signatures import SignatureError, generate_key, key_id, read_private_key, read_public_key
-from bundle.withholding import read_secret
 from tests.bundles import make_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ AT_ONCE, ROUNDS = 8, 15
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from audit.signing import sign_bundle
+from audit.release.signing import sign_bundle
 from bundle import digests
 
 digests.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bundle.headline import is_judge
-from bundle.wording import attack_label, attack_title, chosen_by, listing, sample_scope
+from bundle.pages.headline import is_judge
+from bundle.pages.wording import attack_label, attack_title, chosen_by, listing, sample_scope
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bundle.errors import HallmarkError
+from bundle.formats.yaml12 import YamlError, load, read
 from bundle.gate.reading import read_policy
-from bundle.yaml12 import YamlError, load, read
 
 ALIAS = "* begins an alias of YAML, and this is none; quote text that begins with it"
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bundle.digests import sha256_bytes
-from pipeline.serialisation import weights_bytes
+from pipeline.networks.serialisation import weights_bytes
 from pipeline.training.loop import Training
 from tests.pipeline.certification.networks import own_labels
 from tests.pipeline.certification.soundness import assert_sound

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.outcomes import Outcomes
+from bundle.table.outcomes import Outcomes
 
 
 def missing(path: Path) -> None:

@@ -8,10 +8,11 @@ import torch
 
 from bundle.digests import canonical_json, write_whole
 from pipeline import attack, attest, certify, export, prepare
-from pipeline.folders import Folders
 from pipeline.networks import build_network, describe
-from pipeline.params import Params, complete
-from pipeline.serialisation import weights_bytes
+from pipeline.networks.serialisation import weights_bytes
+from pipeline.params import Params
+from pipeline.resolve import complete
+from pipeline.run.folders import Folders
 from pipeline.stage import set_threads
 
 

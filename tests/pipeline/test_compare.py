@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    monkeypatch.setattr("pipeline.experiments.interruption.Interruption.listen", lambda self: None)
+    monkeypatch.setattr("pipeline.experiments.pace.Interruption.listen", lambda self: None)
     return tmp_path
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bundle.digests import sha256_file
-from pipeline.companions import save_companions
+from pipeline.networks.serialisation import save_companions
 from pipeline.stage import stage
 from tests.pipeline import damage
 from tests.pipeline.published import make_published, small_params

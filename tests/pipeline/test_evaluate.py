@@ -15,14 +15,14 @@ from sklearn.datasets import load_digits
 from torchvision import models
 
 from bundle.bundle import Bundle, open_bundle
-from bundle.decoding import describe_rule
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
 from bundle.layout import BOM, CARD
+from bundle.served.decoding import describe_rule
 from pipeline import attack, certify, evaluate, export
-from pipeline.adopt import Model, build, chance_warning, check_rebuilding
 from pipeline.data.split import Split
 from pipeline.evaluate import folder_name, settings
+from pipeline.external.adopt import Model, build, chance_warning, check_rebuilding
 
 #: The user's own code, in the folder that the command runs in. Logistic regression by hand: one step a class mean.
 CODE = '''
@@ -92,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(place)
         patch.syspath_prepend(str(place))
         # The code may be edited while the tests run; a stage would then rightly run again.
-        patch.setattr("pipeline.environment.source_digest", lambda: "0" * 64)
+        patch.setattr("pipeline.run.environment.source_digest", lambda: "0" * 64)
         evaluate.main(**OPTIONS)
         yield place
 

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from bundle.errors import HallmarkError
 from pipeline.methods import method_class, method_names
-from pipeline.params import Params, ParamsError, complete, load_params
-from pipeline.training.seeds import derived_seed
+from pipeline.params import Params, ParamsError
+from pipeline.resolve import complete, load_params
+from pipeline.training.batches import derived_seed
 
 
 def document(**sections: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bundle.layout import WEIGHTS
 from pipeline import reattack
 from pipeline.evaluation import again
 from pipeline.evaluation.again import attack_again, changed_settings
-from pipeline.evaluation.published import check_companion, open_published
+from pipeline.evaluation.from_bundle import check_companion, open_published
 from pipeline.params import AttackSettings
 from tests.bundles import make_bundle
 from tests.pipeline.published import make_published
@@ -97,7 +97,7 @@ def test_a_stopped_call_leaves_nothing_and_the_next_goes_on(published: Path, mon
         attack_again(model, [], settings, Path("again"), device="cpu", threads=1)
     assert sorted(path.name for path in Path().iterdir()) == ["a bundle", "checkpoints"]
     for name in ("trajectory", "margin_pgd", "noise"):
-        monkeypatch.setattr(f"pipeline.evaluation.jobs.{name}", lambda *_, **__: pytest.fail("was kept"))
+        monkeypatch.setattr(f"pipeline.evaluation.tiers.{name}", lambda *_, **__: pytest.fail("was kept"))
     attack_again(open_published(published), [], settings, Path("again"), device="cpu", threads=1)
     assert open_bundle("again").predicate["parameters"]["attack"]["seed"] == 7
 

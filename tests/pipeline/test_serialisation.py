@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
-from bundle.runtime import OnnxClassifier
+from bundle.served.runtime import OnnxClassifier
 from pipeline.data.split import Split
 from pipeline.evaluation.parity import check_parity
 from pipeline.networks import build_network, describe
-from pipeline.serialisation import ServedNetwork, load_network, to_onnx
+from pipeline.networks.serialisation import ServedNetwork, load_network, to_onnx
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (8, 8, 1)
@@ -67,7 +67,7 @@ def test_exporting_again_gives_the_same_bytes(network: nn.Module, content: bytes
 def test_another_process_in_another_folder_gives_the_same_bytes(network: nn.Module, content: bytes, tmp_path: Path):
     save(network, tmp_path / "a folder")
     script = (
-        "import sys; from pathlib import Path; from pipeline.serialisation import load_network, to_onnx; "
+        "import sys; from pathlib import Path; from pipeline.networks.serialisation import load_network, to_onnx; "
         f"Path('model.onnx').write_bytes(to_onnx(load_network(Path('a folder')), {SHAPE}, opset=20))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

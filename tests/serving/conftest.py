@@ -16,7 +16,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from serving.headers import ModelHeaders
+from serving.exchange import ModelHeaders
 from serving.routes import create_app
 from serving.served import Served, prepare
 from serving.settings import Settings

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from serving.metrics import Watch
+from serving.middleware.watching import Shell
 from serving.routes import create_app
 from serving.served import Served
-from serving.shell import Shell
 
 
 @contextmanager

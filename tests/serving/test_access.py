@@ -11,8 +11,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from serving.access import OPEN_PATHS, AccessError, BearerToken, check_token
-from serving.cors import OriginError, read_origins
+from serving.middleware.access import OPEN_PATHS, AccessError, BearerToken, OriginError, check_token, read_origins
 from serving.served import Served
 from serving.settings import Settings
 from tests.serving.conftest import running_service

@@ -10,8 +10,8 @@ import pytest
 
 from bundle.bundle import open_bundle
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES
-from serving import versions
-from serving.versions import Versions
+from serving.output import versions
+from serving.output.versions import Versions
 from tests.audit.tampering import encrypted, rewrite
 from tests.bundles import make_bundle
 

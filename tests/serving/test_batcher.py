@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serving.batcher import Batcher, QueueFull
+from serving.model.batcher import Batcher, QueueFull
 
 POISON = 255
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bundle.gate.reading import read_policy
-from serving.openapi import document
+from serving.output.openapi import document
 from serving.settings import PREFIX, Settings, read_settings
 from tests.serving.conftest import REPOSITORY
 

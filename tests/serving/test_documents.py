@@ -15,23 +15,23 @@ from starlette.testclient import TestClient
 from bundle.bundle import open_bundle
 from bundle.layout import ATTESTATION, ENVELOPE, REQUIRED
 from bundle.signatures import generate_key, sign
-from bundle.threats import Threat
-from serving.answers import predictions, softmax
-from serving.headers import ModelHeaders
-from serving.openapi import document
+from bundle.table.threats import Threat
+from serving.exchange import ModelHeaders
+from serving.input.requests import ARRAY_TYPES, IMAGE_TYPES
+from serving.model.batcher import predictions, softmax
+from serving.output.openapi import document
+from serving.output.versions import Versions
 from serving.problems import KINDS
-from serving.requests import ARRAY_TYPES, IMAGE_TYPES
 from serving.routes import create_app
 from serving.served import Served, prepare
 from serving.settings import Settings
-from serving.versions import Versions
 from tests.bundles import make_bundle
 from tests.serving.conftest import REPOSITORY
 from tests.serving.pictures import digit, npy, png
 
 
 def test_the_committed_openapi_is_the_served_one(client: TestClient) -> None:
-    """Write it again with `python -m serving.openapi docs/openapi.json`."""
+    """Write it again with `python -m serving.output.openapi docs/openapi.json`."""
     committed = json.loads((REPOSITORY / "docs" / "openapi.json").read_text(encoding="utf-8"))
     assert client.get("/openapi.json").json() == committed == document()
 

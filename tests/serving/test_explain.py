@@ -12,8 +12,8 @@ from starlette.datastructures import QueryParams
 from starlette.testclient import TestClient
 
 from bundle.bundle import Bundle, open_bundle
-from bundle.intervals import clopper_pearson
-from serving.explain import explanations, wants_robustness
+from bundle.numbers.intervals import clopper_pearson
+from serving.output.robustness import explanations, wants_robustness
 from serving.problems import Problem
 from tests.serving.pictures import digit, npy, png
 from tests.serving.refusals import refused

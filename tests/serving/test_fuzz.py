@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bundle.bundle import open_bundle
-from bundle.runtime import OnnxClassifier
-from serving.answers import predictions
+from bundle.served.runtime import OnnxClassifier
+from serving.model.batcher import predictions
 from tests.serving.fuzz import fuzz
 from tests.serving.mutations import form_request, request, sources
 

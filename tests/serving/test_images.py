@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.containers.container import FORMATS, PARTS_LIMIT
-from bundle.containers.jpeg import SCANS_LIMIT
+from bundle.served.containers.container import FORMATS, PARTS_LIMIT
+from bundle.served.containers.jpeg import SCANS_LIMIT
 from pipeline.data.decoding import file_to_array
-from serving.images import pixels_limit, read_image
+from serving.input.images import pixels_limit, read_image
 from serving.problems import Problem
 from tests.serving.pictures import bmp32, changed, digit, encoded, exif_of, png, png_chunk, raw_png, with_chunk
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bundle.bundle import open_bundle
 from bundle.layout import CARD
+from serving.output.versions import Versions
 from serving.served import prepare
 from serving.settings import Settings
-from serving.versions import Versions
 from tests.links import projected, stored
 
 

@@ -17,11 +17,10 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from serving.exchange import Exchange
-from serving.log import AccessLog
 from serving.metrics import Watch
+from serving.middleware.watching import AccessLog, Watching
 from serving.routes import create_app
 from serving.served import Served
-from serving.watching import Watching
 from tests.serving.conftest import running_service
 from tests.serving.enclosed import enclosed
 from tests.serving.pictures import digit, multipart, npy, png

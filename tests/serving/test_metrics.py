@@ -16,9 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from bundle.bundle import Bundle, open_bundle
-from serving.batcher import Batcher
-from serving.gauges import publish_model
-from serving.metrics import Watch
+from serving.metrics import Watch, publish_model
+from serving.model.batcher import Batcher
 from serving.problems import KINDS
 from serving.routes import create_app
 from serving.served import Served, prepare

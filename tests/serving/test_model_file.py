@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from audit.private.withholding import make_private
 from bundle.bundle import BundleError
 from bundle.layout import MODEL
-from bundle.withholding import make_private
 from serving.served import open_checked
 from serving.settings import Settings
 from tests import models

@@ -12,10 +12,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from bundle.bundle import open_bundle
-from bundle.claims import find_claim
-from bundle.figures import say
-from serving.history import history_figures
-from serving.page import ASSETS
+from bundle.numbers.claims import find_claim
+from bundle.pages.figures import say
+from serving.output.page import ASSETS, history_figures
 from serving.served import Served
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from audit.private.withholding import make_private
 from bundle.errors import HallmarkError
 from bundle.layout import IMAGES
-from bundle.withholding import make_private
 from serving.served import prepare
 from serving.settings import Settings
 from tests.bundles import make_bundle

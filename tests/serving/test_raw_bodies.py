@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from bundle.containers import FORMATS
-from serving.requests import ARRAY_TYPES, IMAGE_TYPES, QUICK_BYTES
+from bundle.served.containers import FORMATS
+from serving.input.requests import ARRAY_TYPES, IMAGE_TYPES, QUICK_BYTES
 from serving.routes import create_app
 from serving.served import Served
 from tests.serving.pictures import digit, encoded, multipart, npy, png, with_chunk

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from bundle.containers import FORMATS
-from serving.batcher import Batcher
+from bundle.served.containers import FORMATS
+from serving.model.batcher import Batcher
 from serving.problems import Problem
 from serving.routes import create_app
 from serving.served import Served

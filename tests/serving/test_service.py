@@ -18,8 +18,8 @@ from bentoml._internal.server.http.traffic import TimeoutMiddleware
 
 import serving.service  # noqa: F401  takes BentoML's limit out
 from bundle.bundle import Bundle, open_bundle
-from bundle.runtime import OnnxClassifier
-from serving.answers import softmax
+from bundle.served.runtime import OnnxClassifier
+from serving.model.batcher import softmax
 from tests.serving.pictures import npy, png
 
 READ = ["/", "/robustness", "/attestation", "/versions", "/openapi.json", "/healthz", "/livez", "/readyz", "/metrics"]
@@ -139,6 +139,6 @@ def test_bentomls_limit_of_time_keeps_no_timer_for_a_request() -> None:
 
 
 def test_bentoml_still_asks_for_its_limit() -> None:
-    """Where its middleware is another one, what serving.limits takes out is no longer what it was."""
+    """Where its middleware is another one, what serving.service takes out is no longer what it was."""
     source = inspect.getsource(bentoml._internal.server.base_app)
     assert "from .http.traffic import TimeoutMiddleware" in source

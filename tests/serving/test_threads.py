@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from serving.threads import Threads
+from serving.input.requests import Threads
 
 
 def test_small_work_does_not_wait_for_large_work_that_came_before() -> None:

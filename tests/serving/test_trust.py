@@ -14,9 +14,9 @@ import pytest
 from bundle.bundle import BundleError, open_bundle
 from bundle.layout import ATTESTATION, ENVELOPE
 from bundle.signatures import SignatureError, generate_key, read_envelope, sign
+from serving.model.trust import TrustError, check_trust
 from serving.served import open_checked
 from serving.settings import Settings, SettingsError
-from serving.trust import TrustError, check_trust
 from tests.audit.tampering import rewrite, unbreak
 from tests.bundles import make_bundle
 from tests.serving.conftest import REPOSITORY, free_port

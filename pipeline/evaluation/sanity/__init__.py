@@ -7,7 +7,6 @@ outcome table alone (sanity.data, sanity.answers) is judged where the predicate 
 
 from pipeline.evaluation.sanity.checks import sanity_checks
 from pipeline.evaluation.sanity.effort import large_threat
-from pipeline.evaluation.sanity.measured import Measured
-from pipeline.evaluation.sanity.network import fingerprint
+from pipeline.evaluation.sanity.measured import Measured, fingerprint
 
 __all__ = ["Measured", "fingerprint", "large_threat", "sanity_checks"]

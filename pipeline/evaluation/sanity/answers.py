@@ -1,16 +1,20 @@
-"""What the answers to clean images say before any attack: better than chance, and in the order of the classes."""
+"""What the answers to clean images say before any attack: better than chance, and in the order of the classes.
+
+Whether test images were seen before, or have two labels: numbers about images that leaked are about memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from bundle.comparisons import paired_difference
-from bundle.intervals import lower_bound
-from pipeline.evaluation.sanity.item import Item, at_least, at_most, share_of
+from bundle.leakage import LEAKS, leaked_shares
+from bundle.numbers.intervals import lower_bound, paired_difference
+from pipeline.evaluation.sanity.measured import Item, at_least, at_most, share_of
 
 Labels = NDArray[np.int64]
 
@@ -93,3 +97,15 @@ def _swapped(table: NDArray[np.int64], classes: Sequence[str]) -> str:
     ]
     more = f" and {len(found) - NAMED} classes more" if len(found) > NAMED else ""
     return f"; their order seems to be another: {', '.join(found[:NAMED])}{more}"
+
+
+#: A leak of one per cent moves an accuracy by up to a point. Plain pictures resemble each other without a leak, so that
+#: look-alikes fail only where they are the rule.
+LIMITS = {"copies": (0.0, 0.01), "near_copies": (0.01, 0.5), "two_labels": (0.0, 0.01)}
+
+
+def data_checks(data: Mapping[str, Any]) -> Iterator[Item]:
+    """The checks that the counts of the predicate's `data` allow."""
+    for leak, share in leaked_shares(data.get("leakage", {}), data["splits"]).items():
+        warn, fail = LIMITS[leak]
+        yield at_most(leak, share, warn=warn, fail=fail, meaning=f"share of {LEAKS[leak]}")

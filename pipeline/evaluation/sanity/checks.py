@@ -6,14 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from pipeline.attacks.threat import Threat
-from pipeline.evaluation.sanity.comparisons import comparisons
-from pipeline.evaluation.sanity.effort import large_eps, more_steps
-from pipeline.evaluation.sanity.gradients import gradient_checks, temperature
-from pipeline.evaluation.sanity.item import Item
-from pipeline.evaluation.sanity.measured import Measured
-from pipeline.evaluation.sanity.network import network_checks
+from pipeline.evaluation.sanity.effort import comparisons, large_eps, more_steps
+from pipeline.evaluation.sanity.gradients import gradient_checks, single_step, temperature
+from pipeline.evaluation.sanity.measured import Item, Measured, network_checks
 from pipeline.evaluation.sanity.planted import planted
-from pipeline.evaluation.sanity.single_step import single_step
 from pipeline.evaluation.victim import Sample, Victim
 
 #: Images that checks with attacks of their own look at, and those that the planted test does: each needs a readout.

@@ -1,12 +1,24 @@
-"""What the attacks of an evaluation found before its sanity checks run."""
+"""What the attacks of an evaluation found before its sanity checks run.
+
+One line of the predicate's `sanity`: a statistic, where it fails, and what came of it.
+
+Whether the network answers the same twice, and the same after the attacks as before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.evaluation.victim import Sample
 
 Right = NDArray[np.bool_]
 
@@ -68,3 +80,112 @@ class Measured:
         return replace(
             self, clean=self.clean[:count], right={name: verdicts[:count] for name, verdicts in self.right.items()}
         )
+
+
+Item = dict[str, Any]
+Outcome = Literal["pass", "warn", "fail"]
+
+#: A check on few images cannot resolve a share finer than this many of them: random starts move one or two.
+SLACK_IMAGES = 2
+#: The share that AutoAttack's own warning about Square starts at, and DESIGN's for steps, restarts and black boxes.
+SLACK_SHARE = 0.002
+#: Five images of 1000: what a check may exceed its slack by before it fails and does not only warn.
+FAIL_FACTOR = 2.5
+
+
+def slack(images: int) -> float:
+    """0.2 points, or 2 images where that is more."""
+    return max(SLACK_SHARE, SLACK_IMAGES / images)
+
+
+def share_of(limit: float, images: int) -> float:
+    """A limit on a share of `images`, not finer than 2 of them."""
+    return max(limit, SLACK_IMAGES / images)
+
+
+def at_most(check: str, statistic: float, *, fail: float, meaning: str, warn: float | None = None) -> Item:
+    """Passes up to `warn` (by default `fail`), warns up to `fail`, fails above; NaN fails."""
+    limit = fail if warn is None else warn
+    outcome: Outcome = "pass" if statistic <= limit else "warn" if statistic <= fail else "fail"
+    return _item(check, statistic, "<=", fail, outcome, _with_limit(meaning, warn, "above"))
+
+
+def at_least(check: str, statistic: float, *, fail: float, meaning: str, warn: float | None = None) -> Item:
+    """Passes from `warn` (by default `fail`) on, warns from `fail` on, fails below; NaN fails."""
+    limit = fail if warn is None else warn
+    outcome: Outcome = "pass" if statistic >= limit else "warn" if statistic >= fail else "fail"
+    return _item(check, statistic, ">=", fail, outcome, _with_limit(meaning, warn, "below"))
+
+
+def _with_limit(meaning: str, warn: float | None, side: str) -> str:
+    return meaning if warn is None else f"{meaning}; a warning {side} {warn:.4g}"
+
+
+def _item(check: str, statistic: float, comparator: str, threshold: float, outcome: Outcome, meaning: str) -> Item:
+    if math.isnan(statistic):
+        # JSON has no such number: the first one beyond the threshold stands for it.
+        statistic, meaning = threshold + (1 if comparator == "<=" else -1), f"{meaning}; it was no number"
+    return {
+        "check": check,
+        "statistic": float(statistic),
+        "comparator": comparator,
+        "threshold": float(threshold),
+        "outcome": outcome,
+        "passed": outcome != "fail",
+        "meaning": meaning,
+    }
+
+
+BATCH = 256
+#: Sums in another order on an accelerator: a share of the largest logit, far below what noise as a defence adds.
+ROUNDING = 1e-4
+
+
+def fingerprint(network: nn.Module) -> str:
+    """SHA-256 of all weights and buffers with their names, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def network_checks(network: nn.Module, sample: Sample, part: Sample, measured: Measured) -> Iterator[Item]:
+    """The forward pass on `part`; clean accuracy and weights after the attacks, on the whole sample."""
+    yield at_most(
+        "deterministic",
+        _repeat_difference(network, part.images),
+        warn=0.0,
+        fail=ROUNDING,
+        meaning="largest difference of logits between two forward passes, as a share of the largest logit",
+    )
+    count = len(sample)
+    yield at_most(
+        "clean_accuracy_same",
+        _moved(network, sample, measured),
+        # Verdicts on the edge between two classes can move with the batch; an attack that harms the network moves more.
+        warn=0.0,
+        fail=slack(count),
+        meaning="share of clean images whose verdict after the attacks is another than before",
+    )
+    if measured.fingerprint is not None:
+        yield at_most(
+            "weights_same",
+            float(fingerprint(network) != measured.fingerprint),
+            fail=0.0,
+            meaning="1 where weights or statistics of the network are others after the attacks than before",
+        )
+
+
+@torch.no_grad()
+def _repeat_difference(network: nn.Module, images: Tensor) -> float:
+    first, second = network(images), network(images)
+    share = (first - second).abs().max() / first.abs().max().clamp_min(torch.finfo(first.dtype).tiny)
+    # Logits that are not finite are no answer: they count as different.
+    return float(share.nan_to_num(nan=1.0))
+
+
+@torch.no_grad()
+def _moved(network: nn.Module, sample: Sample, measured: Measured) -> float:
+    right = torch.cat([network(part.images).argmax(1) == part.labels for part in sample.batches(BATCH)])
+    return float((right.cpu() != torch.from_numpy(measured.clean)).double().mean())

@@ -12,9 +12,8 @@ import torch
 from pyautoattack.checks import check_square_sr
 from torch import Tensor, nn
 
-from bundle.threats import Norm
-from pipeline.attacks.autoattack import autoattack, settings, square_flags
-from pipeline.attacks.containment import log_lines
+from bundle.table.threats import Norm
+from pipeline.attacks.autoattack import autoattack, log_lines, settings, square_flags
 from pipeline.attacks.threat import Threat
 from tests.pipeline.attacks.classifiers import Linear, images, perceptron
 from tests.pipeline.evaluation.defences import convolutions, held_out, train

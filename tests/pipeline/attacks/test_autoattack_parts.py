@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
-from bundle.threats import Norm
-from pipeline.attacks.autoattack import ATTACKS, NORMS, Version, autoattack, settings
-from pipeline.attacks.containment import log_lines
-from pipeline.attacks.saved import Part
+from bundle.table.threats import Norm
+from pipeline.attacks.autoattack import ATTACKS, NORMS, Version, autoattack, log_lines, settings
 from pipeline.attacks.threat import Threat
+from pipeline.run.cache import Part
 from tests.pipeline.attacks.classifiers import images, perceptron
 
 

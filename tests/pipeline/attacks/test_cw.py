@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.attacks.cw import cw, cw_l2
 from tests.pipeline.attacks.classifiers import images, perceptron
 

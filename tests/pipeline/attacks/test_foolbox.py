@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.threats import Norm, Threat
+from bundle.table.threats import Norm, Threat
 from pipeline.attacks.cw import cw_l2
-from pipeline.attacks.margin import margin_pgd
-from pipeline.attacks.pgd import pgd
-from pipeline.attacks.starts import uniform_start
+from pipeline.attacks.pgd import margin_pgd, pgd
+from pipeline.attacks.threat import uniform_start
 from tests.pipeline.attacks.classifiers import images, perceptron
 
 with warnings.catch_warnings():

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.threats import NORMS, Norm, Threat
+from bundle.table.threats import NORMS, Norm, Threat
 from pipeline.attacks.grid import search_grid
 from pipeline.attacks.pgd import margin, pgd
-from pipeline.attacks.threat import project, to_grid, to_unit
+from pipeline.attacks.threat import project, to_grid
+from pipeline.networks.blocks import to_unit
 from tests.pipeline.attacks.classifiers import perceptron
 
 SIZES: dict[Norm, float] = {"linf": 6, "l2": 0.08, "l1": 0.25}

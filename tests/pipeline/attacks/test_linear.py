@@ -9,18 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.threats import NORMS, Norm, Threat
-from pipeline.attacks.adaptive import adaptive
-from pipeline.attacks.apgd import apgd_ce, apgd_t
+from bundle.table.threats import NORMS, Norm, Threat
+from pipeline.attacks.adaptive import adaptive, transfer
 from pipeline.attacks.autoattack import autoattack
 from pipeline.attacks.cw import cw, cw_l2
-from pipeline.attacks.fab import fab_t
-from pipeline.attacks.fgsm import fgsm
-from pipeline.attacks.margin import margin_pgd
-from pipeline.attacks.noise import noise
-from pipeline.attacks.pgd import pgd
-from pipeline.attacks.square import square
-from pipeline.attacks.transfer import transfer
+from pipeline.attacks.pgd import fgsm, margin_pgd, noise, pgd
+from pipeline.attacks.single import apgd_ce, apgd_t, fab_t, square
 
 SIDE, CLASSES, COUNT = 6, 4, 64
 #: The smallest successful radius of every image below, for images in [0, 1].

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from torch import Tensor
 
-from bundle.threats import NORMS, Norm
-from pipeline.attacks.fgsm import fgsm
-from pipeline.attacks.margin import margin_pgd
-from pipeline.attacks.pgd import pgd
-from pipeline.attacks.starts import uniform_start
-from pipeline.attacks.threat import Threat, attacked_threats, project, steepest, to_grid, to_unit
-from pipeline.methods import ascent
+from bundle.table.threats import NORMS, Norm
+from pipeline.attacks import divergence as ascent
+from pipeline.attacks.pgd import fgsm, margin_pgd, pgd
+from pipeline.attacks.threat import Threat, project, steepest, to_grid, uniform_start
+from pipeline.evaluation.tiers import attacked_threats
+from pipeline.networks.blocks import to_unit
 from pipeline.params import AttackSettings
 from tests.pipeline.attacks.classifiers import SHAPE, Linear, images, perceptron
 

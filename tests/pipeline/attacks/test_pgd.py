@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.attacks.margin import margin_pgd
-from pipeline.attacks.pgd import Objective, cross_entropy, margin, pgd, steps_to_break, trajectory
-from pipeline.attacks.starts import uniform_start
-from pipeline.attacks.threat import Threat
+from pipeline.attacks.pgd import Objective, cross_entropy, margin, margin_pgd, pgd, steps_to_break, trajectory
+from pipeline.attacks.threat import Threat, uniform_start
 from tests.pipeline.attacks.classifiers import SHAPE, Linear, images, perceptron
 
 ATTACKS = [pgd, margin_pgd]

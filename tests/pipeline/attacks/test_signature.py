@@ -10,15 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
-from bundle.threats import Norm, Threat
-from pipeline.attacks.adaptive import adaptive
-from pipeline.attacks.apgd import apgd_ce, apgd_t
+from bundle.table.threats import Norm, Threat
+from pipeline.attacks.adaptive import adaptive, transfer
 from pipeline.attacks.cw import cw
-from pipeline.attacks.fab import fab_t
-from pipeline.attacks.noise import noise
-from pipeline.attacks.pgd import margin
-from pipeline.attacks.square import square
-from pipeline.attacks.transfer import transfer
+from pipeline.attacks.pgd import margin, noise
+from pipeline.attacks.single import apgd_ce, apgd_t, fab_t, square
 
 SIZES: dict[Norm, float] = {"linf": 16, "l2": 0.3, "l1": 1.0}
 ORDER = {"linf": torch.inf, "l2": 2, "l1": 1}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bundle.replay import judge
-from bundle.runtime import OnnxClassifier
-from bundle.threats import Threat
+from bundle.served.replay import judge
+from bundle.served.runtime import OnnxClassifier
+from bundle.table.threats import Threat
 from pipeline.attacks.square_onnx import settings, square_onnx
 from tests.bundles import digits, linear_model
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.attacks.threat import Threat, project, to_grid, to_unit
+from pipeline.attacks.threat import Threat, project, to_grid
+from pipeline.networks.blocks import to_unit
 
 
 def test_projection_by_hand():

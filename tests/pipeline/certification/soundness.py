@@ -7,11 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.threats import Threat
-from pipeline.attacks.margin import margin_pgd
-from pipeline.attacks.threat import to_unit
-from pipeline.certification.margins import Technique
-from pipeline.certification.radius import Search, proved_radii
+from bundle.table.threats import Threat
+from pipeline.attacks.pgd import margin_pgd
+from pipeline.certification.radius import Search, Technique, proved_radii
+from pipeline.networks.blocks import to_unit
 
 
 def broken_within(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64], radii: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.runtime import OnnxClassifier
-from bundle.threats import Threat
-from pipeline.attacks.margin import margin_pgd
+from bundle.served.runtime import OnnxClassifier
+from bundle.table.threats import Threat
+from pipeline.attacks.pgd import margin_pgd
 from pipeline.certification import forms, intervals
 from pipeline.certification.intervals import Bounds, box, propagate
-from pipeline.certification.margins import _tightened, differences, margins
 from pipeline.certification.program import Program, read
-from pipeline.serialisation import to_onnx
+from pipeline.certification.radius import _tightened, differences, margins
+from pipeline.networks.serialisation import to_onnx
 from tests.pipeline.certification.networks import (
     IMAGE,
     SHALLOW,

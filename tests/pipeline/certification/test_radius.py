@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.outcomes import Outcomes
-from bundle.proofs import proof_bounds
+from bundle.numbers.proofs import proof_bounds
+from bundle.table.outcomes import Outcomes
 from pipeline.certification import radius
-from pipeline.certification.margins import margins
 from pipeline.certification.program import UnprovableError, read
-from pipeline.certification.radius import Search, default_technique, proved_radii
-from pipeline.evaluation.kept import Kept
+from pipeline.certification.radius import Search, default_technique, margins, proved_radii
+from pipeline.run.cache import Kept
 from tests.pipeline.certification.networks import IMAGE, SHALLOW, own_labels, random_images, random_network, unit
 from tests.pipeline.certification.soundness import assert_sound, broken_within
 

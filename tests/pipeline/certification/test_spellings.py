@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import Normalize
 
-from pipeline.certification.margins import margins
 from pipeline.certification.program import read
+from pipeline.certification.radius import margins
 from pipeline.networks.blocks import Normalise
 from tests.pipeline.certification.networks import IMAGE, random_images, unit
 

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.decoding import describe_rule
+from bundle.served.decoding import describe_rule
 from pipeline import prepare
 from pipeline.data.image_folder import read_image_folder
 from pipeline.data.manifest import load_manifest
 from pipeline.data.preparation import prepare_data
 from pipeline.data.split import DataError
-from pipeline.folders import Folders
-from pipeline.params import DataSettings, complete
+from pipeline.params import DataSettings
+from pipeline.resolve import complete
+from pipeline.run.folders import Folders
 
 
 def settings(path, **others):

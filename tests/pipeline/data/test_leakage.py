@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.leakage import count_leakage
-from pipeline.data.perceptual_hash import DISTANCE, near, perceptual_hashes
+from pipeline.data.leakage import DISTANCE, count_leakage, near, perceptual_hashes
 from pipeline.data.split import Split
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.mixing import cutmix, draw_box
+from pipeline.data.augmentation import cutmix, draw_box
 from pipeline.data.split import DataError
 
 

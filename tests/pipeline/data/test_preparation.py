@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.image_set import ImageSet
 from pipeline.data.manifest import build_manifest, load_manifest, save_manifest, split_sha256
 from pipeline.data.preparation import prepare_data
-from pipeline.data.split import DataError, Split, load_split
+from pipeline.data.split import DataError, ImageSet, Split, load_split
 from pipeline.params import DataSettings
-from pipeline.records import RecordError
+from pipeline.run.records import RecordError
 
 NAMES = ("train", "validation", "test")
 

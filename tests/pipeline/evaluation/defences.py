@@ -14,11 +14,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.threats import Threat
-from pipeline.attacks.fgsm import fgsm
-from pipeline.attacks.pgd import pgd
-from pipeline.attacks.threat import to_unit
+from bundle.table.threats import Threat
+from pipeline.attacks.pgd import fgsm, pgd
 from pipeline.evaluation.victim import Sample
+from pipeline.networks.blocks import to_unit
 
 THREAT = Threat("linf", 32)
 #: Single steps of this size overfit within seconds; at 32/255 the digits' loss is too straight for it.

@@ -9,11 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.attacks.fgsm import fgsm
-from pipeline.attacks.margin import margin_pgd
-from pipeline.attacks.pgd import pgd, trajectory
-from pipeline.attacks.starts import uniform_start
-from pipeline.attacks.threat import Threat
+from pipeline.attacks.pgd import fgsm, margin_pgd, pgd, trajectory
+from pipeline.attacks.threat import Threat, uniform_start
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.victim import Sample, Victim
 

@@ -7,8 +7,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from pipeline.evaluation.sanity.answers import ALPHA, above_chance, answer_checks, best_order, class_order, confusion
-from pipeline.evaluation.sanity.data import data_checks
+from pipeline.evaluation.sanity.answers import (
+    ALPHA,
+    above_chance,
+    answer_checks,
+    best_order,
+    class_order,
+    confusion,
+    data_checks,
+)
 
 Labels = NDArray[np.int64]
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay"]

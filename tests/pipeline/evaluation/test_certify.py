@@ -12,15 +12,16 @@ import torch
 from scipy.stats import beta, norm
 from torch import Tensor, nn
 
-from bundle.outcomes import Outcomes, image_digests, load_outcomes
+from bundle.table.outcomes import Outcomes, image_digests, load_outcomes
 from pipeline import certify
+from pipeline.certification import smoothed
 from pipeline.certification.radius import NAMES
+from pipeline.certification.smoothed import describe, smoothed_columns, smoothed_name
 from pipeline.data.split import save_split
-from pipeline.evaluation import smoothed
-from pipeline.evaluation.kept import Kept
-from pipeline.evaluation.smoothed import describe, smoothed_columns, smoothed_name
 from pipeline.networks import build_network
-from pipeline.params import CertifySettings, Params, complete
+from pipeline.params import CertifySettings, Params
+from pipeline.resolve import complete
+from pipeline.run.cache import Kept
 from tests.pipeline.evaluation.networks import FirstRow, Linear, split
 
 CPU = torch.device("cpu")

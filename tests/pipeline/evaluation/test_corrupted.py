@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bundle.corruptions import NAMES, SEVERITIES, corrupt
-from bundle.runtime import OnnxClassifier
+from bundle.served.runtime import OnnxClassifier
 from pipeline.evaluation import corrupted
 from pipeline.evaluation.corrupted import corruption_columns, describe
 from tests.bundles import digits, linear_model

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from bundle.errors import HallmarkError
-from pipeline.evaluation import crew, evidence
+from pipeline.evaluation import evidence
+from pipeline.evaluation import running as crew
 from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.victim import Victim
-from pipeline.locks import locked
 from pipeline.params import AttackSettings
+from pipeline.run.cache import Kept
+from pipeline.run.folders import locked
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 
 #: Small batches make enough tasks for two.

@@ -12,13 +12,13 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from bundle.outcomes import image_digests, margins
-from bundle.runtime import OnnxClassifier
-from bundle.threats import Threat
+from bundle.served.runtime import OnnxClassifier
+from bundle.table.outcomes import image_digests, margins
+from bundle.table.threats import Threat
 from pipeline.data.split import Split, stratified
-from pipeline.evaluation import jobs
+from pipeline.evaluation import tiers as jobs
 from pipeline.evaluation.evidence import Evidence, draw, gather_evidence, judge_reference, served_columns, unions
-from pipeline.evaluation.suite import Finding
+from pipeline.evaluation.running import Finding
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import environment
-from pipeline.evaluation.harness import NAME, PLACES, own_harness, package_harness, plugin_harness
+from pipeline.run import environment
+from pipeline.run.environment import NAME, PLACES, own_harness, package_harness, plugin_harness
 
 ROOT = Path(__file__).parents[3]
 STAGES = {"attacks": "attack", "corruptions": "attack", "proofs": "certify"}
@@ -52,7 +52,7 @@ def test_a_package_is_named_by_its_installed_files(tmp_path: Path):
     """The same wheel in two places is the same harness; a changed file of it is another."""
     assert package_harness("pyautoattack")["version"] == distribution("pyautoattack").version
     assert len(package_harness("pyautoattack")["digest"]["sha256"]) == 64
-    code = "from pipeline.evaluation.harness import package_harness; print(package_harness('tiny'))"
+    code = "from pipeline.run.environment import package_harness; print(package_harness('tiny'))"
     said = []
     for place, content in (("a", "x = 1\n"), ("b/c", "x = 1\n"), ("d", "x = 2\n")):
         site = tmp_path / place

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bundle.errors import HallmarkError
-from bundle.threats import Threat
-from pipeline.attacks.saved import keep_nothing
-from pipeline.evaluation import jobs as module
-from pipeline.evaluation.jobs import core_jobs, jobs
+from bundle.table.threats import Threat
+from pipeline.evaluation import tiers as module
+from pipeline.evaluation.tiers import core_jobs, jobs
 from pipeline.evaluation.victim import Sample, Victim
 from pipeline.params import AttackSettings
+from pipeline.run.cache import keep_nothing
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 
 QUICK = ["noise", "pgd-10", "pgd-20", "pgd-50", "margin"]

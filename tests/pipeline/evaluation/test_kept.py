@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.attacks.saved import Part
-from pipeline.evaluation.kept import Kept
+from pipeline.run.cache import Kept, Part
 
 IMAGES = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 

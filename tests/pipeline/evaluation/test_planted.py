@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attacks.pgd import pgd
-from pipeline.attacks.starts import uniform_start
-from pipeline.attacks.threat import Threat
-from pipeline.evaluation.sanity import planting
-from pipeline.evaluation.sanity.planted import planted
-from pipeline.evaluation.sanity.planting import (
+from pipeline.attacks.threat import Threat, uniform_start
+from pipeline.evaluation.sanity import planted as planting
+from pipeline.evaluation.sanity.planted import (
     RIDGE,
     NoReadout,
     discriminants,
     feature_extractor,
     plant,
+    planted,
     surface_point,
 )
 from pipeline.evaluation.victim import Sample

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bundle.threats import Norm
+from bundle.table.threats import Norm
 from pipeline.evaluation.predicate import not_tested
 
 EVERYTHING = ("autoattack", "square-onnx", "transfer-guide", "adaptive")

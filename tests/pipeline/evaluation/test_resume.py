@@ -18,11 +18,11 @@ from bundle.digests import canonical_json, write_whole
 from pipeline.attacks.autoattack import autoattack
 from pipeline.data.split import Split
 from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.victim import Victim
 from pipeline.networks import build_network
+from pipeline.networks.serialisation import to_onnx
 from pipeline.params import AttackSettings
-from pipeline.serialisation import to_onnx
+from pipeline.run.cache import Kept
 
 #: HALLMARK_KILLS=10 for the check that takes longer.
 KILLS = int(os.environ.get("HALLMARK_KILLS", "4"))
@@ -104,8 +104,8 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path, model: bytes):
 def test_what_was_kept_is_not_computed_again(tmp_path: Path, model: bytes, monkeypatch: pytest.MonkeyPatch):
     """A finished evaluation's parts are enough: attacks are not called a second time."""
     evaluate(tmp_path, model)
-    monkeypatch.setattr("pipeline.evaluation.jobs.trajectory", None)
-    monkeypatch.setattr("pipeline.evaluation.jobs.margin_pgd", None)
+    monkeypatch.setattr("pipeline.evaluation.tiers.trajectory", None)
+    monkeypatch.setattr("pipeline.evaluation.tiers.margin_pgd", None)
     monkeypatch.setattr("pipeline.attacks.autoattack.autoattack", None)
     first = (tmp_path / "outcomes.parquet").read_bytes()
     evaluate(tmp_path, model)

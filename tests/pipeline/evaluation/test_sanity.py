@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.sanity import Measured, fingerprint, large_threat, sanity_checks
-from pipeline.evaluation.sanity.comparisons import comparisons
-from pipeline.evaluation.sanity.item import at_least, at_most, slack
+from pipeline.evaluation.sanity.effort import comparisons
+from pipeline.evaluation.sanity.measured import at_least, at_most, slack
 from pipeline.evaluation.victim import Sample, Victim
 from tests.pipeline.evaluation.measuring import checked, measure
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split

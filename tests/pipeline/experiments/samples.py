@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bundle.threats import Threat
-from pipeline.experiments.accuracy import Right
-from pipeline.experiments.result import Accuracy, Result
-from pipeline.experiments.run import settings_digest
+from bundle.table.threats import Threat
+from pipeline.experiments.plan import settings_digest
+from pipeline.experiments.result import Accuracy, Result, Right
 from pipeline.methods import method_class
 
 DIGEST = "a" * 64

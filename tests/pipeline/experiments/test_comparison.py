@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from bundle.comparisons import paired_difference
-from bundle.threats import Threat
+from bundle.numbers.intervals import paired_difference
+from bundle.table.threats import Threat
 from pipeline.experiments.comparison import Comparison
 from pipeline.experiments.scatter import BOTTOM, LINE, TOP, scatter, spread_apart
 from tests.pipeline.experiments.samples import make_result, rights

@@ -88,7 +88,7 @@ def test_dvc_and_bentoml_are_not_needed(undisturbed: dict[str, Any]):
 #: Starts a worker as `make compare` does, says its process id, and waits for the end that it will not see.
 PARENT = """
 import pathlib, time
-from pipeline.experiments.run import Places
+from pipeline.experiments.plan import Places
 from pipeline.experiments.workers import _start
 
 here = pathlib.Path.cwd()

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import HallmarkError
-from pipeline.experiments import run as run_module
-from pipeline.experiments.plan import PlanError, load_plan, nested, read_value
+from pipeline.experiments import plan as run_module
+from pipeline.experiments.plan import PlanError, load_plan, nested
 from pipeline.experiments.verdicts import asked_of
+from pipeline.params.reading import read_value
 from tests.pipeline.experiments.samples import small, write_plan
 
 ROOT = Path(__file__).resolve().parents[3]

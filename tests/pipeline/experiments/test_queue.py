@@ -14,13 +14,11 @@ from pipeline.data.manifest import split_sha256
 from pipeline.data.split import Split, load_split, save_split
 from pipeline.experiments import pace, queue
 from pipeline.experiments.__main__ import main
-from pipeline.experiments.budget import Budget, duration, read_duration
-from pipeline.experiments.interruption import Interruption
-from pipeline.experiments.plan import load_plan
+from pipeline.experiments.pace import Budget, Interruption, duration, read_duration
+from pipeline.experiments.plan import Places, Run, load_plan
 from pipeline.experiments.queue import FAILURE, Queue, forget_failures, has_result
 from pipeline.experiments.result import load_result
-from pipeline.experiments.run import Places, Run
-from pipeline.locks import locked
+from pipeline.run.folders import locked
 from tests.pipeline.experiments.samples import small, write_plan
 
 

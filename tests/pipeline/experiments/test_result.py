@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.intervals import clopper_pearson
-from bundle.threats import Threat
-from pipeline.experiments.accuracy import Share, pack, unpack
-from pipeline.experiments.order import order_digest, seeded_order
-from pipeline.experiments.result import Accuracy, ResultError, load_result, load_results, save_result
+from bundle.numbers.intervals import clopper_pearson
+from bundle.table.threats import Threat
+from pipeline.experiments.result import (
+    Accuracy,
+    ResultError,
+    Share,
+    load_result,
+    load_results,
+    pack,
+    save_result,
+    unpack,
+)
+from pipeline.experiments.verdicts import order_digest, seeded_order
 from tests.pipeline.experiments.samples import make_result, rights
 
 

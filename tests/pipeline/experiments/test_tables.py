@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.experiments import tables
 from pipeline.experiments.result import CurvePoint, save_result
 from tests.pipeline.experiments.samples import make_result

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.methods import Batch, Method, Task, method_class
 
 THREAT = Threat("linf", 16)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bundle.errors import HallmarkError
+from pipeline.attacks.divergence import gaussian_start, uniform_start
 from pipeline.methods import Batch, Method
-from pipeline.methods.ascent import gaussian_start, uniform_start
 from pipeline.methods.method import crafting
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import THREAT, TinyNetwork, build, clip, cross_entropy, kl_terms

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
+from pipeline.attacks.divergence import kl_divergence, log_softmax, smoothed_cross_entropy
 from pipeline.methods import method_names
-from pipeline.methods.divergence import kl_divergence, log_softmax, smoothed_cross_entropy
 from tests.pipeline.methods import by_hand
 from tests.pipeline.methods.by_hand import kl_terms, smoothed
 

@@ -13,7 +13,7 @@ import yaml
 
 import pipeline.methods as methods
 from pipeline.methods import method_class, method_names
-from pipeline.params import complete
+from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import assert_same_loss, build, cross_entropy, mean_square
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
 from pipeline.methods import Batch, Method
-from pipeline.params import ParamsError, complete
+from pipeline.params import ParamsError
+from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import TinyNetwork, assert_same_loss, build, cross_entropy, p
 

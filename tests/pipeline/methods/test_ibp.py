@@ -11,13 +11,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.certification.program import UnprovableError
 from pipeline.methods import Method, Task, method_class
 from pipeline.methods.ibp import IBP
 from pipeline.networks import build_network
-from pipeline.params import ParamsError, complete
-from pipeline.training.schedules import radius_share
+from pipeline.params import ParamsError
+from pipeline.resolve import complete
+from pipeline.training.optimisation import radius_share
 from tests.pipeline.certification.soundness import assert_sound
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import THREAT, assert_same_loss, build, cross_entropy

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.methods import Method, method_class
-from pipeline.params import complete
+from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import (
     assert_same_loss,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.attacks.threat import project
 from pipeline.methods import Method, Task, method_class
 from pipeline.methods.mat import PeerImages
-from pipeline.params import complete
+from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import (
     CLASSES,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.methods import Method
 from pipeline.methods.mat import PeerImages
-from pipeline.params import complete
+from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import SHAPE, THREAT, assert_same_loss, cross_entropy, kl_batchmean
 

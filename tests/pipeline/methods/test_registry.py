@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.methods import Method, MethodError, method_class, method_names
-from pipeline.params import complete
+from pipeline.resolve import complete
 
 NAMES = [
     "d2r",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.methods import Batch, Method, method_class
 from pipeline.methods.regmix_d2r_cag import Generated
-from pipeline.params import complete
+from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import (
     THREAT,

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.methods import Method
-from pipeline.params import complete
-from pipeline.training.schedules import learning_rate
+from pipeline.resolve import complete
+from pipeline.training.optimisation import learning_rate
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import assert_same_loss, build, cross_entropy, kl_batchmean, kl_terms
 

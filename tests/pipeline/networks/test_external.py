@@ -19,11 +19,11 @@ from safetensors.torch import load, load_file, save_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.external.contract import check_network
+from pipeline.external.weights import load_weights, put_in
 from pipeline.networks import NetworkError, describe, rebuild
-from pipeline.networks.contract import check_network
 from pipeline.networks.external import build_external, published_arguments
-from pipeline.networks.weights import load_weights, put_in
-from pipeline.serialisation import read_network, to_onnx, weights_bytes
+from pipeline.networks.serialisation import read_network, to_onnx, weights_bytes
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
 

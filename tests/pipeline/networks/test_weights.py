@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
+from pipeline.external.weights import load_weights
 from pipeline.networks import NetworkError
-from pipeline.networks.weights import load_weights
 
 State = dict[str, Tensor]
 

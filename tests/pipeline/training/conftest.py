@@ -10,14 +10,15 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.data.split import Split
 from pipeline.methods import Method, Task
-from pipeline.params import Params, complete
+from pipeline.params import Params
+from pipeline.resolve import complete
+from pipeline.run.devices import make_fabric
+from pipeline.training.batches import Sampling
 from pipeline.training.build import build_method
-from pipeline.training.devices import make_fabric
 from pipeline.training.loop import Training
-from pipeline.training.sampling import Sampling
 
 
 @pytest.fixture(scope="session")

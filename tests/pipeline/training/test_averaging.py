@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.averaging import AveragedNetwork
+from pipeline.training.optimisation import AveragedNetwork
 
 
 def network(value: float) -> nn.Module:

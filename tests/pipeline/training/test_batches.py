@@ -10,9 +10,7 @@ from torch.nn import functional
 
 from pipeline.data.augmentation import augment
 from pipeline.data.split import Split
-from pipeline.training.batches import Batches
-from pipeline.training.labels import smoothed
-from pipeline.training.sampling import Sampling
+from pipeline.training.batches import Batches, Sampling, smoothed
 from tests.pipeline.training.conftest import small_params
 
 ROWS = torch.tensor([3, 1, 59, 20, 7, 41])

@@ -9,14 +9,8 @@ import pytest
 import torch
 
 from bundle.errors import HallmarkError
-from pipeline.training.checkpoints import (
-    checkpoint_folder,
-    load_checkpoint,
-    random_state,
-    remove_checkpoints,
-    restore_random_state,
-    save_checkpoint,
-)
+from pipeline.run.cache import checkpoint_folder, remove_checkpoints
+from pipeline.training.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path):

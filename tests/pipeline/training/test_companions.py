@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bundle.errors import HallmarkError
-from pipeline.companions import FILE, load_companions
+from pipeline.networks.serialisation import FILE, load_companions
 from pipeline.training.loop import Training
 from pipeline.training.record import save_training
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.methods import Batch
-from pipeline.training import deadline, loop
-from pipeline.training.diagnostics import AttackSuccess
+from pipeline.training import loop
+from pipeline.training import progress as deadline
 from pipeline.training.loop import Training
+from pipeline.training.overfitting import AttackSuccess
 from pipeline.training.progress import TrainingProgress
-from pipeline.training.selection import Selected
+from pipeline.training.validation import Selected
 from tests.pipeline.training.runs import assert_equal_runs, assert_equal_states, spoiled, stop_at
 
 Make = Callable[..., Training]

@@ -18,8 +18,7 @@ from pipeline.methods import Batch, method_class, method_names
 from pipeline.training import loop
 from pipeline.training.loop import Training
 from pipeline.training.record import save_training
-from pipeline.training.selection import Selected
-from pipeline.training.validation import Accuracy
+from pipeline.training.validation import Accuracy, Selected
 from tests.pipeline.training.runs import assert_equal_runs, assert_equal_states, recorded_dtypes, spoiled, stop_at
 
 Make = Callable[..., Training]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.methods import Batch
 from pipeline.methods.standard import Standard
 from pipeline.training import loop

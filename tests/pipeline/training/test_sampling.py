@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bundle.errors import HallmarkError
-from pipeline.training.sampling import Sampling
+from pipeline.training.batches import Sampling
 
 
 def generator(seed: int = 0) -> torch.Generator:

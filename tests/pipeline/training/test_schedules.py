@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.params import TrainSettings, complete
-from pipeline.training.schedules import learning_rate, radius_share
+from pipeline.params import TrainSettings
+from pipeline.resolve import complete
+from pipeline.training.optimisation import learning_rate, radius_share
 
 PER_EPOCH = 391
 

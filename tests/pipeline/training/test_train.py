@@ -12,15 +12,16 @@ import torch
 from safetensors.torch import load_file
 
 from bundle.errors import HallmarkError
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline import train
 from pipeline.data.preparation import prepare_data
-from pipeline.params import DataSettings, complete
-from pipeline.serialisation import load_network
+from pipeline.networks.serialisation import load_network
+from pipeline.params import DataSettings
+from pipeline.resolve import complete
 from pipeline.training import overfitting
 from pipeline.training.build import build_training
-from pipeline.training.deadline import Deadline
 from pipeline.training.loop import Training
+from pipeline.training.progress import Deadline
 from tests.pipeline.training.conftest import small_params
 
 OUTPUTS = {

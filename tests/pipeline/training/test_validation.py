@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bundle.threats import Threat
+from bundle.table.threats import Threat
 from pipeline.training.loop import Training
 from pipeline.training.validation import validate
 from tests.pipeline.training.runs import recorded_dtypes

@@ -14,7 +14,7 @@ from torch import Tensor
 from bundle.errors import HallmarkError
 from pipeline.methods import Batch, Method
 from pipeline.training.loop import Training
-from pipeline.training.weight_perturbation import WeightPerturbation
+from pipeline.training.optimisation import WeightPerturbation
 
 Make = Callable[..., Training]
 GAMMA = 0.02

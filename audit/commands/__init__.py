@@ -1,0 +1,1 @@
+"""The commands of hallmark, a file for each that belong together."""

@@ -1,0 +1,82 @@
+"""`hallmark live`: what is asked of a running service, and what its answers show."""
+
+from __future__ import annotations
+
+import secrets
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit.client import Client
+from audit.live.asking import WAYS, Way
+from audit.live.evidence import LiveError, fetch_verified
+from audit.live.inspection import Plan, inspect
+from audit.live.report import Report, print_report
+from audit.terminal import AsJson, Trust, fail, print_json
+from bundle.errors import HallmarkError
+
+#: Seconds that an inspection may take.
+WITHIN = 3600.0
+
+
+class Ways(StrEnum):
+    """How images are sent."""
+
+    PNG = "png"
+    NPY = "npy"
+    BOTH = "both"
+
+    @property
+    def each(self) -> tuple[Way, ...]:
+        return tuple(way for way in WAYS if self in (way, "both"))
+
+
+def live(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The service's address, http:// or https://.")],
+    trust: Trust = None,
+    data: Annotated[Path | None, typer.Option(help="A folder like out/data: images outside the evidence too.")] = None,
+    ways: Annotated[Ways, typer.Option("--as", help="PNG files, one a request; .npy arrays; or both.")] = Ways.BOTH,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="At most so many images of each kind. [default: as the evidence has]")
+    ] = None,
+    square: Annotated[int, typer.Option(metavar="QUERIES", min=0, help="Attack with so many queries an image.")] = 0,
+    digest: Annotated[str | None, typer.Option(metavar="SHA256", help="The model.onnx that must answer.")] = None,
+    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the service's bearer token.")] = None,
+    within: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="Give up where everything takes longer than this.")
+    ] = WITHIN,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all that is drawn. [default: drawn, and told]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit a running service from outside: its evidence, its answers to it, and its answers to images nobody has seen."""
+    plan = Plan(ways.each, rows, data, square, secrets.randbits(32) if seed is None else seed)
+    try:
+        report = _inspect(url, trust or [], plan, _checked(digest), token_file, within)
+    except HallmarkError as error:
+        if as_json:
+            print_json({"outcome": "refused", "reason": str(error), "url": url})
+            raise typer.Exit(1) from None
+        fail(f"refused: {error}")
+    if as_json:
+        print_json(report.describe())
+    else:
+        print_report(report)
+    if report.contradicted:
+        raise typer.Exit(1)
+
+
+def _inspect(
+    url: str, trusted: list[Path], plan: Plan, digest: str | None, token_file: Path | None, within: float
+) -> Report:
+    others: list[str] = []
+    token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
+    with Client(url, token, within=within, digest=digest, on_mismatch=others.append) as client:
+        return inspect(client, fetch_verified(client, trusted, plan.data), plan, others)
+
+
+def _checked(digest: str | None) -> str | None:
+    if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
+        raise LiveError(f"--digest {digest}: must be the whole SHA-256, 64 digits in lower case")
+    return digest

@@ -1,0 +1,1 @@
+"""Two models, or two recipes, compared image by image."""

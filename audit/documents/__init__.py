@@ -1,0 +1,1 @@
+"""The crosswalk to norms and laws."""

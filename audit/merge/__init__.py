@@ -1,0 +1,1 @@
+"""Evaluations of one model joined image by image."""

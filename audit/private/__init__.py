@@ -1,0 +1,1 @@
+"""Test images that may not leave the house: withheld, challenged, proved."""

@@ -1,0 +1,201 @@
+"""A proof: the rows of a challenge, opened by their owner, and checked by whoever drew it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.private.challenge import Challenge, check_bundle, load_challenge, most_false
+from audit.private.withholding import open_owned
+from bundle.bundle import Bundle
+from bundle.digests import canonical_json, sha256_bytes
+from bundle.errors import HallmarkError
+from bundle.layout import read_bounded
+from bundle.private import HASH_BYTES, SALT_BYTES, audit_path, image_sets
+
+if TYPE_CHECKING:
+    from audit.private.openings import Opening
+
+TYPE = "urn:hallmark:proof:v1"
+#: The largest file of opened rows, in bytes; their images are in base64.
+MOST_BYTES = 256 << 20
+
+
+class ProofError(HallmarkError):
+    """A proof is refused, or cannot be made; the message names the file, and the row where it is about one."""
+
+
+@dataclass(frozen=True)
+class ProofCheck:
+    """A proof that holds: what was drawn and replayed, and what it leaves open."""
+
+    challenge: Challenge
+    images: int
+    different: int
+    moved: int
+    provider: str
+
+    @property
+    def most_false(self) -> int:
+        """With 95 % confidence no more rows than these are false."""
+        return most_false(self.challenge.of, len(self.challenge.rows))
+
+    def describe(self) -> dict[str, Any]:
+        """Everything as one JSON document."""
+        return {
+            "rowsOpened": len(self.challenge.rows),
+            "rows": self.challenge.of,
+            "imagesReplayed": self.images,
+            "differentImages": self.different,
+            "answersMovedWithinTolerance": self.moved,
+            "provider": self.provider,
+            "drawnFrom": self.challenge.source,
+            "confidence": 0.95,
+            "mostFalseRows": self.most_false,
+            "largestFalseShare": self.most_false / self.challenge.of,
+        }
+
+    def sentence(self) -> str:
+        """The same for people."""
+        opened, of = len(self.challenge.rows), self.challenge.of
+        share = f"{100 * self.most_false / of:.1f} %"
+        repeated = f"; only {self.different} of the images are different" if self.different < opened else ""
+        return (
+            f"{opened} of {of} rows, drawn from {self.challenge.source}, were opened and are true: "
+            f"with 95 % confidence at most {self.most_false} rows ({share}) are false{repeated}"
+        )
+
+
+def prove(challenge_path: str | Path, owned_path: str | Path) -> bytes:
+    """The bytes of a proof: the challenge's rows with salts, audit paths and images, from the owner's part.
+
+    Raises ProofError where the challenge is about another bundle than the owner's part, and what load_challenge() and
+    open_owned() raise.
+    """
+    challenge, owned = load_challenge(challenge_path), open_owned(owned_path)
+    if challenge.attestation != sha256_bytes(owned.statement_bytes) or challenge.of != len(owned.outcomes):
+        raise ProofError(f"{challenge_path}: is about another bundle than {owned_path}")
+    leaves, names = owned.leaves(), image_sets(owned.statement["predicate"])
+    rows = [
+        {
+            "row": row,
+            "salt": owned.salts[row].tobytes().hex(),
+            "path": [item.hex() for item in audit_path(leaves, row)],
+            "images": {name: _text(owned.images[name][row].tobytes()) for name in names},
+        }
+        for row in challenge.rows
+    ]
+    return _encode(sha256_bytes(challenge.encode()), rows)
+
+
+def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Path, threads: int = 2) -> ProofCheck:
+    """Checks a proof against a private bundle and the challenge that the caller drew and kept.
+
+    A proof that brings its own challenge proves nothing, since rows could be drawn until they suit. Raises a
+    HallmarkError that names the file, and the row where one is false; what is checked of a row, and what is not, says
+    audit.private.openings.
+    """
+    if bundle.evidence == "open":
+        raise ProofError(f"{proof_path}: {bundle.path} holds its images, so there is nothing to prove")
+    challenge = load_challenge(challenge_path)
+    check_bundle(challenge, bundle, str(challenge_path))
+    replay = _replay()
+    openings = _openings(_read(proof_path), str(proof_path), challenge, bundle.predicate)
+    try:
+        replayed = replay(bundle, openings, threads)
+    except HallmarkError as error:
+        raise ProofError(f"{proof_path}: {error}") from None
+    return ProofCheck(challenge, replayed.images, replayed.different, replayed.moved, replayed.provider)
+
+
+def _replay() -> Any:
+    """check_openings(), which needs ONNX Runtime; an auditor's small installation may be without it."""
+    try:
+        from audit.private.openings import check_openings
+    except ImportError:
+        raise ProofError(
+            "a proof is checked by running model.onnx: install ONNX Runtime (pip install onnxruntime)"
+        ) from None
+    return check_openings
+
+
+def _openings(content: bytes, where: str, challenge: Challenge, predicate: Mapping[str, Any]) -> list[Opening]:
+    from audit.private.openings import Opening
+
+    shape = tuple(predicate["data"]["shape"])
+    document = _parse(content, where)
+    if document["challenge"] != sha256_bytes(challenge.encode()):
+        raise ProofError(f"{where}: answers another challenge than the one that it is held against")
+    if [item["row"] for item in document["rows"]] != list(challenge.rows):
+        raise ProofError(f"{where}: must open exactly the challenge's rows, each once and in order")
+    return [
+        Opening(
+            item["row"],
+            bytes.fromhex(item["salt"]),
+            [bytes.fromhex(part) for part in item["path"]],
+            {name: _image(text, shape, f"{where}: row {item['row']}: {name}") for name, text in item["images"].items()},
+        )
+        for item in document["rows"]
+    ]
+
+
+def _parse(content: bytes, where: str) -> dict[str, Any]:
+    """A proof of unknown origin; the form is canonical to the byte, so that a changed byte changes what is read."""
+    try:
+        document = json.loads(content)
+        rows = [
+            {
+                "row": int(item["row"]),
+                "salt": _hexadecimal(item["salt"], SALT_BYTES),
+                "path": [_hexadecimal(part, HASH_BYTES) for part in item["path"]],
+                "images": {str(name): _text(_bytes(text)) for name, text in item["images"].items()},
+            }
+            for item in document["rows"]
+        ]
+        same = _encode(str(document["challenge"]), rows) == content
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        same, document = False, {}
+    if not same:
+        raise ProofError(f"{where}: is not a proof as `hallmark prove` writes it, to the byte")
+    return document
+
+
+def _encode(challenge: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return canonical_json({"type": TYPE, "challenge": challenge, "rows": list(rows)})
+
+
+def _image(text: str, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
+    content = _bytes(text)
+    if len(content) != int(np.prod(shape)):
+        raise ProofError(f"{where} has {len(content)} bytes, an image of shape {shape} has {int(np.prod(shape))}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _bytes(text: Any) -> bytes:
+    return base64.b64decode(str(text).encode("ascii"), validate=True)
+
+
+def _hexadecimal(text: Any, size: int) -> str:
+    """The text of `size` bytes in lower case; anything else would be another spelling."""
+    content = bytes.fromhex(str(text))
+    if len(content) != size:
+        raise ValueError(f"must be {size} bytes")
+    return content.hex()
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return read_bounded(Path(path), MOST_BYTES)
+    except OSError as error:
+        raise ProofError(f"{path}: cannot be read as a proof ({error.strerror})") from None

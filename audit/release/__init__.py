@@ -1,0 +1,1 @@
+"""From a bundle to a signed, tagged release that met its policy."""

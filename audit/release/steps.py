@@ -1,0 +1,215 @@
+"""A release: gated, signed, put into BentoML's model store and tagged in git; or nothing of all that.
+
+Which release a version must not be worse than: the one that is named, or the last one of git's tags.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from audit.release.signing import sign_bundle
+from audit.versions import store
+from audit.versions.find import BUNDLE, RELEASES, Version, find_version, list_versions
+from audit.versions.history import COMMITTED, Committed, attestation_at, committed_attestations, missing_tags, unseen
+from bundle import git
+from bundle.bundle import Bundle, open_bundle
+from bundle.digests import sha256_bytes, write_whole
+from bundle.errors import HallmarkError
+from bundle.gate.baseline import Baseline, Unseen
+from bundle.gate.gate import Gate, gate
+from bundle.gate.policy import MetricError, Policy
+from bundle.git import GitError
+from bundle.layout import ATTESTATION, ENVELOPE
+from bundle.pages.headline import headline, store_name
+from bundle.pages.wording import percent
+from bundle.signatures import sign
+
+
+class ReleaseError(HallmarkError):
+    """Something stands in the way of a release; nothing of it was made."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release made: the bundle's folder (the signed copy, where there is one), the store's tag, git's tag."""
+
+    gate: Gate
+    folder: Path
+    stored: store.Stored
+    tag: str
+    commit: str
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": self.gate.bundle.version,
+            "folder": self.folder.as_posix(),
+            "bentoml": self.stored.tag,
+            "tag": self.tag,
+            "commit": self.commit,
+            "gate": self.gate.describe(),
+        }
+
+
+def prepare(bundle: Bundle, key: Path | None) -> Bundle:
+    """The bundle with the envelope that `key` will give it, so that a policy can ask who signs; nothing is written."""
+    return bundle if key is None else replace(bundle, envelope=sign(bundle.statement_bytes, key))
+
+
+def release(
+    bundle: Bundle,
+    tag: str,
+    policy: Policy,
+    *,
+    key: Path | None = None,
+    name: str | None = None,
+    baseline: Baseline | Unseen | None = None,
+    trusted: Sequence[Path] = (),
+    root: Path = Path(),
+) -> Release | Gate:
+    """Releases a verified bundle under the git tag `tag`; returns the gate alone where the policy is not met.
+
+    `name` is the store's (by default hallmark-DATA-METHOD), the version there is the model's. HEAD must hold this
+    attestation as out/bundle/attestation.json. Everything is checked first; then signed, stored and tagged, and where a
+    step fails, what was made before it is undone. Raises ReleaseError, StoreError, GitError or another HallmarkError.
+    """
+    found = gate(prepare(bundle, key), policy, baseline, trusted)
+    if found.failed:
+        return found
+    store_tag = f"{name or store_name(bundle.predicate)}:{bundle.version}"
+    store.check_store(store_tag)
+    commit = _check_git(bundle, tag, root)
+    with ExitStack() as undo:
+        folder = _sign(bundle, key, undo)
+        labels = {"git-tag": tag, "attestation": sha256_bytes(bundle.statement_bytes), "model": bundle.digest}
+        undo.callback(_take_back, store_tag)
+        stored = store.put(folder, store_tag, labels)
+        # The copy is what will be served, so the copy is what must verify.
+        if open_bundle(stored.folder).statement_bytes != bundle.statement_bytes:
+            raise ReleaseError(f"{bundle.path}: changed while it was copied; release it again")
+        _keep_attestation(bundle, root, undo)
+        git.ask(root, ["tag", "-a", tag, "-m", _message(found, store_tag), commit])
+        undo.pop_all()
+    return Release(found, folder, stored, tag, commit)
+
+
+def _sign(bundle: Bundle, key: Path | None, undo: ExitStack) -> Path:
+    if key is None:
+        return bundle.path
+    signed = sign_bundle(bundle.path, key)
+    if signed.written and signed.folder.resolve() == bundle.path.resolve():
+        undo.callback((signed.folder / ENVELOPE).unlink, missing_ok=True)
+    elif signed.written:
+        undo.callback(shutil.rmtree, signed.folder, ignore_errors=True)
+    return signed.folder
+
+
+def _take_back(store_tag: str) -> None:
+    if (store.store_root() / store_tag.replace(":", "/")).exists():
+        store.remove(store_tag)
+
+
+def _keep_attestation(bundle: Bundle, root: Path, undo: ExitStack) -> None:
+    """Puts the attestation where git keeps it, where the working tree lacks it; HEAD holds the same bytes."""
+    kept = root / COMMITTED
+    if not kept.exists():
+        undo.callback(kept.unlink, missing_ok=True)
+        write_whole(kept, bundle.statement_bytes)
+
+
+def _check_git(bundle: Bundle, tag: str, root: Path) -> str:
+    """The commit that HEAD is; raises ReleaseError or GitError where it cannot carry the tag."""
+    commit = git.ask(root, ["rev-parse", "--verify", "HEAD^{commit}"]).decode().strip()
+    if git.run(root, ["check-ref-format", f"refs/tags/{tag}"]).returncode or tag.startswith("-"):
+        raise ReleaseError(f"{tag}: is no name for a git tag")
+    known = git.ask(root, ["tag", "--list"]).decode("utf-8", "replace").splitlines()
+    if tag in known:
+        raise ReleaseError(f"{tag}: is a git tag already; a release is never moved, so choose another name")
+    git.ask(root, ["var", "GIT_COMMITTER_IDENT"])  # who tags must be known before anything is made
+    shown = COMMITTED.removeprefix("./")
+    kept = root / COMMITTED
+    if kept.is_file() and kept.read_bytes() != bundle.statement_bytes:
+        raise ReleaseError(f"{shown}: is the attestation of another evaluation than {bundle.path / ATTESTATION}")
+    committed = attestation_at(root, commit)
+    if committed is None or committed.content != bundle.statement_bytes:
+        state = "is not committed" if committed is None else "is another one in the last commit"
+        raise ReleaseError(f"{shown}: {state}; `git add {shown}` and `git commit` first, so that the tag holds it")
+    return commit
+
+
+def _message(found: Gate, store_tag: str) -> str:
+    top = headline(found.bundle.statement)
+    robust = top["robust"]
+    return (
+        f"Hallmark release of model {top['version']}\n\n"
+        f"clean {percent(top['clean']['served']['value'])}, under all attacks at {robust['threat']} "
+        f"{percent(robust['served']['value'])} (served, n {top['n']}, tier {top['tier']})\n"
+        f"model.onnx SHA-256 {top['digest']}\n"
+        f"attestation.json SHA-256 {sha256_bytes(found.bundle.statement_bytes)}\n"
+        f"policy SHA-256 {found.policy.sha256}, {len(found.rules)} rules met\n"
+        f"BentoML model {store_tag}\n"
+    )
+
+
+def find_baseline(
+    bundle: Bundle, name: str | None, versions: Callable[[], Sequence[Version]] = list_versions, root: Path = Path()
+) -> Baseline | Unseen | None:
+    """The version of this name, or the last release before this bundle; None where it can be seen that there was none.
+
+    A release is a git tag that holds an attestation: the newest one, or where the bundle's own attestation has a tag,
+    the one before that. Unseen where git cannot tell: no repository, not the bundle's own, or not all of its tags.
+    """
+    if name is None:
+        found = _last_release(bundle, root)
+        if not isinstance(found, str):
+            return found
+        name = found
+    if Path(name).is_dir():
+        other = open_bundle(name)
+        return Baseline(name, other.statement, other)
+    version = find_version(name, versions())
+    if version.statement is None:
+        raise MetricError(f"{name}: cannot be the baseline: {version.refusal}")
+    return Baseline(name, version.statement, open_bundle(version.folder) if version.folder else None)
+
+
+def _last_release(bundle: Bundle, root: Path) -> str | Unseen | None:
+    """The tag of the release before, why that cannot be told, or None where there is none."""
+    try:
+        committed = committed_attestations(root)
+    except GitError as error:
+        return Unseen(str(error))
+    own = sha256_bytes(bundle.statement_bytes)
+    tags = [item for item in committed if item.kind == "tag"]
+    before = next((item for item in _before(tags, own) if _digest(item) != own), None)
+    if before is None:
+        ours = any(_digest(item) == own for item in committed)
+        reason = unseen(root) or (None if ours else _elsewhere(bundle, root)) or missing_tags(root)
+        return Unseen(reason) if reason else None
+    if before.content is None:
+        return Unseen(f"git does not have the attestation of tag {before.name}")
+    return before.name
+
+
+def _before(tags: Sequence[Committed], own: str) -> Sequence[Committed]:
+    """The tags older than the first that holds the own attestation; all of them where none does."""
+    digests = [_digest(item) for item in tags]
+    return tags[digests.index(own) :] if own in digests else tags
+
+
+def _digest(item: Committed) -> str | None:
+    return None if item.content is None else sha256_bytes(item.content)
+
+
+def _elsewhere(bundle: Bundle, root: Path) -> str | None:
+    """That a bundle is none of the project in `root`, so that the project's tags say nothing of its releases."""
+    path, project = bundle.path.resolve(), root.resolve()
+    if path == project / BUNDLE or path.parent == project / RELEASES:
+        return None
+    return (
+        f"{bundle.path} is no bundle of this folder, whose git history has no other release; name one with --baseline"
+    )

@@ -1,0 +1,87 @@
+"""What every command of `hallmark` has in common: its options, its JSON, text for terminals, refusals in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from bundle.errors import sentence
+
+ABSENT = "–"
+PIPE_WIDTH = 240
+
+
+def console() -> Console:
+    """A console that takes text as it is; where nobody looks on, lines are wide enough not to be folded."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def plain(value: object) -> str:
+    """Text that cannot steer a terminal: what is not printable is shown as an escape. Bundles may come from anybody."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+
+
+def share(claim: Mapping[str, Any] | None) -> str:
+    """`87.5 %`, or a dash."""
+    return ABSENT if claim is None else f"{100 * claim['value']:.1f} %"
+
+
+def share_short(claim: Mapping[str, Any] | None) -> str:
+    """`87.5 % [80.1, 92.8]`, or a dash."""
+    return share_with_interval(claim).rpartition("]")[0] + "]" if claim and "interval" in claim else share(claim)
+
+
+def share_with_interval(claim: Mapping[str, Any] | None) -> str:
+    """`87.5 % [80.1, 92.8] 175/200`, or a dash."""
+    if claim is None or "interval" not in claim:
+        return share(claim)
+    lower, upper = (100 * end for end in claim["interval"])
+    return f"{share(claim)} [{lower:.1f}, {upper:.1f}] {claim['correct']}/{claim['sampleSize']}"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Bundles = Annotated[
+    list[Path] | None, typer.Option(help="A bundle's folder; may be given again. [default: out/bundle]")
+]
+Releases = Annotated[Path, typer.Option(help="The folder of signed bundles.")]
+Trust = Annotated[list[Path] | None, typer.Option(help="A key.pub to trust, or a folder of *.pub; may be given again.")]
+
+
+class OneSentence(TyperGroup):
+    """Commands whose refusals reach people as one sentence, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if (said := sentence(error)) is None:
+                raise
+            fail(said)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout, in ASCII: it is the same in every encoding."""
+    say(json.dumps(document, indent=2, sort_keys=True))
+
+
+def say(text: str) -> None:
+    """Lines on stdout, at once, with escapes for what would steer a terminal.
+
+    Unlike typer's echo in the encoding that stdout has, ASCII too.
+    """
+    print("\n".join(map(plain, text.split("\n"))), flush=True)
+
+
+def fail(sentence: str) -> NoReturn:
+    """One sentence on stderr, exit 1."""
+    print(plain(sentence), file=sys.stderr, flush=True)
+    raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Where versions are found, and how they are listed, shown and followed over time."""

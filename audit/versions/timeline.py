@@ -1,0 +1,186 @@
+"""How the numbers went: every attestation of git's history in the order of its commits, then those that git has not.
+
+The figure of `hallmark history`: clean, robust and certified accuracy over the versions, as a page and as a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from audit.terminal import ABSENT, console, plain, share_short
+from audit.versions.find import Version, autoattack, list_versions, read_committed
+from audit.versions.history import Committed, attestation_commits, unseen
+from bundle.git import GitError
+from bundle.pages.figures import VERSIONS_HEIGHT, Entry, over_versions
+from bundle.pages.headline import headline
+from bundle.pages.report import STYLE
+from bundle.pages.svg import WIDTH
+
+BAR = 10
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One attestation: its version, and the first commit that held it (None: no commit does)."""
+
+    version: Version
+    commit: Committed | None
+
+    @property
+    def label(self) -> str:
+        """The tag where there is one, else the store's or folder's name of what git has not, else the commit."""
+        places = self.version.places
+        tag = next((place.name for place in places if place.kind == "tag"), None)
+        return tag or (self.commit.name if self.commit else places[0].name)
+
+    @property
+    def day(self) -> str | None:
+        """The day of the commit, in UTC: `2026-03-01`; a time that no calendar has is told in seconds since 1970."""
+        if self.commit is None or self.commit.time is None:
+            return None
+        try:
+            return datetime.fromtimestamp(self.commit.time, UTC).date().isoformat()
+        except (ValueError, OverflowError, OSError):  # whoever commits sets the time
+            return f"{self.commit.time} s"
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The headline."""
+        assert self.version.statement is not None  # timeline() leaves out what is refused
+        return headline(self.version.statement)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "commit": self.commit.name if self.commit else None,
+            "time": self.commit.time if self.commit else None,
+            **self.version.describe(),
+        }
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The moments, oldest first, and why attestations of git's history are not among them, a sentence each.
+
+    `hidden`: why git cannot tell of all of them; None where it can.
+    """
+
+    moments: Sequence[Moment]
+    left_out: Sequence[str]
+    hidden: str | None
+
+
+def timeline(bundles: Sequence[Path], releases: Path, trusted: Sequence[Path] = (), root: Path = Path()) -> Timeline:
+    """Every attestation once; bundles that do not verify are left out (`hallmark versions` lists them)."""
+    known = {item.attestation: item for item in list_versions(bundles, releases, trusted, root) if item.statement}
+    moments: dict[str | None, Moment] = {}
+    left_out: list[str] = []
+    commits, hidden = _commits(root)
+    for commit in commits:
+        version = read_committed(commit)
+        if version.refusal:
+            left_out.append(f"commit {commit.name}: {version.refusal}")
+        elif version.attestation not in moments:
+            moments[version.attestation] = Moment(known.get(version.attestation, version), commit)
+    rest = {key: Moment(version, None) for key, version in known.items() if key not in moments}
+    return Timeline([*moments.values(), *rest.values()], left_out, hidden)
+
+
+def _commits(root: Path) -> tuple[list[Committed], str | None]:
+    """Those of git's history, and why they may not be all."""
+    try:
+        return attestation_commits(root), unseen(root)
+    except GitError as error:
+        return [], str(error)
+
+
+def print_timeline(found: Timeline) -> None:
+    """A row an attestation, each share with a bar; served, since that is what a client meets."""
+    table = Table()
+    for name in ("when", "what", "version", "tier", "clean, served", "all attacks, served", "at", "AutoAttack, served"):
+        table.add_column(name)
+    for name in ("certified (smoothed)", "flags"):
+        table.add_column(name)
+    for moment in found.moments:
+        table.add_row(*map(plain, _row(moment)))
+    out = console()
+    out.print(table)
+    for sentence in found.left_out:
+        out.print(f"left out: {plain(sentence)}", soft_wrap=True)
+    if found.left_out:
+        out.print(f"{len(found.left_out)} of {len(found.moments) + len(found.left_out)} attestations could not be read")
+    out.print(
+        "Numbers of different threats, data or tiers do not compare; `hallmark diff A B` compares image by image."
+    )
+
+
+def _row(moment: Moment) -> list[str]:
+    top = moment.numbers
+    assert moment.version.statement is not None
+    attacked = autoattack(moment.version.statement["predicate"])
+    return [
+        moment.day or "not in git",
+        moment.label,
+        top["version"],
+        top["tier"],
+        barred(top["clean"]["served"]),
+        barred(top["robust"]["served"]),
+        top["robust"]["threat"],
+        barred(attacked["served"]) if attacked else ABSENT,
+        f"{barred(top['certified'])} at l2 {top['certified']['radius']:g}" if top["certified"] else ABSENT,
+        (str(len(top["flags"])) if top["flags"] else "none") + ("" if top["reliable"] else ", UNRELIABLE"),
+    ]
+
+
+def barred(share: Mapping[str, Any] | None) -> str:
+    """A share with a bar before it: `████████░░ 80.0 % [67.7, 89.2]`."""
+    if share is None:
+        return ABSENT
+    filled = round(BAR * share["value"])
+    return f"{'█' * filled}{'░' * (BAR - filled)} {share_short(share)}"
+
+
+def timeline_html(moments: Sequence[Moment]) -> str:
+    """One self-contained page with the three figures; the same to the byte for the same versions."""
+    figures = "".join(f"<figure>{figure}</figure>" for figure in _figures(moments))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Versions</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
+        '<header class="page-header"><h1>Robustness over the versions</h1></header><main class="report">'
+        f'{figures}<p class="caption">{escape(_caption(moments))}</p></main></body></html>\n'
+    )
+
+
+def timeline_svg(moments: Sequence[Moment]) -> str:
+    """One SVG file with the three figures below one another; it brings its own style."""
+    figures = list(_figures(moments))
+    size = f'width="{WIDTH}" height="{VERSIONS_HEIGHT:g}"'
+    placed = [
+        figure.replace('class="figure" ', f'y="{number * VERSIONS_HEIGHT:g}" {size} ', 1)
+        for number, figure in enumerate(figures)
+    ]
+    total = VERSIONS_HEIGHT * len(figures)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total:g}" width="{WIDTH}" height="{total:g}">'
+        f"<style>{escape(STYLE, quote=False)} svg {{ background: var(--ground); font-family: system-ui, sans-serif; }}</style>"
+        f'<g class="report">{"".join(placed)}</g></svg>\n'
+    )
+
+
+def _figures(moments: Sequence[Moment]) -> list[str]:
+    return list(over_versions([Entry(moment.label, moment.numbers) for moment in moments]))
+
+
+def _caption(moments: Sequence[Moment]) -> str:
+    last = moments[-1].label
+    return (
+        f"{len(moments)} attestations, the last one {last}. Whiskers: 95 % Clopper-Pearson intervals, for the drawing of "
+        "images. A line joins neighbours of the same data alone; under attack, of the same threat and tier too."
+    )

@@ -1,0 +1,1 @@
+"""Readers of the formats that strangers send, each with its limits."""

@@ -1,0 +1,1 @@
+"""What people read of an attestation: report, card, bill of materials, figures."""

@@ -1,0 +1,82 @@
+"""The attestation's JSON Schema as docs/ publishes it: with the sentences of docs/attestation.md as descriptions.
+
+`python -m docs.build_schema docs` writes docs/attestation.schema.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle.attestation import schema
+from bundle.digests import write_whole
+from bundle.errors import HallmarkError
+from bundle.process import plain_streams
+
+PAGE = "attestation.md"
+SCHEMA = "attestation.schema.json"
+#: A row of a table: fields as code in the first cell, their meaning in the second.
+ROW = re.compile(r"^\| (`[^|]+`) \| ([^|]+) \|$", re.MULTILINE)
+#: Where a schema has schemas of the same place; conditions describe no fields of their own.
+CHOICES = ("anyOf", "oneOf", "allOf")
+
+
+class PublicationError(HallmarkError):
+    """The page does not describe a field, or describes one twice or one that the schema does not know."""
+
+
+def field_sentences(page: str) -> dict[str, str]:
+    """Field and sentence of every row of the page's field tables; raises PublicationError for a field that is there twice.
+
+    A field is its path below the predicate (or the statement, for the statement's own): `claims[].value`.
+    """
+    found: dict[str, str] = {}
+    for cell, sentence in ROW.findall(page.partition("## Every field")[2]):
+        for field in re.findall(r"`([^`]+)`", cell):
+            if field in found:
+                raise PublicationError(f"{PAGE}: describes {field} twice")
+            found[field] = sentence.strip()
+    return found
+
+
+def fields(part: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every property that a schema knows, with its path and its own schema."""
+    for name, value in part.get("properties", {}).items():
+        field = name if path in ("", "predicate") else f"{path}.{name}"
+        yield field, value
+        yield from fields(value, field)
+    if "items" in part:
+        yield from fields(part["items"], f"{path}[]")
+    for choice in CHOICES:
+        for item in part.get(choice, ()):
+            yield from fields(item, path)
+
+
+def described_schema(page: str) -> dict[str, Any]:
+    """The schema with a description on every property: its own where it has one, else the page's sentence.
+
+    Raises PublicationError where the page leaves out a field or names one that the schema does not know.
+    """
+    sentences, described = field_sentences(page), json.loads(json.dumps(schema()))
+    known = dict(fields(described))
+    for field in [*known, *sentences]:
+        if (field in known) != (field in sentences):
+            wrong = "does not describe" if field in known else "describes what the schema does not know:"
+            raise PublicationError(f"{PAGE}: {wrong} {field}")
+    for field, value in fields(described):
+        value.setdefault("description", sentences[field])
+    return described
+
+
+def publish(folder: Path) -> None:
+    """Writes attestation.schema.json beside the folder's attestation.md."""
+    described = described_schema((folder / PAGE).read_text(encoding="utf-8"))
+    write_whole(folder / SCHEMA, (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+if __name__ == "__main__":
+    plain_streams()
+    publish(Path(__file__).parent)

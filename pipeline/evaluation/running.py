@@ -1,0 +1,249 @@
+"""Attacks over a sample: job by job and batch by batch, each batch kept as soon as it is done.
+
+Several processes on one evaluation: each does the next task that no other works on, and keeps what it finds.
+
+On a small network a second thread costs more than it gains, a second process does not. Nothing depends on who did
+what: a task's result is of its images, seed and settings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from bundle.digests import sha256_bytes, write_whole
+from bundle.errors import HallmarkError
+from pipeline.attacks.autoattack import square_flags
+from pipeline.attacks.threat import Threat
+from pipeline.evaluation.tiers import Job
+from pipeline.evaluation.victim import Sample
+from pipeline.run.cache import Kept, Part
+from pipeline.run.environment import own_harness
+from pipeline.run.folders import locked
+from pipeline.stage import refusal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One attack's adversarial images, float (N, C, H, W) inside the ball, and how they were found.
+
+    `square_broken`: images that only AutoAttack's Square broke, which make a flag where they are too large a share of
+    all images. An evaluation in parts adds them up and judges the sum.
+    """
+
+    threat: Threat
+    name: str
+    images: Tensor
+    settings: dict[str, Any]
+    harness: dict[str, Any] = field(default_factory=lambda: own_harness("attacks"))
+    flags: list[str] = field(default_factory=list)
+    square_broken: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """The attack as the attestation's predicate records it."""
+        return {
+            "threat": self.threat.name,
+            "name": self.name,
+            "harness": self.harness,
+            "settings": self.settings,
+            "flags": [*self.flags, *square_flags(self.square_broken, len(self.images))],
+        }
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job on one batch of a sample, against one ball."""
+
+    threat: Threat
+    job: Job
+    number: int
+    batch: Sample
+
+    @property
+    def key(self) -> str:
+        """Where its parts are kept."""
+        return f"{self.threat.name}/{self.job.name}/{self.number:04}"
+
+    def parts(self, kept: Kept) -> dict[str, Part]:
+        """Images and notes by attack name, computed where they are not kept."""
+        return kept.parts(self.key, lambda: self.job.run(self.batch, kept.keeper(self.key)))
+
+
+def tasks(sample: Sample, threat: Threat, job: Job, batch_size: int) -> list[Task]:
+    """A job on every batch of the sample, in order."""
+    return [Task(threat, job, number, batch) for number, batch in enumerate(sample.batches(batch_size))]
+
+
+def run_suite(
+    sample: Sample,
+    suite: Sequence[Job],
+    *,
+    threat: Threat,
+    batch_size: int,
+    say: Callable[[str], None],
+    kept: Kept,
+) -> Iterator[Finding]:
+    """The findings of every job over the sample, `batch_size` images at a time; `say` is told a line of progress."""
+    for job in suite:
+        parts: dict[str, list[Part]] = {name: [] for name in job.settings}
+        work = tasks(sample, threat, job, batch_size)
+        quiet = all(kept.holds(task.key) for task in work)
+        for task in work if quiet else _with_progress(work, say):
+            for name, part in task.parts(kept).items():
+                parts[name].append(part)
+        for name, found in parts.items():
+            yield _joined(threat, name, job, found, sample.images)
+
+
+def _joined(threat: Threat, name: str, job: Job, parts: list[Part], like: Tensor) -> Finding:
+    return Finding(
+        threat,
+        name,
+        torch.cat([part.images for part in parts]).to(like),
+        job.settings[name],
+        job.harness,
+        list(dict.fromkeys(flag for part in parts for flag in part.notes.get("flags", []))),
+        sum(part.notes.get("square_broken", 0) for part in parts),
+    )
+
+
+def speaker() -> Callable[[str], None]:
+    """Prints progress: a line that is written over on a terminal, every line elsewhere."""
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        return lambda line: print(f"  {line}", flush=True)
+    return lambda line: console.print(f"  {line:<{console.width - 3}}", end="\r", soft_wrap=True)
+
+
+def _with_progress(work: list[Task], say: Callable[[str], None]) -> Iterator[Task]:
+    """The tasks of a job; after each, rate and time left are said."""
+    started, done, images = time.monotonic(), 0, sum(len(task.batch) for task in work)
+    for task in work:
+        yield task
+        done += len(task.batch)
+        rate = done / (time.monotonic() - started)
+        what = f"{task.threat.name} {task.job.name}"
+        say(f"{what}: {done}/{images} images, {rate:.0f} images/s, {(images - done) / rate:.0f} s left")
+
+
+#: Linux's prctl option that a process is sent a signal when its parent ends.
+PR_SET_PDEATHSIG = 1
+
+#: Makes the tasks of an evaluation from its (picklable) ingredients, in every process the same.
+Tasks = Callable[..., list[Task]]
+
+
+def crew_size(device: torch.device, tier: str, threads: int) -> int:
+    """Processes that an evaluation is shared by: a CPU's cores for `threads` each; one where starting costs more."""
+    if device.type != "cpu" or tier == "quick":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a helper is told: small enough for any pipe. The ingredients are in a file with this SHA-256."""
+
+    make_tasks: Tasks
+    path: Path
+    digest: str
+    kept: Kept
+    threads: int
+    parent: int
+
+    def ingredients(self) -> dict[str, Any]:
+        """Read back; raises HallmarkError where the file is not the one that the caller wrote."""
+        content = self.path.read_bytes()
+        if sha256_bytes(content) != self.digest:
+            raise HallmarkError(f"{self.path}: was changed by another program")
+        return pickle.loads(content)  # written by our own parent, to the byte
+
+
+@contextmanager
+def helped_by(processes: int, make_tasks: Tasks, ingredients: dict[str, Any], kept: Kept) -> Iterator[None]:
+    """Inside it, `processes` more processes do the same tasks as the caller, and all of them keep what they find.
+
+    On the way out they are stopped: whatever they have not done is computed by whoever asks `kept` for it.
+    """
+    assert kept.folder is not None
+    # A file, for what goes through a pipe waits until it is read: a helper that ends before would hold its caller.
+    content, path = pickle.dumps(ingredients), kept.folder / f"ingredients-{os.getpid()}"
+    started: list[SpawnProcess] = []
+    try:
+        write_whole(path, content, mode=0o600)
+        work = Work(make_tasks, path, sha256_bytes(content), kept, torch.get_num_threads(), os.getpid())
+        started += _started(processes, work)
+        yield
+    finally:
+        for process in started:
+            process.terminate()
+            process.join()
+        path.unlink(missing_ok=True)
+
+
+def _started(processes: int, work: Work) -> Iterator[SpawnProcess]:
+    """Those that the system lets begin: the work is done by fewer, or by the caller alone."""
+    context = multiprocessing.get_context("spawn")
+    for _ in range(processes):
+        process = context.Process(target=_help, args=(work,), daemon=True)
+        try:
+            process.start()
+        except OSError:
+            return
+        yield process
+
+
+def do_tasks(tasks: list[Task], kept: Kept, say: Callable[[str], None] = lambda line: None) -> None:
+    """Does every task that is neither kept nor in another process's hands, those with the longest jobs first.
+
+    When nothing is left to begin it waits for those that others have in hand. `say` is told a line a task.
+    """
+    assert kept.folder is not None
+    ordered = sorted(tasks, key=lambda task: not task.job.name.startswith("autoattack"))
+    started = time.monotonic()
+    for wait in (False, True):
+        for task in ordered:
+            with locked(kept.folder / "locks" / task.key.replace("/", "-"), wait=wait) as mine:
+                if mine and not kept.holds(task.key):
+                    task.parts(kept)
+                    done = sum(kept.holds(other.key) for other in ordered)
+                    seconds = time.monotonic() - started
+                    say(f"{task.threat.name} {task.job.name}: {done} of {len(ordered)} tasks done, {seconds:.0f} s")
+
+
+def _help(work: Work) -> None:
+    end_with(work.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who stops us
+    torch.set_num_threads(work.threads)
+    try:
+        do_tasks(work.make_tasks(**work.ingredients()), work.kept)
+    except Exception as error:
+        if refusal(error) is None:
+            raise
+        raise SystemExit(1) from None  # the caller does what is left, and says what is wrong where it meets it too
+
+
+def end_with(parent: int) -> None:
+    """This process is killed when its parent is, so that nothing computes on for nobody."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit(1)

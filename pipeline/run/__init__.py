@@ -1,0 +1,1 @@
+"""What every run needs: its cache, its environment, its folders and locks."""

@@ -1,0 +1,1 @@
+"""Around every request: the log, access, CORS, the end of a connection."""

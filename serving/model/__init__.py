@@ -1,0 +1,1 @@
+"""The classifier behind the routes: whom it trusts, how it batches."""

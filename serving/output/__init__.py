@@ -1,0 +1,1 @@
+"""What the service says about the model: robustness, versions, evidence, page, OpenAPI."""
