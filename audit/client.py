@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from audit.connection import Answer, ClientError, Connection
+from audit.connection import ClientError, Connection, Response
 from bundle.layout import VERSION_DIGITS, most_bytes
 
 __all__ = ["Client", "ClientError", "Prediction"]
@@ -157,7 +157,7 @@ class Client:
     def _get(self, path: str) -> dict[str, Any]:
         return self._document(path, self._connection.get(path, JSON_BYTES))
 
-    def _document(self, path: str, answer: Answer) -> dict[str, Any]:
+    def _document(self, path: str, answer: Response) -> dict[str, Any]:
         """The JSON object of an answer; the model that it names inside must be the one of its headers."""
         self._check(path, answer)
         document = _json(answer.body)
@@ -166,7 +166,7 @@ class Client:
         self._check_model(path, "body", document.get("model_digest"), document.get("model_version"))
         return document
 
-    def _check(self, path: str, answer: Answer) -> None:
+    def _check(self, path: str, answer: Response) -> None:
         """Raises ClientError for a refusal; checks which model the headers of every other answer name."""
         self.answers += 1
         model = answer.headers.get(DIGEST_HEADER), answer.headers.get(VERSION_HEADER)

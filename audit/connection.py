@@ -29,7 +29,7 @@ class ClientError(HallmarkError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """An HTTP answer: its status, its headers by name in lower case, and its whole body."""
 
     status: int
@@ -73,7 +73,7 @@ class Connection:
         """Ends the connection; another request would open it again."""
         self._http.close()
 
-    def get(self, path: str, limit: int, size: int = 0) -> Answer:
+    def get(self, path: str, limit: int, size: int = 0) -> Response:
         """GET; raises ClientError where the body is larger than `limit` bytes.
 
         An answer may take ANSWER_SECONDS, and longer where `size` bytes are awaited.
@@ -81,12 +81,12 @@ class Connection:
         seconds = ANSWER_SECONDS + size / BYTES_A_SECOND
         return self._patiently(_Request("GET", path, None, self._headers, limit, seconds))
 
-    def post(self, path: str, body: bytes, content_type: str, limit: int) -> Answer:
+    def post(self, path: str, body: bytes, content_type: str, limit: int) -> Response:
         """POST; the same."""
         headers = self._headers | {"Content-Type": content_type}
         return self._patiently(_Request("POST", path, body, headers, limit, ANSWER_SECONDS))
 
-    def _patiently(self, request: _Request) -> Answer:
+    def _patiently(self, request: _Request) -> Response:
         """Asks again where the service is busy, after as long as it says, TRIES times in all."""
         where = f"{self.url}{request.path}"
         answer = self._send(request)
@@ -102,7 +102,7 @@ class Connection:
             raise ClientError(f"{where}: redirects to {target}, which is not followed; give that address")
         return answer
 
-    def _send(self, request: _Request) -> Answer:
+    def _send(self, request: _Request) -> Response:
         kept = self._http.sock is not None
         end = min(time.monotonic() + request.seconds, self._end)
         try:
@@ -115,7 +115,7 @@ class Connection:
                 return self._send(request)
             raise self._failed(error) from None
 
-    def _ask(self, request: _Request, end: float) -> Answer:
+    def _ask(self, request: _Request, end: float) -> Response:
         if time.monotonic() >= end:
             raise self._late(request)
         if self._http.sock is None:
@@ -128,7 +128,7 @@ class Connection:
         if time.monotonic() >= end:  # an end that was forced may look like the answer's own
             self.close()
             raise self._late(request)
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+        return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
 
     def _late(self, request: _Request) -> ClientError:
         if time.monotonic() >= self._end:
@@ -193,7 +193,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _wait(answer: Answer) -> float:
+def _wait(answer: Response) -> float:
     """The seconds of Retry-After, 1 where it says none, at most LONGEST_WAIT."""
     said = answer.headers.get("retry-after", "")
     return min(float(said), LONGEST_WAIT) if said.isdecimal() else 1.0

@@ -101,7 +101,7 @@ def verify(
     if trusted and signature.state == "unsigned":
         raise UnsignedError(f"consistent but unsigned: {path} has no {ENVELOPE}, and a trusted signature was asked for")
     if data and bundle.evidence == "private":
-        raise DataError(
+        raise DataMismatchError(
             f"{path}: has private evidence, whose digests are salted; see hallmark challenge instead of --data"
         )
     checked = check_data(bundle.outcomes, data) if data else None
@@ -120,7 +120,7 @@ MANIFEST = "manifest.json"
 TEST_SPLIT = "test.npz"
 
 
-class DataError(HallmarkError):
+class DataMismatchError(HallmarkError):
     """The folder is no test split, or a row of the bundle is not in it."""
 
 
@@ -138,7 +138,7 @@ def check_data(outcomes: Outcomes, folder: str | Path) -> DataCheck:
 
     `manifest.json` has `test_images_sha256` (the SHA-256 of each test image's uint8 bytes, (H, W, C) in C order);
     `test.npz` has `images` uint8 (N, H, W, C) and `labels` (N,). One is enough; where both are there, both must agree.
-    Raises DataError that names the first row that differs.
+    Raises DataMismatchError that names the first row that differs.
     """
     folder = Path(folder)
     files: list[str] = []
@@ -153,22 +153,26 @@ def check_data(outcomes: Outcomes, folder: str | Path) -> DataCheck:
         files.append(TEST_SPLIT)
         labels = True
     if not files:
-        raise DataError(f"{folder}: must hold {MANIFEST} or {TEST_SPLIT}, as the stage prepare writes them to out/data")
+        raise DataMismatchError(
+            f"{folder}: must hold {MANIFEST} or {TEST_SPLIT}, as the stage prepare writes them to out/data"
+        )
     return DataCheck(len(outcomes), tuple(files), labels)
 
 
 def _check_digests(outcomes: Outcomes, known: Sequence[str], source: Path) -> None:
     for row, (index, said) in enumerate(zip(outcomes["index"], outcomes["image_sha256"], strict=True)):
         if index >= len(known):
-            raise DataError(f"{OUTCOMES}: row {row} has index {index}, {source} has only {len(known)} images")
+            raise DataMismatchError(f"{OUTCOMES}: row {row} has index {index}, {source} has only {len(known)} images")
         if known[index] != said:
-            raise DataError(f"{OUTCOMES}: row {row} (index {index}) is not the image that {source} has there")
+            raise DataMismatchError(f"{OUTCOMES}: row {row} (index {index}) is not the image that {source} has there")
 
 
 def _check_labels(outcomes: Outcomes, known: NDArray[Any], source: Path) -> None:
     for row, (index, said) in enumerate(zip(outcomes["index"], outcomes["label"], strict=True)):
         if known[index] != said:
-            raise DataError(f"{OUTCOMES}: row {row} (index {index}) has label {said}, {source} has {known[index]}")
+            raise DataMismatchError(
+                f"{OUTCOMES}: row {row} (index {index}) has label {said}, {source} has {known[index]}"
+            )
 
 
 def _manifest_digests(path: Path) -> list[str]:
@@ -177,19 +181,19 @@ def _manifest_digests(path: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         digests = None
     if not isinstance(digests, list):
-        raise DataError(f"{path}: is not a manifest with a list test_images_sha256")
+        raise DataMismatchError(f"{path}: is not a manifest with a list test_images_sha256")
     return cast("list[str]", digests)
 
 
 def read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """The images uint8 (N, H, W, C) and labels (N,) of a test.npz; raises DataError where it is no such file."""
+    """The images uint8 (N, H, W, C) and labels (N,) of a test.npz; raises DataMismatchError where it is no such file."""
     try:
         with open_arrays(path) as archive:
             images, labels = archive.read("images"), archive.read("labels")
     except ArchiveError:
-        raise DataError(f"{path}: is not an npz archive with images and labels") from None
+        raise DataMismatchError(f"{path}: is not an npz archive with images and labels") from None
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
-        raise DataError(
+        raise DataMismatchError(
             f"{path}: must hold images uint8 (N, H, W, C) and labels (N,), holds {images.shape} {labels.shape}"
         )
     return images, labels

@@ -36,7 +36,7 @@ from bundle.numbers.claims import KINDS, claims
 from bundle.private import PrivateEvidenceError, Withheld, check_private, image_sets, is_private
 from bundle.served.model_file import check_model_file
 from bundle.table.outcomes import OutcomeError, Outcomes, read_outcomes
-from bundle.table.plan import PlanError, check_plan
+from bundle.table.plan import TablePlanError, check_plan
 from bundle.table.threats import Threat
 
 #: The link through which a volume of Kubernetes shows its files.
@@ -244,7 +244,7 @@ def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) 
 def _check_plan(predicate: Mapping[str, Any]) -> None:
     try:
         check_plan(predicate)
-    except (PlanError, OutcomeError) as error:
+    except (TablePlanError, OutcomeError) as error:
         raise BundleError(f"{ATTESTATION}: {error}") from None
 
 

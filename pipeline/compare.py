@@ -47,7 +47,7 @@ def main(
     ] = None,
 ) -> None:
     """Trains and attacks every method with every seed, then writes and prints the table."""
-    from pipeline.experiments.comparison import Comparison
+    from pipeline.experiments.comparison import MethodComparison
     from pipeline.experiments.plan import Places, load_plan
     from pipeline.experiments.result import load_result
     from pipeline.experiments.workers import work_off
@@ -76,7 +76,7 @@ def main(
         failed = work_off(plan, runs, places, data_path, command, workers or _processes(device))
         results = [load_result(path) for run in runs if run.key not in failed and (path := places.result(run)).exists()]
         if results:
-            _show(Comparison(results), RESULTS / f"compare-{name}", command, against)
+            _show(MethodComparison(results), RESULTS / f"compare-{name}", command, against)
     for key, sentence in failed.items():
         print(f"compare: {key}: {sentence}", file=sys.stderr)
     raise SystemExit(1 if failed else 0)

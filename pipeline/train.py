@@ -17,7 +17,7 @@ from pipeline.training.record import save_training
 DATA, OUT = Path("out/data"), Path("out/train")
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     """Whether training is finished, the seconds that its epochs took over all calls, and how many epochs are done."""
 
     finished: bool
@@ -25,7 +25,7 @@ class Trained(NamedTuple):
     epochs_done: int
 
 
-def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | None = None) -> Trained:
+def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | None = None) -> TrainingResult:
     """Trains, from its checkpoint if there is one, and writes what save_training lists.
 
     `deadline`, a time.monotonic() value, ends the call before an epoch that would not end in time: its checkpoint is
@@ -48,7 +48,7 @@ def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | N
     if training.run(checkpoints, live=out / "live", deadline=deadline):
         save_training(out, training, settings, environment)
         remove_checkpoints(checkpoints)
-    return Trained(training.finished, training.seconds, training.epoch)
+    return TrainingResult(training.finished, training.seconds, training.epoch)
 
 
 if __name__ == "__main__":

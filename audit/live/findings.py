@@ -18,7 +18,7 @@ from scipy.stats import fisher_exact
 
 from audit.live.asking import Answers, Way
 from audit.live.questions import Question
-from audit.live.report import Accuracy, Check, Fresh, Moved, Stability
+from audit.live.report import Check, Fresh, LiveAccuracy, MovedAnswers, Stability
 from bundle.bundle import Bundle
 from bundle.numbers.claims import find_claim
 from bundle.numbers.intervals import share, unpaired_interval
@@ -54,7 +54,7 @@ def _judged(bundle: Bundle, asked: Asked) -> Judged | None:
     return None if asked.logits is None else against_model(bundle, asked.logits, asked.answers)
 
 
-def moved(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Moved]:
+def moved(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[MovedAnswers]:
     """By way, how many verdicts moved though their class is too close to tell, and how many may.
 
     The bundle allows so many among the rows with the smallest margins; where more rows than those are close, nothing
@@ -67,7 +67,7 @@ def moved(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Moved]:
     ]
     allowed = allowance["allowedMoved"] if np.sum(near) <= allowance["rows"] else None
     for way, exact in _by_way(everything).items():
-        yield Moved(way, sum(_moved_verdicts(bundle, asked) for asked in exact), allowed)
+        yield MovedAnswers(way, sum(_moved_verdicts(bundle, asked) for asked in exact), allowed)
 
 
 def _moved_verdicts(bundle: Bundle, asked: Asked) -> int:
@@ -78,18 +78,18 @@ def _moved_verdicts(bundle: Bundle, asked: Asked) -> int:
     return int((judged.close & ((asked.answers.labels == label) != (said == label))).sum())
 
 
-def accuracies(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Accuracy]:
+def accuracies(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[LiveAccuracy]:
     """By way, clean accuracy, and robust accuracy under all attacks of each threat, from the answers alone."""
     for way, exact in _by_way(everything).items():
         rows = exact[0].question.rows
         said = Outcomes({name: values[rows] for name, values in bundle.outcomes.columns.items()})
         found = said.with_columns(_columns(said, exact))
         answered, attested = share(found.clean_right("served")), share(said.clean_right("served"))
-        yield Accuracy(way, "clean_accuracy", None, answered, attested)
+        yield LiveAccuracy(way, "clean_accuracy", None, answered, attested)
         for threat in bundle.predicate["threats"] if len(exact) > 1 else []:
             names = attack_names(bundle.predicate, threat["name"])
             answered, attested = (share(item.robust("served", threat["name"], names)) for item in (found, said))
-            yield Accuracy(way, "robust_accuracy", threat["name"], answered, attested)
+            yield LiveAccuracy(way, "robust_accuracy", threat["name"], answered, attested)
 
 
 def _columns(said: Outcomes, exact: Sequence[Asked]) -> Mapping[str, NDArray[np.int64] | NDArray[np.bool_]]:

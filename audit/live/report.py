@@ -43,7 +43,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class LiveAccuracy:
     """An accuracy recomputed from answers, and the attested one on the same rows: shares as in a claim."""
 
     way: Way
@@ -54,7 +54,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MovedAnswers:
     """Verdicts that moved within the tolerance, and how many the bundle allows a host; None: too many rows to say."""
 
     way: Way
@@ -126,8 +126,8 @@ class Report:
     others: Sequence[str]
     documents: Sequence[str]
     checks: Sequence[Check]
-    accuracies: Sequence[Accuracy]
-    moved: Sequence[Moved]
+    accuracies: Sequence[LiveAccuracy]
+    moved: Sequence[MovedAnswers]
     fresh: Sequence[Fresh]
     stability: Sequence[Stability]
     alone: Alone | None

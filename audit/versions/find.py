@@ -24,7 +24,7 @@ from bundle.numbers.claims import find_claim
 from bundle.pages.headline import attack_names, check_claimed, headline, headline_threat
 from bundle.signatures import SignatureError
 from bundle.table.outcomes import SETTINGS, OutcomeError
-from bundle.table.plan import PlanError, check_plan
+from bundle.table.plan import TablePlanError, check_plan
 
 BUNDLE = Path("out/bundle")
 RELEASES = Path("releases")
@@ -199,7 +199,7 @@ def _attestation_only(place: Place, content: bytes) -> Version:
         check_extent(statement["predicate"])
         check_plan(statement["predicate"])
         check_claimed(statement["predicate"])
-    except (PlanError, OutcomeError) as error:
+    except (TablePlanError, OutcomeError) as error:
         raise VersionError(f"{ATTESTATION}: {str(error).removeprefix(f'{ATTESTATION}: ')}") from None
     return Version((place,), sha256_bytes(content), statement, signature="attestation only")
 

@@ -20,7 +20,7 @@ BROKEN, HELD = 6, 4
 
 
 @dataclass(frozen=True)
-class Picture:
+class GalleryImage:
     """One row of the gallery: the attack that came closest; images are data URIs, answer and margins the served model's."""
 
     row: int
@@ -44,8 +44,8 @@ class Gallery:
     amplification: int
     broken_count: int
     held_count: int
-    broken: list[Picture]
-    held: list[Picture]
+    broken: list[GalleryImage]
+    held: list[GalleryImage]
 
 
 def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]]) -> Gallery:
@@ -67,9 +67,9 @@ def choose(predicate: Mapping[str, Any], outcomes: Outcomes, images: Mapping[str
     }
     amplification = max(1, 127 // max(1, _largest_change(threat, shown.values())))
 
-    def picture(row: int) -> Picture:
+    def picture(row: int) -> GalleryImage:
         clean, adversarial = shown[row]
-        return Picture(
+        return GalleryImage(
             row=row,
             index=int(outcomes["index"][row]),
             label=predicate["data"]["classes"][int(outcomes["label"][row])],

@@ -16,7 +16,7 @@ from bundle.attestation import model_digest, model_version
 from bundle.numbers.claims import ALL_ATTACKS, find_claim
 from bundle.pages.wording import attack_title, number, threat_name_title, threat_title
 from bundle.table.outcomes import SETTINGS
-from bundle.table.plan import PlanError, curve_only
+from bundle.table.plan import TablePlanError, curve_only
 from bundle.table.threats import RADIUS_FIELD, Threat, answering
 
 #: The attacks that decide, in any version and with any seed; a method's own training attack tends to flatter it.
@@ -116,22 +116,26 @@ def robust_claim(predicate: Mapping[str, Any], setting: str, threat: str, attack
 
 
 def check_claimed(predicate: Mapping[str, Any]) -> None:
-    """Raises PlanError where an attestation names threats and leaves out what is claimed under them.
+    """Raises TablePlanError where an attestation names threats and leaves out what is claimed under them.
 
     A whole bundle's claims are recomputed; of an attestation alone this is what a reader relies on.
     """
     for setting in SETTINGS:
         keys: dict[str, Any] = {"setting": setting}
         if find_claim(predicate, "clean_accuracy", **keys) is None:
-            raise PlanError(f"has no clean accuracy in the setting {setting}")
+            raise TablePlanError(f"has no clean accuracy in the setting {setting}")
         for item in [*predicate["threats"], *predicate["unions"]]:
             if find_claim(predicate, "robust_accuracy", **keys, threat=item["name"], attack=ALL_ATTACKS) is None:
-                raise PlanError(f"has no robust accuracy under all attacks of {item['name']} in the setting {setting}")
+                raise TablePlanError(
+                    f"has no robust accuracy under all attacks of {item['name']} in the setting {setting}"
+                )
         for threat in (None, *(item["name"] for item in predicate["threats"])):
             listed = ["calibration", *(["worstClass"] if threat else [])]
             for kind in listed:
                 if not any((item["setting"], item.get("threat")) == (setting, threat) for item in predicate[kind]):
-                    raise PlanError(f"{kind}: has no entry for {threat or 'clean images'} in the setting {setting}")
+                    raise TablePlanError(
+                        f"{kind}: has no entry for {threat or 'clean images'} in the setting {setting}"
+                    )
 
 
 def headline_bound(predicate: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ class ReplayError(HallmarkError):
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class ReplayedVerdicts:
     """A model's answers: predictions (N,), margins (N,), and the probability of each answer (N,)."""
 
     predictions: NDArray[np.int64]
@@ -37,14 +37,14 @@ class Verdicts:
     confidences: NDArray[np.float32]
 
     @classmethod
-    def of(cls, logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> Verdicts:
+    def of(cls, logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> ReplayedVerdicts:
         """The verdicts of logits (N, K) on labels (N,)."""
         return cls(logits.argmax(axis=1), margins(logits, labels), confidences(logits))
 
 
-def judge(classifier: OnnxClassifier, images: NDArray[np.uint8], labels: NDArray[np.integer[Any]]) -> Verdicts:
+def judge(classifier: OnnxClassifier, images: NDArray[np.uint8], labels: NDArray[np.integer[Any]]) -> ReplayedVerdicts:
     """Runs images uint8 (N, H, W, C) through the model."""
-    return Verdicts.of(classifier.logits_in_batches(images), labels)
+    return ReplayedVerdicts.of(classifier.logits_in_batches(images), labels)
 
 
 def reach(predicate: Mapping[str, Any]) -> float:
@@ -117,7 +117,7 @@ def self_check(
     alone, together = _alone_and_together(classifier, stacked)
     moved = _apart(alone, together, predicate)
     for logits in (alone, together):
-        moved |= (Verdicts.of(logits, labels).predictions != labels) != attested
+        moved |= (ReplayedVerdicts.of(logits, labels).predictions != labels) != attested
     return SelfCheck(len(closest), int(moved.sum()), settings["allowedMoved"], classifier.provider)
 
 

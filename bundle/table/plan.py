@@ -20,7 +20,7 @@ ALL_ATTACKS = "all"
 UNION_NORM = "union"
 
 
-class PlanError(HallmarkError):
+class TablePlanError(HallmarkError):
     """Two things of an evaluation have one name, or a name stands for nothing or for something else."""
 
 
@@ -63,17 +63,17 @@ def holds(item: Mapping[str, Any]) -> bool:
 def check_plan(predicate: Mapping[str, Any]) -> None:
     """What the claims are keyed by must be unambiguous, or a number could stand beside a name that is not its own.
 
-    Raises PlanError for names that are there twice, unknown or reserved, threats that are not what their names say, main
+    Raises TablePlanError for names that are there twice, unknown or reserved, threats that are not what their names say, main
     threats that are points of a curve, unions of one norm, checks that pass or fail against their own statistic, and a
     surface of another size; OutcomeError for a threat without an attack.
     """
     for item in predicate["threats"]:
         if Threat.of(item).describe() != item:
-            raise PlanError(f"threat {item['name']} is not what its norm and {RADIUS_FIELD[item['norm']]} say")
+            raise TablePlanError(f"threat {item['name']} is not what its norm and {RADIUS_FIELD[item['norm']]} say")
     for kind, names in _names(predicate).items():
         for name, count in Counter(names).items():
             if count > 1:
-                raise PlanError(f"{kind} {name} is there {count} times")
+                raise TablePlanError(f"{kind} {name} is there {count} times")
     _check_attacks(predicate)
     _check_main_threats(predicate)
     for union in predicate["unions"]:
@@ -102,7 +102,7 @@ def _check_attacks(predicate: Mapping[str, Any]) -> None:
     threats = {item["name"] for item in predicate["threats"]}
     for item in predicate["attacks"]:
         if item["threat"] not in threats or item["name"] == ALL_ATTACKS:
-            raise PlanError(f"attack {item['threat']}/{item['name']}: unknown threat or reserved name")
+            raise TablePlanError(f"attack {item['threat']}/{item['name']}: unknown threat or reserved name")
     for name in threats:
         attack_names(predicate, name)
 
@@ -111,20 +111,24 @@ def _check_main_threats(predicate: Mapping[str, Any]) -> None:
     names, curve = {item["name"] for item in predicate["threats"]}, curve_only(predicate)
     for name in predicate.get("mainThreats", []):
         if name not in names:
-            raise PlanError(f"mainThreats: there is no threat {name}")
+            raise TablePlanError(f"mainThreats: there is no threat {name}")
         if name in curve:
-            raise PlanError(f"mainThreats: {name} met the margin attack alone, and others of its norm more attacks")
+            raise TablePlanError(
+                f"mainThreats: {name} met the margin attack alone, and others of its norm more attacks"
+            )
 
 
 def _check_union(union: Mapping[str, Any], predicate: Mapping[str, Any]) -> None:
     norms = {item["name"]: item["norm"] for item in predicate["threats"]}
     if union["name"] in norms:
-        raise PlanError(f"union {union['name']}: a threat has this name")
+        raise TablePlanError(f"union {union['name']}: a threat has this name")
     for name in union["threats"]:
         if name not in norms:
-            raise PlanError(f"union {union['name']}: there is no threat {name}")
+            raise TablePlanError(f"union {union['name']}: there is no threat {name}")
     if len({norms[name] for name in union["threats"]}) != len(union["threats"]):
-        raise PlanError(f"union {union['name']}: its threats must be of different norms, or the larger says it all")
+        raise TablePlanError(
+            f"union {union['name']}: its threats must be of different norms, or the larger says it all"
+        )
 
 
 def _check_sanity(predicate: Mapping[str, Any]) -> None:
@@ -132,18 +136,20 @@ def _check_sanity(predicate: Mapping[str, Any]) -> None:
     for item in predicate["sanity"]:
         if item["passed"] != holds(item):
             comparison = f"{item['statistic']:g} {item['comparator']} {item['threshold']:g}"
-            raise PlanError(f"sanity check {item['check']}: passed must say whether {comparison}")
+            raise TablePlanError(f"sanity check {item['check']}: passed must say whether {comparison}")
         if item["passed"] != (item["outcome"] != "fail"):
-            raise PlanError(f"sanity check {item['check']}: passed must be false exactly where the outcome is fail")
+            raise TablePlanError(
+                f"sanity check {item['check']}: passed must be false exactly where the outcome is fail"
+            )
         if "threat" in item and item["threat"] not in threats:
-            raise PlanError(f"sanity check {item['check']}: there is no threat {item['threat']}")
+            raise TablePlanError(f"sanity check {item['check']}: there is no threat {item['threat']}")
     if predicate["reliable"] != reliable(predicate["sanity"]):
-        raise PlanError("reliable must be false exactly where a sanity check failed")
+        raise TablePlanError("reliable must be false exactly where a sanity check failed")
 
 
 def _check_surface(surface: Mapping[str, Any], predicate: Mapping[str, Any]) -> None:
     if surface["threat"] not in {item["name"] for item in predicate["threats"]}:
-        raise PlanError(f"surface: there is no threat {surface['threat']}")
+        raise TablePlanError(f"surface: there is no threat {surface['threat']}")
     steps = surface["steps"]
     if [len(row) for row in surface["losses"]] != [steps] * steps:
-        raise PlanError(f"surface: losses must be {steps} rows of {steps} numbers")
+        raise TablePlanError(f"surface: losses must be {steps} rows of {steps} numbers")

@@ -16,7 +16,7 @@ from bundle.served.replay import self_check
 from bundle.served.runtime import OnnxClassifier
 from bundle.table.threats import Threat
 from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
-from pipeline.evaluation.from_bundle import Published, check_companion, check_twin
+from pipeline.evaluation.from_bundle import RebuiltModel, check_companion, check_twin
 from pipeline.evaluation.predicate import measured
 from pipeline.evaluation.running import crew_size, speaker
 from pipeline.evaluation.victim import Victim
@@ -52,8 +52,8 @@ def _attacked_radii(predicate: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def attack_again(
-    published: Published,
-    companions: list[Published],
+    published: RebuiltModel,
+    companions: list[RebuiltModel],
     settings: AttackSettings,
     out: Path,
     *,
@@ -114,7 +114,7 @@ def attack_again(
 
 
 def write_again(
-    published: Published,
+    published: RebuiltModel,
     evidence: Evidence,
     classifier: OnnxClassifier,
     out: Path,

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.served.replay import Verdicts, judge
+from bundle.served.replay import ReplayedVerdicts, judge
 from bundle.served.runtime import OnnxClassifier
 from bundle.table.outcomes import Outcomes, confidences, image_digests, margins
 from pipeline.attacks.grid import search_grid
 from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.corrupted import corruption_columns, describe
-from pipeline.evaluation.running import Finding, Task, do_tasks, helped_by, run_suite, tasks
+from pipeline.evaluation.running import AttackFinding, AttackTask, do_tasks, helped_by, run_suite, tasks
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.surface import loss_surface
 from pipeline.evaluation.tiers import CW_SETTINGS, Job, attacked_threats, jobs, main_threats, minimum_norm, sweep_jobs
@@ -204,7 +204,7 @@ def all_tasks(
     settings: AttackSettings,
     wanted: Threat | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Task]:
+) -> list[AttackTask]:
     """Every job on every batch in every ball."""
     return [
         task
@@ -221,13 +221,13 @@ def _findings(
     wanted: Threat | None,
     say: Callable[[str], None],
     kept: Kept,
-) -> Iterator[Finding]:
+) -> Iterator[AttackFinding]:
     for threat, work in _plan(victim, sample, settings, wanted, say):
         yield from run_suite(sample, work, threat=threat, batch_size=settings.batch_size, say=say, kept=kept)
 
 
 def _on_grid(
-    network: nn.Module, finding: Finding, clean: Tensor, labels: NDArray[np.int64], batch_size: int
+    network: nn.Module, finding: AttackFinding, clean: Tensor, labels: NDArray[np.int64], batch_size: int
 ) -> NDArray[np.uint8]:
     """The images that a client can send: on the 8-bit grid, the success kept wherever a search finds how."""
     answers = torch.from_numpy(labels)
@@ -283,7 +283,7 @@ def served_columns(
     return columns
 
 
-def _columns(setting: str, key: str, verdicts: Verdicts, labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _columns(setting: str, key: str, verdicts: ReplayedVerdicts, labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     broken = {} if key == "clean" else {f"{setting}/{key}/broken": verdicts.predictions != labels}
     return {
         **broken,
@@ -294,10 +294,10 @@ def _columns(setting: str, key: str, verdicts: Verdicts, labels: NDArray[np.int6
 
 
 @torch.no_grad()
-def judge_reference(network: nn.Module, images: Tensor, labels: NDArray[np.int64], batch_size: int) -> Verdicts:
-    """Verdicts of the network itself: `images` float (N, C, H, W) in [0, 1] on its device, `labels` (N,).
+def judge_reference(network: nn.Module, images: Tensor, labels: NDArray[np.int64], batch_size: int) -> ReplayedVerdicts:
+    """ReplayedVerdicts of the network itself: `images` float (N, C, H, W) in [0, 1] on its device, `labels` (N,).
 
     The network is in eval mode, in float32.
     """
     logits = torch.cat([network(batch) for batch in images.split(batch_size)]).float().cpu().numpy()
-    return Verdicts(logits.argmax(axis=1), margins(logits, labels), confidences(logits))
+    return ReplayedVerdicts(logits.argmax(axis=1), margins(logits, labels), confidences(logits))

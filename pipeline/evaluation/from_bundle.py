@@ -22,7 +22,7 @@ from pipeline.networks.serialisation import read_network
 
 
 @dataclass(frozen=True)
-class Published:
+class RebuiltModel:
     """The bundle, its network in eval mode on the CPU, and the content of weights.safetensors."""
 
     bundle: Bundle
@@ -56,7 +56,7 @@ class Twin:
     other: int
 
 
-def open_published(path: Path, factories: Collection[str] = ()) -> Published:
+def open_published(path: Path, factories: Collection[str] = ()) -> RebuiltModel:
     """Verifies a bundle and rebuilds its network.
 
     A bundle may name a factory, which is code: it runs where `factories` has its name, as the user asked for it, and
@@ -73,10 +73,10 @@ def open_published(path: Path, factories: Collection[str] = ()) -> Published:
             f"it is the code that you mean, say so with --factory {factory}"
         )
     weights = _weights(path, bundle)
-    return Published(bundle, read_network(canonical_json(description), weights, str(path)), weights)
+    return RebuiltModel(bundle, read_network(canonical_json(description), weights, str(path)), weights)
 
 
-def check_twin(published: Published, classifier: OnnxClassifier) -> Twin:
+def check_twin(published: RebuiltModel, classifier: OnnxClassifier) -> Twin:
     """Compares the network with the ONNX file on all images of the evidence, clean and adversarial.
 
     Raises HallmarkError where logits differ by more than the bundle's parity allows, where more answers differ than its
@@ -114,7 +114,7 @@ def check_twin(published: Published, classifier: OnnxClassifier) -> Twin:
     return Twin(difference, images, other)
 
 
-def check_companion(published: Published, victim: Published) -> None:
+def check_companion(published: RebuiltModel, victim: RebuiltModel) -> None:
     """Raises HallmarkError where images for one model cannot be carried over to the other."""
     own, other = victim.bundle.predicate["data"], published.bundle.predicate["data"]
     for field, what in (("shape", "images of shape"), ("classes", "the classes")):

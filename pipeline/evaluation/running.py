@@ -40,7 +40,7 @@ from pipeline.stage import refusal
 
 
 @dataclass(frozen=True)
-class Finding:
+class AttackFinding:
     """One attack's adversarial images, float (N, C, H, W) inside the ball, and how they were found.
 
     `square_broken`: images that only AutoAttack's Square broke, which make a flag where they are too large a share of
@@ -67,7 +67,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Task:
+class AttackTask:
     """One job on one batch of a sample, against one ball."""
 
     threat: Threat
@@ -85,9 +85,9 @@ class Task:
         return kept.parts(self.key, lambda: self.job.run(self.batch, kept.keeper(self.key)))
 
 
-def tasks(sample: Sample, threat: Threat, job: Job, batch_size: int) -> list[Task]:
+def tasks(sample: Sample, threat: Threat, job: Job, batch_size: int) -> list[AttackTask]:
     """A job on every batch of the sample, in order."""
-    return [Task(threat, job, number, batch) for number, batch in enumerate(sample.batches(batch_size))]
+    return [AttackTask(threat, job, number, batch) for number, batch in enumerate(sample.batches(batch_size))]
 
 
 def run_suite(
@@ -98,7 +98,7 @@ def run_suite(
     batch_size: int,
     say: Callable[[str], None],
     kept: Kept,
-) -> Iterator[Finding]:
+) -> Iterator[AttackFinding]:
     """The findings of every job over the sample, `batch_size` images at a time; `say` is told a line of progress."""
     for job in suite:
         parts: dict[str, list[Part]] = {name: [] for name in job.settings}
@@ -111,8 +111,8 @@ def run_suite(
             yield _joined(threat, name, job, found, sample.images)
 
 
-def _joined(threat: Threat, name: str, job: Job, parts: list[Part], like: Tensor) -> Finding:
-    return Finding(
+def _joined(threat: Threat, name: str, job: Job, parts: list[Part], like: Tensor) -> AttackFinding:
+    return AttackFinding(
         threat,
         name,
         torch.cat([part.images for part in parts]).to(like),
@@ -131,7 +131,7 @@ def speaker() -> Callable[[str], None]:
     return lambda line: console.print(f"  {line:<{console.width - 3}}", end="\r", soft_wrap=True)
 
 
-def _with_progress(work: list[Task], say: Callable[[str], None]) -> Iterator[Task]:
+def _with_progress(work: list[AttackTask], say: Callable[[str], None]) -> Iterator[AttackTask]:
     """The tasks of a job; after each, rate and time left are said."""
     started, done, images = time.monotonic(), 0, sum(len(task.batch) for task in work)
     for task in work:
@@ -146,7 +146,7 @@ def _with_progress(work: list[Task], say: Callable[[str], None]) -> Iterator[Tas
 PR_SET_PDEATHSIG = 1
 
 #: Makes the tasks of an evaluation from its (picklable) ingredients, in every process the same.
-Tasks = Callable[..., list[Task]]
+Tasks = Callable[..., list[AttackTask]]
 
 
 def crew_size(device: torch.device, tier: str, threads: int) -> int:
@@ -210,7 +210,7 @@ def _started(processes: int, work: Work) -> Iterator[SpawnProcess]:
         yield process
 
 
-def do_tasks(tasks: list[Task], kept: Kept, say: Callable[[str], None] = lambda line: None) -> None:
+def do_tasks(tasks: list[AttackTask], kept: Kept, say: Callable[[str], None] = lambda line: None) -> None:
     """Does every task that is neither kept nor in another process's hands, those with the longest jobs first.
 
     When nothing is left to begin it waits for those that others have in hand. `say` is told a line a task.

@@ -21,7 +21,7 @@ PGD, MARGIN = "pgd-50", "margin"
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """Shares (0 to 1) of one number over seeds: their mean, and low and high ends.
 
     Several seeds: mean ± standard deviation over seeds. One seed: its 95 % Clopper-Pearson interval.
@@ -33,7 +33,7 @@ class Spread:
     deviation: float | None
 
     @classmethod
-    def of(cls, shares: Sequence[Share]) -> Spread:
+    def of(cls, shares: Sequence[Share]) -> SeedSpread:
         """Over at least one share."""
         values = [share.share for share in shares]
         mean = float(np.mean(values))
@@ -59,26 +59,26 @@ class Row:
 
     name: str
     title: str
-    clean: Spread
-    pgd: Spread
-    margin: Spread
-    robust: Spread
-    others: tuple[Spread, ...]
+    clean: SeedSpread
+    pgd: SeedSpread
+    margin: SeedSpread
+    robust: SeedSpread
+    others: tuple[SeedSpread, ...]
     seconds: float
     passes: tuple[int, int]
     seeds: tuple[int, ...]
     flagged: bool
 
-    def shares(self) -> tuple[Spread, ...]:
+    def shares(self) -> tuple[SeedSpread, ...]:
         """Clean, PGD-50, margin, all attacks, and `others`."""
         return self.clean, self.pgd, self.margin, self.robust, *self.others
 
-    def judged(self) -> Spread:
+    def judged(self) -> SeedSpread:
         """What the experiments are ranked by: under all threats where there are several, else under the one."""
         return self.others[-1] if self.others else self.robust
 
 
-class Comparison:
+class MethodComparison:
     """Results of several experiments under the same threat, on the same images; raises ValueError where there are none."""
 
     def __init__(self, results: Sequence[Result]) -> None:
@@ -100,17 +100,17 @@ class Comparison:
         return sorted(rows, key=lambda row: (-row.judged().mean, -row.clean.mean, row.name))
 
     def _row(self, runs: list[Result]) -> Row:
-        def under(threat: str, attack: str) -> Spread:
-            return Spread.of([share for run in runs if (share := run.under(threat, attack)) is not None])
+        def under(threat: str, attack: str) -> SeedSpread:
+            return SeedSpread.of([share for run in runs if (share := run.under(threat, attack)) is not None])
 
         first, method = runs[0], runs[0].method
         others = [under(name, ALL_ATTACKS) for name in self.others]
         if others:
-            others.append(Spread.of([run.accuracy.union for run in runs if run.accuracy.union is not None]))
+            others.append(SeedSpread.of([run.accuracy.union for run in runs if run.accuracy.union is not None]))
         return Row(
             name=first.name,
             title=method.title if first.name == method.name else f"{first.name}: {method.title}",
-            clean=Spread.of([run.accuracy.clean for run in runs]),
+            clean=SeedSpread.of([run.accuracy.clean for run in runs]),
             pgd=under(self.threat.name, PGD),
             margin=under(self.threat.name, MARGIN),
             robust=under(self.threat.name, ALL_ATTACKS),

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from bundle.errors import HallmarkError
 from bundle.pages.wording import threat_title
 from bundle.table.threats import Threat
-from pipeline.experiments.comparison import Spread, seed_differences
+from pipeline.experiments.comparison import SeedSpread, seed_differences
 from pipeline.experiments.result import Result, Share
 from pipeline.params import Section, validated
 
@@ -223,7 +223,7 @@ def _about(runs: Sequence[Result], threat: str) -> str:
 
 
 def _spread(shares: Sequence[Share]) -> str:
-    return Spread.of(shares).say() if shares else ""
+    return SeedSpread.of(shares).say() if shares else ""
 
 
 def _line(*cells: str) -> str:

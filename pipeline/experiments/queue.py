@@ -35,7 +35,7 @@ BEGINS = "takes "
 
 
 @dataclass
-class Report:
+class QueueReport:
     """What a call did, by the runs' keys; `notes` says of runs that are not done why, in a sentence."""
 
     worked: set[str] = field(default_factory=set)
@@ -62,9 +62,9 @@ class Queue:
     ) -> None:
         self.runs, self.places, self.budget, self.command, self.stop = runs, places, budget, command, stop
         self.train_only = train_only
-        self.report = Report()
+        self.report = QueueReport()
 
-    def work(self) -> Report:
+    def work(self) -> QueueReport:
         """Every run's first stage, in the order of the plan; then the whole test splits of those that have it."""
         for run in self.runs:
             self._take(run, whole=False)

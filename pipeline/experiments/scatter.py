@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bundle.pages.svg import REFERENCE, Scale, drawing, line, marker, round_step, text
-from pipeline.experiments.comparison import BASELINE, Row, Spread
+from pipeline.experiments.comparison import BASELINE, Row, SeedSpread
 
 LEFT, RIGHT, TOP, BOTTOM, NAMES = 52.0, 300.0, 16.0, 300.0, 324.0
 #: Between the lines of names.
@@ -43,7 +43,7 @@ def scatter(rows: Sequence[Row], caption: str) -> str:
     return drawing("comparison", f"Clean and robust accuracy: {caption}", words, BOTTOM + 62, parts)
 
 
-def _axis(spreads: Sequence[Spread], start: float, end: float) -> Scale:
+def _axis(spreads: Sequence[SeedSpread], start: float, end: float) -> Scale:
     """Round numbers around the whiskers; a single value gets a step of room on either side."""
     low, high = min(item.low for item in spreads), max(item.high for item in spreads)
     step = round_step(max(high - low, 0.01), 5)

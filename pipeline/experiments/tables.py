@@ -15,7 +15,7 @@ import typer
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
 from bundle.process import plain_streams
-from pipeline.experiments.comparison import Comparison
+from pipeline.experiments.comparison import MethodComparison
 from pipeline.experiments.curves import draw_curves
 from pipeline.experiments.published import (
     HEAD,
@@ -96,7 +96,7 @@ def front(folder: Path, runs: dict[str, list[Result]]) -> str:
     """README's table: ours on all of CIFAR-10 with the small network of the plan for CPUs, else the digits' comparison."""
     small = [run for run in runs.get("cifar10", []) if run.sample.split == "test" and network_of(run) == FRONT]
     if not small:
-        comparison = Comparison(load_results(folder / "compare-digits"))
+        comparison = MethodComparison(load_results(folder / "compare-digits"))
         return f"{_comparison_table(comparison, MOST)}\n\n{comparison.conditions()}"
     published = [row for row in load_published(folder / "published.json") if row.network == FRONT]
     lines = [ours([run for run in small if run.name == name])[0] for name in dict.fromkeys(run.name for run in small)]
@@ -135,14 +135,14 @@ def _network(name: str, network: str, results: Sequence[Result], published: Sequ
 
 
 def _comparison(folder: Path) -> list[str]:
-    comparison = Comparison(load_results(folder))
+    comparison = MethodComparison(load_results(folder))
     name, about = comparison.results[0].data.name, folder.name.removeprefix("compare-")
     title = f"## {_title(name)}, {'the methods side by side' if about == name else about}"
     said = f"{comparison.conditions()} {comparison.caveat()} [All columns]({folder.name}.md)."
     return [title, _comparison_table(comparison), said]
 
 
-def _comparison_table(comparison: Comparison, most: int | None = None) -> str:
+def _comparison_table(comparison: MethodComparison, most: int | None = None) -> str:
     heads = comparison.heads()
     lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     lines += [

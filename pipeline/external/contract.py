@@ -106,8 +106,8 @@ def _check_gradient(network: nn.Module, probes: Tensor) -> None:
     )
 
 
-def _watched(network: nn.Module, probes: Tensor) -> tuple[Watch, Tensor]:
-    with torch.enable_grad(), _frozen(network), Watch() as watch:
+def _watched(network: nn.Module, probes: Tensor) -> tuple[OperationWatch, Tensor]:
+    with torch.enable_grad(), _frozen(network), OperationWatch() as watch:
         return watch, network(probes.clone().requires_grad_())
 
 
@@ -180,7 +180,7 @@ class Call(NamedTuple):
 LEAVING = ("array", "bool", "float", "int", "item", "numpy", "tolist")
 
 
-class Watch(TorchFunctionMode):
+class OperationWatch(TorchFunctionMode):
     """Around a forward pass in which nothing but the images requires a gradient; tensors are kept while it lives."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
-class Section:
+class WeightSection:
     """The tensors of one mapping in a file; `keys` lead to it, `others` are the names beside them."""
 
     keys: tuple[str, ...]
@@ -43,7 +43,7 @@ class Match:
 class _Candidate:
     """The tensors of a section behind `prefix`, taken for the network's own names behind `own_prefix`."""
 
-    section: Section
+    section: WeightSection
     prefix: str
     own_prefix: str
 
@@ -60,19 +60,19 @@ class _Candidate:
         }
 
 
-def sections(content: object) -> list[Section]:
+def sections(content: object) -> list[WeightSection]:
     """Every mapping in a file's content, however deep, that holds tensors by name."""
     return list(_sections(content, (), [], set()))
 
 
-def _sections(content: object, keys: tuple[str, ...], beside: list[str], seen: set[int]) -> Iterator[Section]:
+def _sections(content: object, keys: tuple[str, ...], beside: list[str], seen: set[int]) -> Iterator[WeightSection]:
     if id(content) in seen:
         return
     seen.add(id(content))
     parts = _parts(content)
     tensors = {str(name): tensor for name, value in parts.items() if (tensor := _tensor(value)) is not None}
     if tensors and isinstance(content, Mapping):
-        yield Section(keys, tensors, [*beside, *(str(name) for name in parts if str(name) not in tensors)])
+        yield WeightSection(keys, tensors, [*beside, *(str(name) for name in parts if str(name) not in tensors)])
     for name, value in parts.items():
         yield from _sections(
             value, (*keys, str(name)), [*beside, *(str(other) for other in parts if other != name)], seen
@@ -93,7 +93,7 @@ def _tensor(value: object) -> Tensor | None:
     return value.detach() if isinstance(value, Tensor) else None
 
 
-def matching(network: nn.Module, found: list[Section], path: Path, wanted: str | None) -> Match:
+def matching(network: nn.Module, found: list[WeightSection], path: Path, wanted: str | None) -> Match:
     """The one place where all of the network's weights are; where there is none, the nearest, which does not fit.
 
     `wanted` is a section's name, keys and prefix with / between them. Raises NetworkError where it is not there, and
@@ -114,7 +114,7 @@ def matching(network: nn.Module, found: list[Section], path: Path, wanted: str |
     return Match(chosen.tensors, where, _remarks(chosen, path.name))
 
 
-def _candidates(section: Section, own: Mapping[str, Tensor]) -> list[_Candidate]:
+def _candidates(section: WeightSection, own: Mapping[str, Tensor]) -> list[_Candidate]:
     """All prefixes behind which the section has any of the network's names; none at least."""
     found = Counter(
         (prefix, own_prefix)

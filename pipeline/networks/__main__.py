@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bundle.process import plain_streams
-from pipeline.networks.names import PLANS
+from pipeline.networks.names import ARCHITECTURES
 from pipeline.networks.registry import build_network
 
 
@@ -25,7 +25,7 @@ def table() -> Table:
     result.add_column("parameters", justify="right", no_wrap=True)
     result.add_column("width", justify="right", no_wrap=True)
     result.add_column("source")
-    for name, plan in PLANS.items():
+    for name, plan in ARCHITECTURES.items():
         result.add_row(name, f"{parameter_count(name):,}", str(plan.width), plan.source)
     return result
 

@@ -18,7 +18,7 @@ class NetworkError(HallmarkError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Architecture:
     """What a name stands for.
 
     Stage s has `blocks[s]` residual blocks (plain: convolutions), the first of them with stride `strides[s]`, and
@@ -43,29 +43,29 @@ RESNET = "He et al. 2016, arXiv 1512.03385"
 PREACT = "He et al. 2016, arXiv 1603.05027"
 WIDE = "Zagoruyko & Komodakis 2016, arXiv 1605.07146"
 
-PLANS: dict[str, Plan] = {
-    "resnet18": Plan("resnet", (2, 2, 2, 2), (1, 2, 2, 2), 64, f"{RESNET}; CIFAR form"),
-    "preact_resnet18": Plan(
+ARCHITECTURES: dict[str, Architecture] = {
+    "resnet18": Architecture("resnet", (2, 2, 2, 2), (1, 2, 2, 2), 64, f"{RESNET}; CIFAR form"),
+    "preact_resnet18": Architecture(
         "preact_resnet", (2, 2, 2, 2), (1, 2, 2, 2), 64, f"{PREACT}; as in Rice et al. 2020, arXiv 2002.11569"
     ),
-    "resnet20": Plan("resnet", (3, 3, 3), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
-    "resnet32": Plan("resnet", (5, 5, 5), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
-    "resnet56": Plan("resnet", (9, 9, 9), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
-    "wide_resnet_34_10": Plan(
+    "resnet20": Architecture("resnet", (3, 3, 3), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
+    "resnet32": Architecture("resnet", (5, 5, 5), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
+    "resnet56": Architecture("resnet", (9, 9, 9), (1, 2, 2), 16, f"{RESNET}, section 4.2; projection shortcuts"),
+    "wide_resnet_34_10": Architecture(
         "wide_resnet", (5, 5, 5), (1, 2, 2), 16, f"{WIDE}; as in TRADES, arXiv 1901.08573", widen=10
     ),
-    "wide_resnet_34_1": Plan("wide_resnet", (5, 5, 5), (1, 2, 2), 16, WIDE),
-    "wide_resnet_28_10": Plan("wide_resnet", (4, 4, 4), (1, 2, 2), 16, WIDE, widen=10),
+    "wide_resnet_34_1": Architecture("wide_resnet", (5, 5, 5), (1, 2, 2), 16, WIDE),
+    "wide_resnet_28_10": Architecture("wide_resnet", (4, 4, 4), (1, 2, 2), 16, WIDE, widen=10),
     # A wide ResNet has 6n + 4 layers, which 30 is not. Code that divides (30 - 4) / 6 and rounds down builds n = 4.
-    "wide_resnet_30_10": Plan(
+    "wide_resnet_30_10": Architecture(
         "wide_resnet", (4, 4, 4), (1, 2, 2), 16, f"{WIDE}; 30 is not 6n + 4: rounded down, so equal to 28-10", widen=10
     ),
-    "guide_resnet18": Plan(
+    "guide_resnet18": Architecture(
         "resnet", (2, 2, 2, 2), (1, 1, 2, 2), 64, f"{RESNET}; guide of D²R, arXiv 2506.07056, first in LBGAT"
     ),
-    "resnet8": Plan("resnet", (1, 1, 1), (1, 2, 2), 16, f"{RESNET}; small, for 8x8 digits"),
-    "preact_resnet8": Plan("preact_resnet", (1, 1, 1), (1, 2, 2), 16, f"{PREACT}; small, for 8x8 digits"),
-    "plain4": Plan(
+    "resnet8": Architecture("resnet", (1, 1, 1), (1, 2, 2), 16, f"{RESNET}; small, for 8x8 digits"),
+    "preact_resnet8": Architecture("preact_resnet", (1, 1, 1), (1, 2, 2), 16, f"{PREACT}; small, for 8x8 digits"),
+    "plain4": Architecture(
         "plain", (1, 1), (1, 2), 16, "after Gowal et al. 2018, arXiv 1810.12715; no BatchNorm, for provable bounds"
     ),
 }
@@ -73,7 +73,7 @@ PLANS: dict[str, Plan] = {
 
 def network_names() -> list[str]:
     """Every name that `build_network` knows."""
-    return list(PLANS)
+    return list(ARCHITECTURES)
 
 
 def whole_number(field: str, value: object, *, least: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.networks.names import PLANS, NetworkError, normalisation, whole_number
+from pipeline.networks.names import ARCHITECTURES, NetworkError, normalisation, whole_number
 from pipeline.params.reading import one_of
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def build_network(
     Returns a module from float images in [0, 1], (N, C, H, W), to logits (N, K). Sides of 8 pixels and more fit every
     network. The module's `spec` is what `describe` returns. Raises NetworkError for a value that cannot be built.
     """
-    if name not in PLANS:
-        raise NetworkError(f"network name: {one_of(list(PLANS), name)}")
-    plan = PLANS[name]
+    if name not in ARCHITECTURES:
+        raise NetworkError(f"network name: {one_of(list(ARCHITECTURES), name)}")
+    plan = ARCHITECTURES[name]
     spec = {
         "name": name,
         "classes": whole_number("classes", classes, least=2),

@@ -1,4 +1,4 @@
-"""Accuracy on the validation split, on which every choice is made.
+"""ValidationAccuracy on the validation split, on which every choice is made.
 
 Which epoch's weights are exported.
 """
@@ -20,7 +20,7 @@ from pipeline.networks.blocks import to_unit
 PGD_STEPS = 10
 
 
-class Accuracy(NamedTuple):
+class ValidationAccuracy(NamedTuple):
     """Shares of the validation images, in [0, 1].
 
     `clean`: right. `robust`: right, and under PGD-10 of every threat too, image by image. `fgsm`: right, and under a
@@ -40,7 +40,7 @@ def validate(
     threats: Sequence[Threat],
     seed: int = 0,
     batch_size: int = 500,
-) -> Accuracy:
+) -> ValidationAccuracy:
     """Clean, PGD-10 and single-step accuracy, in float32, with the same random starts every time.
 
     Parameters: `images` uint8 (N, C, H, W), `labels` (N,); `threats`, one or more. A threat's starts are the same
@@ -57,7 +57,7 @@ def validate(
                 robust = robust & _right(network, adversarial, label)
             single = clean & _right(network, fgsm(network, unit, label, threat=threats[0]), label)
             counts += torch.stack([clean.sum(), robust.sum(), single.sum()])
-    return Accuracy(*(count / len(images) for count in counts.tolist()))
+    return ValidationAccuracy(*(count / len(images) for count in counts.tolist()))
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ ASSETS: dict[str, tuple[bytes, str]] = {
 
 
 @dataclass(frozen=True)
-class Sample:
+class PageSample:
     """A clean image of the evidence: its PNG file, its label's name and its row in the test split."""
 
     png: bytes
@@ -87,14 +87,16 @@ class Page:
         )
 
 
-def _samples(bundle: Bundle) -> Iterator[Sample]:
+def _samples(bundle: Bundle) -> Iterator[PageSample]:
     """The first image of each class in the evidence, SAMPLES at most; none where they are withheld, or PNG cannot hold them."""
     if bundle.evidence == "private" or bundle.predicate["data"]["shape"][2] not in (1, 3):
         return
     labels = bundle.outcomes["label"]
     for label in sorted({int(label) for label in labels})[:SAMPLES]:
         row = int(np.flatnonzero(labels == label)[0])
-        yield Sample(_png(bundle.images["clean"][row]), bundle.class_names[label], int(bundle.outcomes["index"][row]))
+        yield PageSample(
+            _png(bundle.images["clean"][row]), bundle.class_names[label], int(bundle.outcomes["index"][row])
+        )
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

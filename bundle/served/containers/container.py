@@ -75,7 +75,7 @@ _XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _ORDERS = {b"II": "<", b"MM": ">"}
 
 
-class Entry(NamedTuple):
+class Tag(NamedTuple):
     """An entry of an image file directory: its tag, the form and number of its values, and where it stands."""
 
     tag: int
@@ -89,16 +89,16 @@ def byte_order(content: bytes) -> str:
     return _ORDERS[content[:2]]
 
 
-def directory(content: bytes, order: str) -> Iterator[Entry]:
+def directory(content: bytes, order: str) -> Iterator[Tag]:
     """The entries of the first directory of a TIFF file, at most 65,535; raises struct.error where it is cut off."""
     [start] = struct.unpack_from(f"{order}I", content, 4)
     [count] = struct.unpack_from(f"{order}H", content, start)
     for place in range(start + 2, start + 2 + 12 * count, 12):
         tag, form, number = struct.unpack_from(f"{order}HHI", content, place)
-        yield Entry(tag, form, number, place)
+        yield Tag(tag, form, number, place)
 
 
-def whole_number(content: bytes, order: str, entry: Entry) -> int:
+def whole_number(content: bytes, order: str, entry: Tag) -> int:
     """The first value of an entry whose values fit into it; raises ValueError where it is no SHORT or LONG."""
     if entry.form not in (_SHORT, _LONG) or entry.number < 1:
         raise ValueError("not a whole number")

@@ -15,7 +15,7 @@ from bundle.served.containers.container import (
     PARTS_LIMIT,
     UPRIGHT,
     Container,
-    Entry,
+    Tag,
     broken,
     byte_order,
     directory,
@@ -56,14 +56,14 @@ def read_tiff(content: bytes) -> Container:
     return Container("TIFF", numbers[_WIDTH], numbers[_HEIGHT], orientation, _rewritten(content, order, kept))
 
 
-def _is_number(entry: Entry) -> bool:
+def _is_number(entry: Tag) -> bool:
     """Whether it is one of the numbers that are checked here; bits are one a sample, but for grey."""
     return entry.tag in {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, *_TILE_SIDES} or (
         entry.tag == _BITS and entry.number == 1
     )
 
 
-def _check_entries(kept: list[Entry], content: bytes, order: str) -> None:
+def _check_entries(kept: list[Tag], content: bytes, order: str) -> None:
     """Each once, its values inside the file, and all of them together no more than the file."""
     sizes = [_SIZES.get(entry.form, len(content)) * entry.number for entry in kept]
     if len({entry.tag for entry in kept}) != len(kept) or sum(sizes) > len(content):
@@ -97,7 +97,7 @@ def _check_tiles(numbers: dict[int, int]) -> None:
         raise unsupported(f"has tiles of {across} by {down} pixels", "save it in strips.")
 
 
-def _rewritten(content: bytes, order: str, kept: list[Entry]) -> bytes:
+def _rewritten(content: bytes, order: str, kept: list[Tag]) -> bytes:
     """The file with a new directory, of copied entries, at its end."""
     content += bytes(len(content) % 2)
     raw = b"".join(content[entry.place : entry.place + 12] for entry in kept)

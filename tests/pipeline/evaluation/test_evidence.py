@@ -18,7 +18,7 @@ from bundle.table.threats import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation import tiers as jobs
 from pipeline.evaluation.evidence import Evidence, draw, gather_evidence, judge_reference, served_columns, unions
-from pipeline.evaluation.running import Finding
+from pipeline.evaluation.running import AttackFinding
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
@@ -266,11 +266,11 @@ def test_a_union_takes_the_smallest_radius_of_each_norm():
 def test_parts_of_an_evaluation_add_up_what_square_broke():
     """Two parts whose counts raise no flag each do so together, and describe() judges one part by itself."""
     parts = [
-        Finding(Threat("l2", 0.5), "autoattack", torch.zeros(40, 1, 4, 4), {}, flags=["other"], square_broken=2)
+        AttackFinding(Threat("l2", 0.5), "autoattack", torch.zeros(40, 1, 4, 4), {}, flags=["other"], square_broken=2)
         for _ in range(2)
     ]
     assert [part.describe()["flags"] for part in parts] == [["other"], ["other"]]
-    whole = Finding(Threat("l2", 0.5), "autoattack", torch.zeros(80, 1, 4, 4), {}, square_broken=4)
+    whole = AttackFinding(Threat("l2", 0.5), "autoattack", torch.zeros(80, 1, 4, 4), {}, square_broken=4)
     assert len(whole.describe()["flags"]) == 1 and "5.00%" in whole.describe()["flags"][0]
 
 

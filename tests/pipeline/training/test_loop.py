@@ -18,7 +18,7 @@ from pipeline.methods import Batch, method_class, method_names
 from pipeline.training import loop
 from pipeline.training.loop import Training
 from pipeline.training.record import save_training
-from pipeline.training.validation import Accuracy, Selected
+from pipeline.training.validation import Selected, ValidationAccuracy
 from tests.pipeline.training.runs import assert_equal_runs, assert_equal_states, recorded_dtypes, spoiled, stop_at
 
 Make = Callable[..., Training]
@@ -114,9 +114,9 @@ def test_the_run_selects_what_validation_says(make_training: Make, tmp_path: Pat
     """Scripted accuracies: the second epoch is best; its weights are kept, not the last ones."""
     training, scripted, weights = make_training("pgd_at"), iter([(0.9, 0.2), (0.5, 0.6), (0.99, 0.5)]), []
 
-    def scores(network: nn.Module, *arguments: Any, **options: Any) -> Accuracy:
+    def scores(network: nn.Module, *arguments: Any, **options: Any) -> ValidationAccuracy:
         weights.append({name: value.clone() for name, value in network.state_dict().items()})
-        return Accuracy(*next(scripted), fgsm=0.0)
+        return ValidationAccuracy(*next(scripted), fgsm=0.0)
 
     monkeypatch.setattr(loop, "validate", scores)
     training.run(tmp_path)
@@ -129,7 +129,7 @@ def test_an_epoch_of_the_warm_up_is_selected_only_where_there_is_no_other(
 ):
     """eps has its full size at the end of the second of three epochs; the first has the best numbers."""
     scripted = iter([(0.99, 0.9), (0.6, 0.3), (0.5, 0.2)])
-    monkeypatch.setattr(loop, "validate", lambda *arguments, **options: Accuracy(*next(scripted), fgsm=0.0))
+    monkeypatch.setattr(loop, "validate", lambda *arguments, **options: ValidationAccuracy(*next(scripted), fgsm=0.0))
     training = make_training("ibp", eps_warmup=2 / 3)
     training.run(tmp_path / "checkpoints")
     assert training.selected.epoch == 2 and [item["selected"] for item in training.history] == [1, 1, 0]

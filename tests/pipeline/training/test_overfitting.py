@@ -17,7 +17,7 @@ from pipeline.methods.standard import Standard
 from pipeline.training import loop
 from pipeline.training.loop import Training
 from pipeline.training.overfitting import OverfittingAlarm, overfits
-from pipeline.training.validation import Accuracy
+from pipeline.training.validation import ValidationAccuracy
 from tests.pipeline.training.runs import assert_equal_runs, assert_equal_states, spoiled, stop_at
 
 Make = Callable[..., Training]
@@ -131,8 +131,10 @@ def validated(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def accuracy(
         network: nn.Module, images: Tensor, labels: Tensor, *, threats: Sequence[Threat], **_: Any
-    ) -> Accuracy:
-        return Accuracy(clean=0.8, robust=0.7 if max(threat.size for threat in threats) < 255 else 0.0, fgsm=0.75)
+    ) -> ValidationAccuracy:
+        return ValidationAccuracy(
+            clean=0.8, robust=0.7 if max(threat.size for threat in threats) < 255 else 0.0, fgsm=0.75
+        )
 
     monkeypatch.setattr(loop, "validate", accuracy)
 
