@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
+from pipeline.attacks.ascent import Loss, ascent_step
 from pipeline.attacks.divergence import kl_divergence
 from pipeline.attacks.pgd import Model, cross_entropy, margin
-from pipeline.attacks.threat import Threat, project, steepest, uniform_start
+from pipeline.attacks.threat import Threat, uniform_start
 
 
 def adaptive(
@@ -65,7 +66,7 @@ def adaptive(
     return best
 
 
-def _losses(model: Model, images: Tensor, labels: Tensor, companions: list[nn.Module]) -> list[Judged]:
+def _losses(model: Model, images: Tensor, labels: Tensor, companions: list[nn.Module]) -> list[Loss]:
     with torch.no_grad():
         references = [companion(images) for companion in companions]
 
@@ -74,7 +75,7 @@ def _losses(model: Model, images: Tensor, labels: Tensor, companions: list[nn.Mo
         values = [kl_divergence(reference, logits, "none") for reference in references]
         return torch.stack(values).sum(dim=0), logits
 
-    def ensemble(objective: Callable[[Tensor, Tensor], Tensor]) -> Judged:
+    def ensemble(objective: Callable[[Tensor, Tensor], Tensor]) -> Loss:
         def loss(points: Tensor) -> tuple[Tensor, Tensor]:
             logits = model(points)
             others = [objective(companion(points), labels) for companion in companions]
@@ -85,12 +86,8 @@ def _losses(model: Model, images: Tensor, labels: Tensor, companions: list[nn.Mo
     return [divergence, ensemble(lambda logits, labels: -margin(logits, labels)), ensemble(cross_entropy)]
 
 
-#: Images (N, C, H, W) to what grows, (N,), and the attacked network's logits there, (N, K).
-Judged = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
 def ascend(
-    loss: Judged,
+    loss: Loss,
     start: Tensor,
     images: Tensor,
     labels: Tensor,
@@ -106,19 +103,13 @@ def ascend(
     """
     point, best = start, start
     smallest = torch.full((len(images),), torch.inf, device=images.device)
-    for step in range(steps + 1):
-        point = point.detach().requires_grad_()
-        with torch.enable_grad():
-            values, logits = loss(point)
-            gradient = torch.autograd.grad(values.sum(), point)[0] if step < steps else None
-        point = point.detach()
-        reached = margin(logits.detach(), labels).to(smallest)
+    for _ in range(steps + 1):
+        moved, logits = ascent_step(loss, point, images, threat=threat, relative_step=relative_step)
+        reached = margin(logits, labels).to(smallest)
         better = reached < smallest
         smallest = torch.where(better, reached, smallest)
         best = torch.where(better[:, None, None, None], point, best)
-        if gradient is not None:
-            moved = point + relative_step * threat.eps * steepest(gradient, point, threat)
-            point = project(moved, images, threat)
+        point = moved
     return best, smallest
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.attacks.threat import Threat, project, steepest, uniform_start
+from pipeline.attacks.ascent import Loss, ascent_step
+from pipeline.attacks.threat import Threat, uniform_start
 
 Model = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -100,7 +101,8 @@ def trajectory(
     best, smallest = images.clone(), torch.full((len(images),), torch.inf, device=images.device)
     for step in range(max(steps) + 1):
         for restart, point in enumerate(points):
-            point, logits = _ascend(model, point, images, labels, threat, relative_step, objective)
+            loss = _loss(model, labels, objective)
+            point, logits = ascent_step(loss, point, images, threat=threat, relative_step=relative_step)
             reached = margin(logits, labels).to(smallest)
             better = reached < smallest
             smallest = torch.where(better, reached, smallest)
@@ -136,30 +138,20 @@ def steps_to_break(
             rows, point = rows[standing := found[rows] > step], point[standing]  # another start may have been quicker
             if not len(rows):
                 break
-            moved, logits = _ascend(model, point, images[rows], labels[rows], threat, relative_step, objective)
+            loss = _loss(model, labels[rows], objective)
+            moved, logits = ascent_step(loss, point, images[rows], threat=threat, relative_step=relative_step)
             wrong = logits.argmax(1) != labels[rows]
             found[rows[wrong]] = step
             rows, point = rows[~wrong], moved[~wrong]
     return found
 
 
-def _ascend(
-    model: Model,
-    point: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    threat: Threat,
-    relative_step: float,
-    objective: Objective,
-) -> tuple[Tensor, Tensor]:
-    """One step up the objective; returns the next point and the logits at this one."""
-    point = point.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = model(point)
-        (gradient,) = torch.autograd.grad(objective(logits, labels).sum(), point)
-    point = point.detach()
-    moved = point + relative_step * threat.eps * steepest(gradient, point, threat)
-    return project(moved, images, threat), logits.detach()
+def _loss(model: Model, labels: Tensor, objective: Objective) -> Loss:
+    def loss(points: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(points)
+        return objective(logits, labels), logits
+
+    return loss
 
 
 def margin_pgd(
@@ -197,11 +189,7 @@ def fgsm(
     Parameters: `model` maps images (N, C, H, W) in [0, 1] to logits (N, K), in eval mode; `labels` (N,); `objective`
     is what grows, (logits, labels) to (N,). Returns images inside the ball and [0, 1].
     """
-    point = images.detach().requires_grad_()
-    with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(objective(model(point), labels).sum(), point)
-    images = images.detach()
-    return project(images + threat.eps * steepest(gradient, images, threat), images, threat)
+    return ascent_step(_loss(model, labels, objective), images, images.detach(), threat=threat, relative_step=1.0)[0]
 
 
 @torch.no_grad()

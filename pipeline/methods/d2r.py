@@ -15,14 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bundle.errors import HallmarkError
-from pipeline.attacks.divergence import (
-    TRADES_STEP,
-    Reduction,
-    at_least_float32,
-    gaussian_start,
-    kl_divergence,
-    steepest_ascent,
-)
+from pipeline.attacks.ascent import TRADES_STEP, gaussian_start, steepest_ascent
+from pipeline.attacks.divergence import Reduction, at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE

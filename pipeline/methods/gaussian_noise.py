@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from bundle.errors import HallmarkError
 from bundle.table.threats import Threat
-from pipeline.attacks.divergence import at_least_float32, steepest_ascent
+from pipeline.attacks.ascent import steepest_ascent
+from pipeline.attacks.divergence import at_least_float32
 from pipeline.external.weights import load_weights
 from pipeline.methods.method import Batch, Method, Task, crafting
 from pipeline.networks.names import NetworkError

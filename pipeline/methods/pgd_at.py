@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bundle.table.threats import Threat
-from pipeline.attacks.divergence import at_least_float32, steepest_ascent, uniform_start
+from pipeline.attacks.ascent import random_start, steepest_ascent
+from pipeline.attacks.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
 
@@ -42,5 +43,5 @@ def cross_entropy_ascent(
         return functional.cross_entropy(at_least_float32(network(images)), batch.labels, reduction="sum")
 
     with crafting(network):
-        start = uniform_start(batch.images, threat)
+        start = random_start(batch.images, threat)
         return steepest_ascent(start, batch.images, objective, threat=threat, steps=steps, relative_step=relative_step)

@@ -12,7 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.attacks.divergence import at_least_float32, kl_divergence, uniform_start
+from pipeline.attacks.ascent import random_start
+from pipeline.attacks.divergence import at_least_float32, kl_divergence
 from pipeline.attacks.threat import project
 from pipeline.methods.d2r import D2RCAG
 from pipeline.methods.method import Batch, crafting
@@ -91,7 +92,7 @@ class RegMixD2RCAG(D2RCAG):
         if epoch and not self.task.extra:
             return kept
         first = (self.round[batch.index] != round_).view(-1, 1, 1, 1)
-        return torch.where(first, uniform_start(batch.images, self.threat), kept)
+        return torch.where(first, random_start(batch.images, self.threat), kept)
 
     def _amr_kl(self, a: Tensor, b: Tensor) -> Tensor:
         """KL(a‖b) as RegMix's paper writes it, in the order that `kl_order` reads it."""

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from bundle.table.threats import NORMS, Norm
-from pipeline.attacks import divergence as ascent
+from pipeline.attacks import ascent
 from pipeline.attacks.pgd import fgsm, margin_pgd, pgd
 from pipeline.attacks.threat import Threat, project, steepest, to_grid, uniform_start
 from pipeline.evaluation.tiers import attacked_threats
@@ -156,7 +156,7 @@ def test_starts_are_uniform_in_the_ball(norm: Norm, of: str):
     if of == "row":
         moved = uniform_start(clean, threat, seed=0, index=torch.arange(2000))
     else:
-        moved = ascent.uniform_start(clean, threat)
+        moved = ascent.random_start(clean, threat)
     radii = size_of(moved, clean, norm) / threat.eps
     assert radii.max() <= 1
     assert radii.pow(4).mean().item() == pytest.approx(1 / 2, abs=0.02)
@@ -295,7 +295,7 @@ def test_the_methods_ascent_stays_inside_and_climbs(norm: Norm):
     def objective(points: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(model(points), labels, reduction="sum")
 
-    start = ascent.uniform_start(clean, threat)
+    start = ascent.random_start(clean, threat)
     found = ascent.steepest_ascent(start, clean, objective, threat=threat, steps=10, relative_step=0.25)
     assert size_of(found, clean, norm).max() <= 0.5 and found.min() >= 0 and found.max() <= 1
     assert objective(found) > 1.5 * objective(start)

@@ -36,7 +36,7 @@ def plan(*entries: str) -> list[Run]:
     return load_plan(write_plan(Path("plan.yaml"), *entries))
 
 
-def work(runs: list[Run], budget: Budget | None = None, places: Places = PLACES) -> queue.Report:
+def work(runs: list[Run], budget: Budget | None = None, places: Places = PLACES) -> queue.QueueReport:
     command = "python -m pipeline.experiments"
     stop = Interruption()
     return Queue(runs, places, budget or Budget(), command=lambda run: command, stop=stop).work()

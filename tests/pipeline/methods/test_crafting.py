@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bundle.errors import HallmarkError
-from pipeline.attacks.divergence import gaussian_start, uniform_start
+from pipeline.attacks.ascent import gaussian_start, random_start
 from pipeline.methods import Batch, Method
 from pipeline.methods.method import crafting
 from tests.pipeline.methods import by_hand, checks
@@ -33,7 +33,7 @@ def objective(method: Method, batch: Batch, images: Tensor) -> Tensor:
 
 def start(method: Method, batch: Batch) -> Tensor:
     if method.name == "pgd_at":
-        return uniform_start(batch.images, THREAT)
+        return random_start(batch.images, THREAT)
     return batch.images + 0.001 * torch.randn(batch.images.shape)
 
 
@@ -91,11 +91,11 @@ def test_gaussian_start_is_not_clipped_and_small():
 
 def test_uniform_start_fills_the_ball():
     images = torch.full((200, 1, 4, 4), 0.5)
-    moved = uniform_start(images, THREAT) - images
+    moved = random_start(images, THREAT) - images
     assert moved.abs().max() <= THREAT.eps + 1e-12
     assert moved.abs().max() > 0.99 * THREAT.eps
     assert moved.abs().mean() == pytest.approx(THREAT.eps / 2, rel=0.05)
-    assert uniform_start(torch.zeros(20, 1, 4, 4), THREAT).min() >= 0
+    assert random_start(torch.zeros(20, 1, 4, 4), THREAT).min() >= 0
 
 
 @pytest.mark.parametrize("name", MULTI_STEP)
