@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from docs.draw_architecture import PICTURE, picture
 from tests.imports import ROOMS, ROOT, circle, imports, modules, reached, runs
 
 #: What a room may import beside itself.
@@ -69,6 +70,10 @@ def test_no_two_modules_of_a_room_have_one_name(room: str) -> None:
 def test_no_two_public_classes_of_the_house_have_one_name() -> None:
     found = Counter(name for path in modules().values() for name in _classes(path))
     assert [name for name, count in found.items() if count > 1] == []
+
+
+def test_the_picture_is_of_these_imports() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == picture(), "python -m docs.draw_architecture draws it again"
 
 
 def test_few_files_lie_at_the_top_of_bundle() -> None:
