@@ -26,7 +26,17 @@ from bundle.headline import (
 from bundle.leakage import leakage_sentence
 from bundle.outcomes import SETTINGS
 from bundle.versions import headline
-from bundle.wording import additional_images, chosen_by, counted, listing, number, percent, sample_scope, trained
+from bundle.wording import (
+    additional_images,
+    chosen_by,
+    counted,
+    environment,
+    listing,
+    number,
+    percent,
+    sample_scope,
+    trained,
+)
 
 ABSENT = "–"
 PIPE_WIDTH = 240
@@ -215,7 +225,7 @@ def _origin(predicate: Mapping[str, Any]) -> dict[str, object]:
         f"{parity['largestLogitDifference']:.2g} (tolerance {parity['tolerance']:g})",
         "self-check": f"{check['rows']} rows, {check['allowedMoved']} may move",
         "settings": json.dumps(predicate["parameters"], sort_keys=True),
-        "environment": json.dumps(predicate["environment"], sort_keys=True),
+        "environment": json.dumps(environment(predicate), sort_keys=True),
         "source": f"SHA-256 {predicate['source']['sha256']}",
         "assurance": predicate["assuranceLevel"],
     }

@@ -15,7 +15,7 @@ from bundle.headline import headline_threat, main_threats
 from bundle.replay import self_check
 from bundle.runtime import OnnxClassifier
 from bundle.threats import Threat
-from pipeline.environment import describe_environment, source_digest
+from pipeline.environment import describe_environment, installed_packages, source_digest
 from pipeline.evaluation.crew import crew_size
 from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
 from pipeline.evaluation.kept import Kept
@@ -108,7 +108,7 @@ def attack_again(
             kept=kept,
             processes=processes,
         )
-        environment |= {"judged_by": classifier.provider}
+        environment |= {"installed": installed_packages(), "judged_by": classifier.provider}
         predicate = write_again(published, evidence, classifier, out, environment=environment, transfer_from=sources)
         kept.remove()
     folder.with_suffix(".lock").unlink(missing_ok=True)

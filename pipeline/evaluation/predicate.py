@@ -14,7 +14,7 @@ from bundle.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
 from bundle.plan import untested_balls
 from bundle.replay import SELF_CHECK_ROWS
 from bundle.runtime import OnnxClassifier
-from pipeline.environment import source_digest
+from pipeline.environment import installed_packages, source_digest
 from pipeline.evaluation.ledger import RULE, count_test_reads, history_seen
 from pipeline.evaluation.parity import require_fit
 from pipeline.evaluation.sanity.answers import answer_checks
@@ -86,7 +86,11 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         "parity": export["parity"],
         # On the machine that made the bundle none moves; another CPU may turn a verdict that hangs by rounding.
         "selfCheck": {"rows": SELF_CHECK_ROWS, "allowedMoved": 1},
-        "environment": {**training["environment"], "judged_by": classifier.provider},
+        "environment": {
+            **training["environment"],
+            "installed": installed_packages(),
+            "judged_by": classifier.provider,
+        },
         **measured(evidence, parameters, smoothing["smoothing"], training["selection"], data, outcomes),
     }
 
