@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test test-processors lint serve bento compare evaluate results bench lock
+.PHONY: help repro test test-processors coverage lint serve bento compare evaluate results bench lock pythons audit-deps licences
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -74,6 +74,12 @@ lock: .venv/.installed  ## requirements.lock from pyproject.toml, and from both 
 	    --no-emit-index-url --no-header -c requirements.lock --override deploy/$$device.override -o deploy/$$device.txt \
 	    || exit 1; \
 	done
+
+audit-deps: .venv/.installed  ## known weaknesses of what is locked, from OSV over the internet or ADVISORIES=file
+	@$(RUN) -m tests.supply.advisories $(if $(ADVISORIES),"$(ADVISORIES)")
+
+licences: .venv/.installed  ## docs/licences.md: the licence of every locked package
+	@$(RUN) -m tests.supply.licences
 
 .venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; make PYTHON=python3.12 chooses another")'
