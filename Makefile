@@ -8,6 +8,7 @@ SEEDS ?= 0 1 2
 DATA ?= datasets
 PLAN ?= results/plan.yaml
 WHAT ?= attack
+ROOM ?= tests
 RUN := .venv/bin/python
 
 # Idle OpenMP threads that spin would take the cores from whoever computes.
@@ -38,6 +39,17 @@ test: .venv/.installed lint  ## every test
 
 test-processors: .venv/.installed  ## the tests that compute, as other processors would: before a release
 	@$(RUN) -m tests.processors
+
+coverage: .venv/.installed  ## the lines and branches that ROOM's tests reach, services and stages too: ROOM="tests/bundle"
+	@mkdir -p .coverage
+	@$(RUN) -m pytest $(ROOM) --cov
+
+pythons: .venv/.installed  ## whether the one lock installs on each Python: a dry run, nothing is installed
+	@for version in 3.11 3.12 3.13; do \
+	  .venv/bin/uv pip install --quiet --dry-run --python-version $$version --target "$${TMPDIR:-/tmp}/hallmark-$$version" \
+	    --require-hashes -r requirements.lock || exit 1; \
+	  echo "requirements.lock installs on Python $$version"; \
+	done
 
 lint: .venv/.installed  ## ruff and pyright
 	@.venv/bin/ruff check .
