@@ -8,6 +8,7 @@ SEEDS ?= 0 1 2
 DATA ?= datasets
 PLAN ?= results/plan.yaml
 WHAT ?= attack
+ROOM ?= tests
 RUN := .venv/bin/python
 
 # Idle OpenMP threads that spin would take the cores from whoever computes.
@@ -18,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test test-processors lint serve bento compare evaluate results bench lock
+.PHONY: help repro test test-processors coverage lint serve bento compare evaluate results bench lock pythons audit-deps licences
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -38,6 +39,17 @@ test: .venv/.installed lint  ## every test
 
 test-processors: .venv/.installed  ## the tests that compute, as other processors would: before a release
 	@$(RUN) -m tests.processors
+
+coverage: .venv/.installed  ## the lines and branches that ROOM's tests reach, services and stages too: ROOM="tests/bundle"
+	@mkdir -p .coverage
+	@$(RUN) -m pytest $(ROOM) --cov
+
+pythons: .venv/.installed  ## whether the one lock installs on each Python: a dry run, nothing is installed
+	@for version in 3.11 3.12 3.13; do \
+	  .venv/bin/uv pip install --quiet --dry-run --python-version $$version --target "$${TMPDIR:-/tmp}/hallmark-$$version" \
+	    --require-hashes -r requirements.lock || exit 1; \
+	  echo "requirements.lock installs on Python $$version"; \
+	done
 
 lint: .venv/.installed  ## ruff and pyright
 	@.venv/bin/ruff check .
@@ -74,6 +86,12 @@ lock: .venv/.installed  ## requirements.lock from pyproject.toml, and from both 
 	    --no-emit-index-url --no-header -c requirements.lock --override deploy/$$device.override -o deploy/$$device.txt \
 	    || exit 1; \
 	done
+
+audit-deps: .venv/.installed  ## known weaknesses of what is locked, from OSV over the internet or ADVISORIES=file
+	@$(RUN) -m tests.supply.advisories $(if $(ADVISORIES),"$(ADVISORIES)")
+
+licences: .venv/.installed  ## docs/licences.md: the licence of every locked package
+	@$(RUN) -m tests.supply.licences
 
 .venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; make PYTHON=python3.12 chooses another")'

@@ -322,7 +322,12 @@ def make_bundle(
         "selfCheck": {"rows": 64, "allowedMoved": 0},
         "environment": {
             "python": "3.11",
-            "torch": "2.13.0",
+            "packages": {"torch": "2.13.0"},
+            "installed": [
+                {"name": "numpy", "version": "2.4.6"},
+                {"name": "rich", "version": "15.0.0", "sha256": ["0" * 64]},
+            ],
+            "lock_sha256": "0" * 64,
             "device": "cpu",
             "threads": 2,
             "judged_by": "CPUExecutionProvider",

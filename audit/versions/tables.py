@@ -26,7 +26,17 @@ from bundle.pages.headline import (
     sweep_threats,
     worst_class,
 )
-from bundle.pages.wording import additional_images, chosen_by, counted, listing, number, percent, sample_scope, trained
+from bundle.pages.wording import (
+    additional_images,
+    chosen_by,
+    counted,
+    environment,
+    listing,
+    number,
+    percent,
+    sample_scope,
+    trained,
+)
 from bundle.table.outcomes import SETTINGS
 
 
@@ -184,7 +194,7 @@ def _origin(predicate: Mapping[str, Any]) -> dict[str, object]:
         f"{parity['largestLogitDifference']:.2g} (tolerance {parity['tolerance']:g})",
         "self-check": f"{check['rows']} rows, {check['allowedMoved']} may move",
         "settings": json.dumps(predicate["parameters"], sort_keys=True),
-        "environment": json.dumps(predicate["environment"], sort_keys=True),
+        "environment": json.dumps(environment(predicate), sort_keys=True),
         "source": f"SHA-256 {predicate['source']['sha256']}",
         "assurance": predicate["assuranceLevel"],
     }

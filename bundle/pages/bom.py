@@ -57,9 +57,9 @@ def render_bom(predicate: Mapping[str, Any], digest: str) -> bytes:
             "tools": {"components": [_tool(predicate)]},
             "component": _bundle(digest),
         },
-        "components": [_model(predicate, digest), *_files(predicate), *_data(predicate), *_packages(predicate)],
+        "components": [_model(predicate, digest), *_files(predicate), *_data(predicate), *_environment(predicate)],
         "dependencies": _dependencies(predicate),
-        # The packages are those that the evaluation names, not everything that was installed.
+        # The packages are those that the pipeline needs, not everything of the machine.
         "compositions": [{"aggregate": "incomplete", "dependencies": ["model"]}],
     }
     serial = uuid5(NAMESPACE_URL, f"{PREDICATE_TYPE}:{sha256_bytes(canonical_json(document))}")
@@ -208,26 +208,48 @@ def _data_set(predicate: Mapping[str, Any], name: str, size: str, digest: str, o
     }
 
 
-def _packages(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What made and measured the model. It is not part of the bundle, hence `excluded`."""
-    packages = predicate["environment"].get("packages")
-    if not isinstance(packages, Mapping):
-        return []
-    return [
-        {
-            "bom-ref": f"package:{name}",
-            "type": "library",
-            "name": name,
-            "version": str(version),
-            "scope": "excluded",
-            "purl": f"pkg:pypi/{quote(name.lower().replace('_', '-'))}@{quote(str(version), safe='')}",
-        }
-        for name, version in sorted(cast("Mapping[str, Any]", packages).items())
-    ]
+def _environment(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What made and measured the model: interpreter, lock, packages. Not part of the bundle, hence `excluded`."""
+    environment = cast("Mapping[str, Any]", predicate["environment"])
+    found: list[dict[str, Any]] = []
+    if "python" in environment:
+        found.append({"bom-ref": "python", "type": "platform", "name": "Python", "version": environment["python"]})
+    if environment.get("lock_sha256"):
+        lock = {"bom-ref": "lock", "type": "file", "name": "requirements.lock"}
+        found.append({**lock, "hashes": _hashes(environment["lock_sha256"])})
+    found += [_package(name, *package) for name, package in sorted(_packages(environment).items())]
+    return [{**item, "scope": "excluded"} for item in found]
+
+
+def _packages(environment: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:
+    """Version and digests by name; attestations of before have no `installed`, only the packages that count most."""
+    return {
+        **{name: (version, []) for name, version in environment.get("packages", {}).items()},
+        **{item["name"]: (item["version"], item.get("sha256", [])) for item in environment.get("installed", [])},
+    }
+
+
+def _package(name: str, version: str, digests: list[str]) -> dict[str, Any]:
+    """One of the files with these digests was installed: so they are not the component's own, but its distributions'."""
+    purl = f"pkg:pypi/{quote(name.lower().replace('_', '-'))}@{quote(version, safe='')}"
+    files = {
+        "type": "distribution",
+        "url": purl,
+        "comment": "the files that requirements.lock allows",
+        "hashes": [found for digest in digests for found in _hashes(digest)],
+    }
+    return {
+        "bom-ref": f"package:{name}",
+        "type": "library",
+        "name": name,
+        "version": version,
+        "purl": purl,
+        **({"externalReferences": [files]} if digests else {}),
+    }
 
 
 def _dependencies(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
-    made_from = [item["bom-ref"] for item in [*_data(predicate), *_packages(predicate)]]
+    made_from = [item["bom-ref"] for item in [*_data(predicate), *_environment(predicate)]]
     carried = ["model", *(item["bom-ref"] for item in _files(predicate))]
     return [
         {"ref": "bundle", "dependsOn": carried},

@@ -15,7 +15,7 @@ from bundle.attestation import model_version
 from bundle.pages import figures, headline, tables
 from bundle.pages.gallery import choose
 from bundle.pages.plots import plots
-from bundle.pages.wording import FILTERS, TIERS, leaves, sample_scope, signed, threat_name_title
+from bundle.pages.wording import FILTERS, TIERS, environment, leaves, sample_scope, signed, threat_name_title
 from bundle.table.outcomes import Outcomes
 
 #: The style sheet of the sections and figures; colours are variables on :root that a page around them may use too.
@@ -69,7 +69,7 @@ def render_sections(
         brackets=tables.bracket_rows(predicate),
         average_radii=[bound for bound in predicate["bounds"] if bound["metric"] == "average_certified_radius"],
         settings=list(leaves(predicate["parameters"])),
-        environment=list(leaves(predicate["environment"])),
+        environment=list(leaves(environment(predicate))),
     )
 
 

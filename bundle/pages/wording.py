@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from bundle.layout import BOM
 from bundle.leakage import leakage_sentence
 from bundle.numbers.claims import ALL_ATTACKS
 
@@ -183,6 +184,14 @@ def leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from leaves(cast(Mapping[str, Any], value), f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", ", ".join(map(str, cast(list[Any], value))) if isinstance(value, list) else value
+
+
+def environment(predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """The predicate's `environment` as people read it: the hundred packages of `installed` as their number."""
+    stated = dict(predicate["environment"])
+    if "installed" in stated:
+        stated["installed"] = f"{len(stated['installed'])} packages, listed in {BOM}"
+    return stated
 
 
 def settings(section: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings, validated
 from pipeline.run.cache import Kept, checkpoint_folder
 from pipeline.run.devices import choose_device
-from pipeline.run.environment import describe_environment, source_digest
+from pipeline.run.environment import describe_environment, installed_packages, source_digest
 from pipeline.stage import alone
 
 RADII = {"linf": "eps_255", "l2": "eps_l2", "l1": "eps_l1"}
@@ -106,7 +106,7 @@ def attack_again(
             kept=kept,
             processes=processes,
         )
-        environment |= {"judged_by": classifier.provider}
+        environment |= {"installed": installed_packages(), "judged_by": classifier.provider}
         predicate = write_again(published, evidence, classifier, out, environment=environment, transfer_from=sources)
         kept.remove()
     folder.with_suffix(".lock").unlink(missing_ok=True)

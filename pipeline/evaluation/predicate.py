@@ -26,7 +26,7 @@ from bundle.table.outcomes import IMAGE_COLUMNS, Outcomes, load_outcomes
 from bundle.table.plan import untested_balls
 from pipeline.evaluation.parity import require_fit
 from pipeline.evaluation.sanity.answers import answer_checks, data_checks
-from pipeline.run.environment import source_digest
+from pipeline.run.environment import installed_packages, source_digest
 from pipeline.run.folders import Folders
 from pipeline.run.records import (
     AttackRecord,
@@ -94,7 +94,11 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         "parity": export["parity"],
         # On the machine that made the bundle none moves; another CPU may turn a verdict that hangs by rounding.
         "selfCheck": {"rows": SELF_CHECK_ROWS, "allowedMoved": 1},
-        "environment": {**training["environment"], "judged_by": classifier.provider},
+        "environment": {
+            **training["environment"],
+            "installed": installed_packages(),
+            "judged_by": classifier.provider,
+        },
         **measured(evidence, parameters, smoothing["smoothing"], training["selection"], data, outcomes),
     }
 

@@ -6,10 +6,14 @@ Whose code measured: name, version, and the SHA-256 of its source, as the in-tot
 from __future__ import annotations
 
 import platform
+import re
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, distribution, version
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from bundle.digests import sha256_file, sha256_tree
 
@@ -26,6 +30,9 @@ PACKAGES = (
     "scipy",
 )
 ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "requirements.lock"
+#: A wheel for every machine, and its source.
+FEW_FILES = 2
 
 
 def source_digest() -> str:
@@ -42,8 +49,7 @@ def code_digest(*places: str) -> str:
 
 def lock_digest() -> str | None:
     """SHA-256 of requirements.lock; None where the code was installed without it."""
-    path = ROOT / "requirements.lock"
-    return sha256_file(path) if path.exists() else None
+    return sha256_file(LOCK) if LOCK.exists() else None
 
 
 def describe_environment(device: Any, threads: int) -> dict[str, Any]:
@@ -70,6 +76,49 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def installed_packages() -> list[dict[str, Any]]:
+    """All that Hallmark's pipeline needs, as it is installed here: `name`, `version` and perhaps `sha256`, by name.
+
+    `sha256` lists the files that requirements.lock allows for a package, where these are a wheel for every machine and
+    its source: of many wheels nobody can tell afterwards which was installed. What else is installed is left out, so
+    that it changes no attestation. Empty where Hallmark was copied without its metadata.
+    """
+    locked = _locked_files()
+    found = [(name, installed) for name in sorted(_needed()) if (installed := version_of(name)) is not None]
+    return [
+        {"name": name, "version": installed, **({"sha256": files} if 0 < len(files) <= FEW_FILES else {})}
+        for name, installed in found
+        for files in [locked.get((name, installed), [])]
+    ]
+
+
+def _needed() -> set[str]:
+    """The names that hallmark[pipeline] requires on this machine, directly or through others."""
+    names, seen, todo = set[str](), set[tuple[str, str]](), {("hallmark", "pipeline")}
+    while todo:
+        seen.add(package := todo.pop())
+        for requirement in _requirements(*package):
+            names.add(name := canonicalize_name(requirement.name))
+            todo |= {(name, extra) for extra in ("", *requirement.extras)} - seen
+    return names
+
+
+def _requirements(package: str, extra: str) -> list[Requirement]:
+    """What an installed package with an extra (`""` for none) requires on this machine; of an absent one, nothing."""
+    try:
+        required = [Requirement(line) for line in distribution(package).requires or ()]
+    except PackageNotFoundError:
+        return []
+    return [item for item in required if item.marker is None or item.marker.evaluate({"extra": extra})]
+
+
+def _locked_files() -> dict[tuple[str, str], list[str]]:
+    """The SHA-256 of the files that requirements.lock allows, by name and version; empty where there is no lock."""
+    text = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
+    pins = re.findall(r"^([a-z0-9][a-z0-9-]*)==(\S+)((?:.*\\\n)*.*)", text, re.MULTILINE)
+    return {(name, pin): re.findall("sha256:([0-9a-f]{64})", rest) for name, pin, rest in pins}
 
 
 NAME = "hallmark"

@@ -36,6 +36,7 @@ def test_a_reliable_version(statement: dict[str, Any], capsys: pytest.CaptureFix
     assert f"{100 * predicate['corruptionAccuracy'][-1]['value']:.1f} % right on average" in text
     assert "cw distance" in text and "60 of 360 test images: every interval" in text
     assert "joined from" not in text
+    assert "2 packages, listed in mlbom.cdx.json" in " ".join(text.split()) and "15.0.0" not in text
 
 
 def test_an_unreliable_version_says_so_first(statement: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,11 @@ def words(page: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " "))
 
 
+def test_packages_are_a_number_here_and_a_list_in_the_bom(bundle: Bundle) -> None:
+    text = words(report(bundle))
+    assert "2 packages, listed in mlbom.cdx.json" in text and "15.0.0" not in text
+
+
 def test_two_renders_are_the_same_bytes(bundle: Bundle) -> None:
     assert report(bundle) == report(bundle)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bundle.pages.headline import is_judge
-from bundle.pages.wording import attack_label, attack_title, chosen_by, listing, sample_scope
+from bundle.pages.wording import attack_label, attack_title, chosen_by, environment, listing, sample_scope
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,10 @@ def test_the_whole_test_set_needs_no_word_about_a_sample() -> None:
 def test_an_unknown_selection_names_no_epoch() -> None:
     assert chosen_by({"rule": "best", "split": "validation", "epoch": 3}) == "epoch 3: best"
     assert "not known" in chosen_by({"rule": "given", "split": "unknown"})
+
+
+def test_installed_packages_are_told_as_their_number() -> None:
+    installed = [{"name": "numpy", "version": "2.4.6"}, {"name": "rich", "version": "15.0.0"}]
+    told = environment({"environment": {"python": "3.11", "installed": installed}})
+    assert told == {"python": "3.11", "installed": "2 packages, listed in mlbom.cdx.json"}
+    assert environment({"environment": {"python": "3.11"}}) == {"python": "3.11"}
