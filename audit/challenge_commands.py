@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from audit.challenge import ChallengeError, draw_challenge, most_false
+from audit.challenge import ChallengeError, draw_challenge
 from audit.options import AsJson, print_json, say
 from audit.proof import prove as open_rows
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes, write_whole
+from bundle.intervals import most_false
 from bundle.private import FIELD
 from bundle.withholding import make_private, read_secret
 

@@ -14,6 +14,7 @@ from audit.live_commands import live
 from audit.merging import merge_bundles
 from audit.options import AsJson, OneSentence, Trust, fail, print_json, say
 from audit.release_commands import gate_command, release_command
+from audit.rerun_command import rerun
 from audit.signing import sign_bundle
 from audit.tables import plain
 from audit.verification import UnsignedError, verify
@@ -42,6 +43,7 @@ app.command()(prove)
 app.command()(withhold)
 app.command()(document)
 app.command()(live)
+app.command()(rerun)
 
 
 @app.command()

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.challenge import Challenge, check_bundle, load_challenge, most_false
+from audit.challenge import Challenge, check_bundle, load_challenge
 from bundle.bundle import Bundle
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
+from bundle.intervals import most_false
 from bundle.limits import read_bounded
 from bundle.merkle import HASH_BYTES, audit_path
 from bundle.private import SALT_BYTES, image_sets

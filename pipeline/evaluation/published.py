@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from bundle.bundle import Bundle, open_bundle
@@ -77,15 +78,28 @@ def open_published(path: Path, factories: Collection[str] = ()) -> Published:
 
 
 def check_twin(published: Published, classifier: OnnxClassifier) -> Twin:
-    """Compares the network with the ONNX file on all images of the evidence, clean and adversarial.
+    """check_network() on all images of the evidence; this host must give the attested verdicts too, or it raises."""
+    bundle, where = published.bundle, published.bundle.path
+    twin = check_network(published, classifier, bundle.images)
+    check = self_check(classifier, bundle.outcomes, bundle.images, bundle.predicate)
+    if not check.passed:
+        raise HallmarkError(
+            f"{where}: on this host model.onnx answers {check.moved} of the {check.rows} closest images otherwise than "
+            f"attested, and {check.allowed} may"
+        )
+    return twin
 
-    Raises HallmarkError where logits differ by more than the bundle's parity allows, where more answers differ than its
-    self-check lets move, and where this host does not give the attested verdicts.
+
+def check_network(published: Published, classifier: OnnxClassifier, evidence: Mapping[str, NDArray[np.uint8]]) -> Twin:
+    """Compares the network with the ONNX file on images uint8 (N, H, W, C) by name, clean and adversarial.
+
+    Raises HallmarkError where logits differ by more than the bundle's parity allows, or more answers differ than its
+    self-check lets move.
     """
     bundle, where = published.bundle, published.bundle.path
     tolerance, allowed = bundle.predicate["parity"]["tolerance"], bundle.predicate["selfCheck"]["allowedMoved"]
     difference, worst, images, other = 0.0, "clean", 0, 0
-    for name, array in bundle.images.items():
+    for name, array in evidence.items():
         expected, found = torch_logits(published.network, array), classifier.logits_in_batches(array)
         if expected.shape != found.shape:
             raise HallmarkError(
@@ -104,12 +118,6 @@ def check_twin(published: Published, classifier: OnnxClassifier) -> Twin:
         raise HallmarkError(
             f"{where}: the network is not the twin of model.onnx: on {other} of {images} images it gives another class, "
             f"and {allowed} may differ (logits differ by up to {difference:.3g})"
-        )
-    check = self_check(classifier, bundle.outcomes, bundle.images, bundle.predicate)
-    if not check.passed:
-        raise HallmarkError(
-            f"{where}: on this host model.onnx answers {check.moved} of the {check.rows} closest images otherwise than "
-            f"attested, and {check.allowed} may"
         )
     return Twin(difference, images, other)
 

@@ -16,12 +16,13 @@ import pytest
 from scipy.stats import hypergeom
 from typer.testing import CliRunner
 
-from audit.challenge import TYPE, ChallengeError, draw_challenge, drawn_rows, load_challenge, most_false, read_challenge
+from audit.challenge import TYPE, ChallengeError, draw_challenge, drawn_rows, load_challenge, read_challenge
 from audit.cli import app
 from audit.proof import ProofCheck, check_proof, prove
 from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
+from bundle.intervals import most_false
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES
 from bundle.merkle import tree_root
 from bundle.outcomes import Outcomes

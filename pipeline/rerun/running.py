@@ -1,0 +1,86 @@
+"""A rerun from a verified bundle to its report; a stopped one goes on after its last finished part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bundle.runtime import OnnxClassifier
+from pipeline.environment import describe_environment, source_digest
+from pipeline.evaluation.crew import crew_size
+from pipeline.evaluation.kept import Kept
+from pipeline.evaluation.published import Published
+from pipeline.evaluation.suite import speaker
+from pipeline.params import AttackSettings
+from pipeline.rerun.comparison import compare
+from pipeline.rerun.repetition import Repetition, repeat
+from pipeline.rerun.report import Report
+from pipeline.rerun.selection import Selection
+from pipeline.rerun.surroundings import Surroundings, code_differences, environment_differences
+from pipeline.stage import alone
+from pipeline.training.checkpoints import checkpoint_folder
+from pipeline.training.devices import choose_device
+
+
+def rerun(
+    published: Published,
+    selection: Selection,
+    settings: AttackSettings,
+    classifier: OnnxClassifier,
+    *,
+    device: str,
+    threads: int,
+) -> Report:
+    """Repeats what can be on the selected rows and holds it against the table."""
+    bundle, place = published.bundle, choose_device(device)
+    environment = describe_environment(place, threads)
+    identity = {
+        "rerun": published.attestation,
+        "rows": selection.rows.tolist(),
+        "settings": settings.model_dump(),
+        "environment": environment,
+        "source": source_digest(),
+    }
+    folder = checkpoint_folder(identity)
+    with alone(folder.with_suffix(".lock")):
+        found = repeat(
+            published,
+            selection,
+            settings,
+            classifier,
+            device=place,
+            say=speaker(),
+            kept=Kept(folder),
+            processes=crew_size(place, settings.tier, threads),
+        )
+        Kept(folder).remove()
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+    here = {**environment, "judged_by": classifier.provider}
+    surroundings = _surroundings(published, found, here)
+    comparisons = compare(
+        found,
+        bundle.predicate,
+        same=surroundings.same,
+        whole=selection.whole,
+        source=bundle.predicate["source"]["sha256"] == source_digest(),
+    )
+    return Report(
+        str(bundle.path),
+        bundle.version,
+        bundle.digest,
+        published.attestation,
+        bundle.class_names,
+        selection,
+        surroundings,
+        found,
+        comparisons,
+    )
+
+
+def _surroundings(published: Published, found: Repetition, here: dict[str, object]) -> Surroundings:
+    predicate = published.bundle.predicate
+    differences = [
+        *environment_differences(predicate["environment"], here),
+        *code_differences(predicate, found.records),
+    ]
+    margins = (table["reference/clean/margin"] for table in (found.then, found.attacked))
+    return Surroundings(differences, bool(np.array_equal(*margins)))
