@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,22 +20,30 @@ COMMAND = ("-m", "pipeline.rerun")
 NEEDED = ("pipeline", "torch", "lightning", "onnxruntime", "pyautoattack", "pydantic", "safetensors")
 
 
+class Device(StrEnum):
+    """Where the attacks run; auto is CUDA where there is one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class RerunError(HallmarkError):
     """What repeats an evaluation is not installed."""
 
 
 def rerun(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
-    sample: Annotated[int | None, typer.Option(min=1, help="So many of its images. [default: all]")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="So many of its images; by default all.")] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Draws the sample. [default: from the attestation's digest]")
+        int | None, typer.Option(min=0, help="Draws the sample; by default from the attestation's digest.")
     ] = None,
     factory: Annotated[
         list[str] | None,
         typer.Option(metavar="MODULE:FUNCTION", help="Code that the bundle names and that may run; it is yours."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=256, help="CPU threads. [default: as recorded]")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, max=256, help="CPU threads; by default as recorded.")] = None,
+    device: Annotated[Device, typer.Option(help="Where the attacks run.")] = Device.AUTO,
     as_json: AsJson = False,
 ) -> None:
     """Repeat a bundle's attacks and replay from its own parameters; exit 1 where a verdict contradicts it."""

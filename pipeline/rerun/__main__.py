@@ -64,7 +64,9 @@ def _report(
     from pipeline.rerun.running import rerun
     from pipeline.rerun.selection import select
     from pipeline.stage import set_threads
+    from pipeline.training.devices import choose_device
 
+    place = choose_device(device)
     published = open_published(path, factories)
     settings = recorded_settings(published)
     selection = select(len(published.bundle.outcomes), sample, seed, published.attestation)
@@ -78,7 +80,7 @@ def _report(
         f"{twin.difference:.1e} on {twin.images} images of the evidence",
         flush=True,
     )
-    return rerun(published, selection, settings, classifier, device=device, threads=threads)
+    return rerun(published, selection, settings, classifier, device=place, threads=threads)
 
 
 if __name__ == "__main__":

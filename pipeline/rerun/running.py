@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from bundle.runtime import OnnxClassifier
 from pipeline.environment import describe_environment, source_digest
@@ -18,7 +19,6 @@ from pipeline.rerun.selection import Selection
 from pipeline.rerun.surroundings import Surroundings, code_differences, environment_differences
 from pipeline.stage import alone
 from pipeline.training.checkpoints import checkpoint_folder
-from pipeline.training.devices import choose_device
 
 
 def rerun(
@@ -27,12 +27,12 @@ def rerun(
     settings: AttackSettings,
     classifier: OnnxClassifier,
     *,
-    device: str,
+    device: torch.device,
     threads: int,
 ) -> Report:
     """Repeats what can be on the selected rows and holds it against the table."""
-    bundle, place = published.bundle, choose_device(device)
-    environment = describe_environment(place, threads)
+    bundle = published.bundle
+    environment = describe_environment(device, threads)
     identity = {
         "rerun": published.attestation,
         "rows": selection.rows.tolist(),
@@ -47,10 +47,10 @@ def rerun(
             selection,
             settings,
             classifier,
-            device=place,
+            device=device,
             say=speaker(),
             kept=Kept(folder),
-            processes=crew_size(place, settings.tier, threads),
+            processes=crew_size(device, settings.tier, threads),
         )
         Kept(folder).remove()
     folder.with_suffix(".lock").unlink(missing_ok=True)
