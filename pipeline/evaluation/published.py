@@ -21,6 +21,9 @@ from pipeline.evaluation.evidence import Drawn
 from pipeline.evaluation.parity import torch_logits
 from pipeline.serialisation import read_network
 
+#: Twins' logits differ by less, as a share of the largest, whatever a bundle says of its parity.
+ROUNDING = 0.01
+
 
 @dataclass(frozen=True)
 class Published:
@@ -93,12 +96,12 @@ def check_twin(published: Published, classifier: OnnxClassifier) -> Twin:
 def check_network(published: Published, classifier: OnnxClassifier, evidence: Mapping[str, NDArray[np.uint8]]) -> Twin:
     """Compares the network with the ONNX file on images uint8 (N, H, W, C) by name, clean and adversarial.
 
-    Raises HallmarkError where logits differ by more than the bundle's parity allows, or more answers differ than its
-    self-check lets move.
+    Raises HallmarkError where logits differ by more than the bundle's parity allows, or than rounding can explain
+    whatever it allows, and where more answers differ than its self-check lets move.
     """
     bundle, where = published.bundle, published.bundle.path
     tolerance, allowed = bundle.predicate["parity"]["tolerance"], bundle.predicate["selfCheck"]["allowedMoved"]
-    difference, worst, images, other = 0.0, "clean", 0, 0
+    difference, worst, images, other, scale = 0.0, "clean", 0, 0, 1.0
     for name, array in evidence.items():
         expected, found = torch_logits(published.network, array), classifier.logits_in_batches(array)
         if expected.shape != found.shape:
@@ -108,11 +111,17 @@ def check_network(published: Published, classifier: OnnxClassifier, evidence: Ma
         largest = float(np.abs(expected - found).max())
         if not largest <= difference:  # so written, logits that are no numbers are the largest
             difference, worst = largest, name
+        scale = max(scale, float(np.abs(found).max()))
         images, other = images + len(array), other + int((expected.argmax(1) != found.argmax(1)).sum())
     if not difference <= tolerance:
         raise HallmarkError(
             f"{where}: the network is not the twin of model.onnx: their logits differ by up to {difference:.3g} (on "
             f"{worst}), and the bundle allows {tolerance:.3g}"
+        )
+    if difference > ROUNDING * scale:
+        raise HallmarkError(
+            f"{where}: the network is not the twin of model.onnx: their logits differ by up to {difference:.3g} (on "
+            f"{worst}), which is no rounding of logits up to {scale:.3g}, though the bundle allows {tolerance:.3g}"
         )
     if other > allowed:
         raise HallmarkError(

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
 from audit.verification import verify
 from bundle.assembly import pack_images
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes
-from bundle.layout import ATTESTATION, IMAGES
+from bundle.layout import ATTESTATION, IMAGES, WEIGHTS
 from bundle.outcomes import Outcomes
 from pipeline.rerun.__main__ import main as rerun
 from pipeline.rerun.comparison import Comparison
@@ -349,6 +350,20 @@ def test_what_cannot_be_repeated_is_named(bundle: Path, capsys: pytest.CaptureFi
     assert "elsewhere:attack, that is not installed here" in why["attack linf-16/elsewhere"]
     replayed = [item["name"] for item in found["comparisons"] if item["kind"] == "replayed"]
     assert "linf-16/transfer-guide" in replayed, "what it found is here, and is replayed all the same"
+
+
+def test_a_parity_that_allows_anything_makes_no_twin(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Attacks on another network than the one that is served would find nothing about it."""
+
+    def anything(predicate: Predicate) -> None:
+        predicate["parity"]["tolerance"] = 1e9
+        predicate["selfCheck"]["allowedMoved"] = 10**6
+
+    weights = load((bundle / WEIGHTS).read_bytes())
+    rewrite(bundle, files={WEIGHTS: save({**weights, "linear.bias": weights["linear.bias"] + 1})}, predicate=anything)
+    verify(bundle)
+    code, found = asked(capsys, bundle)
+    assert (code, found["outcome"]) == (1, "refused") and "is no rounding of logits up to" in found["reason"]
 
 
 def test_bundles_that_say_too_little_are_refused_in_one_sentence(
