@@ -27,6 +27,7 @@ from bundle.pages.headline import (
     worst_class,
 )
 from bundle.pages.wording import additional_images, chosen_by, counted, listing, number, percent, sample_scope, trained
+from bundle.process import plain as plain  # the name that commands look for here
 from bundle.table.outcomes import SETTINGS
 
 
