@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from bundle.errors import sentence
+from bundle.process import plain
 
 ABSENT = "–"
 PIPE_WIDTH = 240
@@ -23,11 +24,6 @@ def console() -> Console:
     """A console that takes text as it is; where nobody looks on, lines are wide enough not to be folded."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
     return Console(width=width, markup=False, emoji=False, highlight=False)
-
-
-def plain(value: object) -> str:
-    """Text that cannot steer a terminal: what is not printable is shown as an escape. Bundles may come from anybody."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
 
 
 def share(claim: Mapping[str, Any] | None) -> str:

@@ -51,6 +51,11 @@ def spelled(char: str) -> str:
     return char.encode("ascii", "backslashreplace").decode("ascii")
 
 
+def plain(value: object) -> str:
+    """Text that cannot steer a terminal: what is not printable is shown as an escape. Bundles may come from anybody."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+
+
 def _spell(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error

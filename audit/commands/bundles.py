@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from audit.merge.write import merge_bundles
-from audit.terminal import AsJson, Trust, fail, plain, print_json, say
+from audit.terminal import AsJson, Trust, fail, print_json, say
 from audit.verification import UnsignedError, verify
 from bundle.attestation import model_version
 from bundle.errors import HallmarkError
+from bundle.process import plain
 
 
 def verify_command(

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from audit.private.challenge import ChallengeError, draw_challenge, most_false
+from audit.private.challenge import ChallengeError, draw_challenge
 from audit.private.proof import prove as open_rows
 from audit.private.withholding import make_private, read_secret
 from audit.terminal import AsJson, print_json, say
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes, write_whole
+from bundle.numbers.intervals import most_false
 from bundle.private import FIELD
 
 

@@ -11,11 +11,12 @@ from rich.table import Table
 
 from audit.release.signing import sign_bundle
 from audit.release.steps import find_baseline, release
-from audit.terminal import AsJson, Bundles, Releases, Trust, console, fail, plain, print_json, say
+from audit.terminal import AsJson, Bundles, Releases, Trust, console, fail, print_json, say
 from audit.versions.find import BUNDLE, RELEASES, list_versions, open_version
 from bundle.bundle import open_bundle
 from bundle.gate.gate import Gate, gate
 from bundle.gate.reading import read_policy
+from bundle.process import plain
 from bundle.signatures import PRIVATE_KEY, PUBLIC_KEY, generate_key
 
 PolicyFile = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy, YAML or JSON.")]

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from audit.diff.difference import Difference, discordant_words, shares
 from audit.diff.recipes import Recipes
-from audit.terminal import ABSENT, console, plain
+from audit.terminal import ABSENT, console
 from bundle.pages.wording import attack_title, percent, points
+from bundle.process import plain
 
 
 def print_difference(found: Difference) -> None:

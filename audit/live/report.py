@@ -12,10 +12,11 @@ from typing import Any, Literal
 from rich.table import Table
 
 from audit.live.asking import Way
-from audit.terminal import console, plain, share_with_interval
+from audit.terminal import console, share_with_interval
 from audit.verification import SignatureState
 from bundle.attestation import model_version
 from bundle.pages.wording import percent
+from bundle.process import plain
 
 #: A fresh accuracy as low as this by chance alone, with the attested model, contradicts; a share.
 CHANCE = 0.001

@@ -15,7 +15,6 @@ import secrets
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from heapq import nsmallest
-from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,6 @@ TEXT = "text: "
 NONCE_BYTES = 32
 #: The largest file that names every row of a table, in bytes.
 MOST_BYTES = 16 << 20
-#: The largest acceptable chance that a challenge misses every false row.
-RISK = (1, 20)
 
 
 class ChallengeError(HallmarkError):
@@ -127,23 +124,6 @@ def load_challenge(path: str | Path) -> Challenge:
         return read_challenge(read_bounded(Path(path), MOST_BYTES), str(path))
     except OSError as error:
         raise ChallengeError(f"{path}: cannot be read as a challenge ({error.strerror})") from None
-
-
-def most_false(size: int, opened: int) -> int:
-    """The largest number of false rows among `size` that `opened` true ones, drawn without replacement, leave open.
-
-    That is the largest d for which drawing none of d false rows has a chance of more than 5 %: hypergeometric,
-    C(size - d, opened) / C(size, opened) > 1/20, in whole numbers. With 95 % confidence no more rows are false.
-    """
-    fewest, most = 0, size - opened
-    limit, (numerator, denominator) = comb(size, opened), RISK
-    while fewest < most:
-        middle = (fewest + most + 1) // 2
-        if comb(size - middle, opened) * denominator > limit * numerator:
-            fewest = middle
-        else:
-            most = middle - 1
-    return fewest
 
 
 def _nonce(text: str | None) -> str:

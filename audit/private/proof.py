@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.private.challenge import Challenge, check_bundle, load_challenge, most_false
+from audit.private.challenge import Challenge, check_bundle, load_challenge
 from audit.private.withholding import open_owned
 from bundle.bundle import Bundle
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.layout import read_bounded
+from bundle.numbers.intervals import most_false
 from bundle.private import HASH_BYTES, SALT_BYTES, audit_path, image_sets
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from audit.terminal import ABSENT, console, plain, share_short, share_with_interval
+from audit.terminal import ABSENT, console, share_short, share_with_interval
 from audit.versions.find import Version, autoattack, served_bounds
 from bundle.attestation import model_digest, model_version
 from bundle.leakage import leakage_sentence
@@ -37,6 +37,7 @@ from bundle.pages.wording import (
     sample_scope,
     trained,
 )
+from bundle.process import plain
 from bundle.table.outcomes import SETTINGS
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from audit.terminal import ABSENT, console, plain, share_short
+from audit.terminal import ABSENT, console, share_short
 from audit.versions.find import Version, autoattack, list_versions, read_committed
 from audit.versions.history import Committed, attestation_commits, unseen
 from bundle.git import GitError
@@ -22,6 +22,7 @@ from bundle.pages.figures import VERSIONS_HEIGHT, Entry, over_versions
 from bundle.pages.headline import headline
 from bundle.pages.report import STYLE
 from bundle.pages.svg import WIDTH
+from bundle.process import plain
 
 BAR = 10
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import comb
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ from scipy.optimize import brentq
 from scipy.stats import beta, norm, sem, t
 
 CONFIDENCE = 0.95
+#: The largest acceptable chance that a challenge misses every false row.
+RISK = (1, 20)
 
 
 @lru_cache(maxsize=4096)  # an attestation asks for hundreds, and few are different
@@ -42,6 +45,23 @@ def lower_bound(successes: int, trials: int, alpha: float) -> float:
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"successes must be 0 to trials, and trials at least 1, got {successes} of {trials}")
     return 0.0 if successes == 0 else float(beta.ppf(alpha, successes, trials - successes + 1))
+
+
+def most_false(size: int, opened: int) -> int:
+    """The largest number of false rows among `size` that `opened` true ones, drawn without replacement, leave open.
+
+    That is the largest d for which drawing none of d false rows has a chance of more than 5 %: hypergeometric,
+    C(size - d, opened) / C(size, opened) > 1/20, in whole numbers. With 95 % confidence no more rows are false.
+    """
+    fewest, most = 0, size - opened
+    limit, (numerator, denominator) = comb(size, opened), RISK
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        if comb(size - middle, opened) * denominator > limit * numerator:
+            fewest = middle
+        else:
+            most = middle - 1
+    return fewest
 
 
 def share(right: NDArray[np.bool_], confidence: float = CONFIDENCE) -> dict[str, Any]:

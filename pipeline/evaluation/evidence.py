@@ -85,44 +85,22 @@ def gather_evidence(
     anew. What `kept` holds from a call that was killed is not computed again; with it, several `processes` may share
     the attacks. Neither changes a number.
     """
-    kept = kept or Kept()
-    victim = replace(
-        victim,
-        network=victim.network.to(device).eval(),
-        companions={name: network.to(device).eval() for name, network in victim.companions.items()},
-    )
-    clean = torch.from_numpy(drawn.images).permute(0, 3, 1, 2).contiguous()
-    sample = Sample(to_unit(clean).to(device), torch.from_numpy(drawn.labels).to(device), torch.from_numpy(drawn.index))
-    table = _Table(victim.network, drawn.labels, settings.batch_size)
-    table.columns |= {
-        "index": drawn.index,
-        "label": drawn.labels,
-        "image_sha256": image_digests(drawn.images),
-    }
-    table.judge("clean", sample.images)
-    untouched, main = fingerprint(victim.network), main_threats(settings, wanted)
-    if processes > 1 and kept.folder is not None:
-        ingredients = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
-        with helped_by(processes - 1, all_tasks, ingredients, kept):
-            do_tasks(all_tasks(**ingredients, say=say), kept, say)
-    images, attacks = {"clean": drawn.images}, []
-    for finding in _findings(victim, sample, settings, wanted, say, kept):
-        key = f"{finding.threat.name}/{finding.name}"
-        table.judge(key, finding.images)
-        images[key] = _on_grid(victim.network, finding, clean, drawn.labels, settings.batch_size)
-        attacks.append(finding.describe())
+    kept, untouched = kept or Kept(), fingerprint(victim.network)
+    victim, sample = on_device(victim, drawn, device)
+    main = main_threats(settings, wanted)
+    attacked = attack_sample(victim, sample, drawn, settings, wanted=wanted, say=say, kept=kept, processes=processes)
     sweep = swept(settings, main[0])
     distances = _distances(victim, sample, settings, kept) if settings.tier == "thorough" else {}
     corrupted = _corruptions(victim, drawn, settings, say, kept)
-    outcomes = Outcomes(table.columns | distances | corrupted)
+    outcomes = Outcomes(attacked.columns | distances | corrupted)
     description = {
         "tier": settings.tier,
         "sample": drawn.describe(),
         "threats": [threat.describe() for threat in sorted((*main, *sweep), key=_order)],
         "mainThreats": [threat.name for threat in main],
-        "attacks": attacks,
+        "attacks": attacked.records,
         "unions": unions(main),
-        "sanity": _sanity(victim, sample, settings, main[0], outcomes, attacks, untouched, kept),
+        "sanity": _sanity(victim, sample, settings, main[0], outcomes, attacked.records, untouched, kept),
         "corruptions": describe(settings.seed) if corrupted else None,
         "distances": [_describe_cw()] if distances else [],
         "surface": kept.notes(
@@ -130,7 +108,59 @@ def gather_evidence(
         ),
         "settings": settings.model_dump(),
     }
-    return Evidence(outcomes, images, description)
+    return Evidence(outcomes, attacked.images, description)
+
+
+def on_device(victim: Victim, drawn: Drawn, device: torch.device) -> tuple[Victim, Sample]:
+    """The networks in eval mode and the images as the attacks take them, both on the device."""
+    victim = replace(
+        victim,
+        network=victim.network.to(device).eval(),
+        companions={name: network.to(device).eval() for name, network in victim.companions.items()},
+    )
+    clean = to_unit(_channels_first(drawn.images)).to(device)
+    return victim, Sample(clean, torch.from_numpy(drawn.labels).to(device), torch.from_numpy(drawn.index))
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What attacks leave of a sample: the reference columns, images by name (uint8 NHWC), each attack's record."""
+
+    columns: dict[str, Any]
+    images: dict[str, NDArray[np.uint8]]
+    records: list[dict[str, Any]]
+
+
+def attack_sample(
+    victim: Victim,
+    sample: Sample,
+    drawn: Drawn,
+    settings: AttackSettings,
+    *,
+    wanted: Threat | None,
+    say: Callable[[str], None],
+    kept: Kept,
+    processes: int = 1,
+) -> Attacked:
+    """Every attack of the tier on a sample, and nothing beside; `victim` and `sample` are on_device()'s of `drawn`."""
+    table = _Table(victim.network, drawn.labels, settings.batch_size)
+    table.columns |= {"index": drawn.index, "label": drawn.labels, "image_sha256": image_digests(drawn.images)}
+    table.judge("clean", sample.images)
+    if processes > 1 and kept.folder is not None:
+        ingredients = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
+        with helped_by(processes - 1, all_tasks, ingredients, kept):
+            do_tasks(all_tasks(**ingredients, say=say), kept, say)
+    clean, images, records = _channels_first(drawn.images), {"clean": drawn.images}, []
+    for finding in _findings(victim, sample, settings, wanted, say, kept):
+        key = f"{finding.threat.name}/{finding.name}"
+        table.judge(key, finding.images)
+        images[key] = _on_grid(victim.network, finding, clean, drawn.labels, settings.batch_size)
+        records.append(finding.describe())
+    return Attacked(table.columns, images, records)
+
+
+def _channels_first(images: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def swept(settings: AttackSettings, headline: Threat) -> list[Threat]:

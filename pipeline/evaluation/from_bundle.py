@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from bundle.bundle import Bundle, open_bundle
@@ -19,6 +20,9 @@ from bundle.served.runtime import OnnxClassifier
 from pipeline.evaluation.evidence import Drawn
 from pipeline.evaluation.parity import torch_logits
 from pipeline.networks.serialisation import read_network
+
+#: Twins' logits differ by less, as a share of the largest, whatever a bundle says of its parity.
+ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -77,15 +81,30 @@ def open_published(path: Path, factories: Collection[str] = ()) -> RebuiltModel:
 
 
 def check_twin(published: RebuiltModel, classifier: OnnxClassifier) -> Twin:
-    """Compares the network with the ONNX file on all images of the evidence, clean and adversarial.
+    """check_network() on all images of the evidence; this host must give the attested verdicts too, or it raises."""
+    bundle, where = published.bundle, published.bundle.path
+    twin = check_network(published, classifier, bundle.images)
+    check = self_check(classifier, bundle.outcomes, bundle.images, bundle.predicate)
+    if not check.passed:
+        raise HallmarkError(
+            f"{where}: on this host model.onnx answers {check.moved} of the {check.rows} closest images otherwise than "
+            f"attested, and {check.allowed} may"
+        )
+    return twin
 
-    Raises HallmarkError where logits differ by more than the bundle's parity allows, where more answers differ than its
-    self-check lets move, and where this host does not give the attested verdicts.
+
+def check_network(
+    published: RebuiltModel, classifier: OnnxClassifier, evidence: Mapping[str, NDArray[np.uint8]]
+) -> Twin:
+    """Compares the network with the ONNX file on images uint8 (N, H, W, C) by name, clean and adversarial.
+
+    Raises HallmarkError where logits differ by more than the bundle's parity allows, or than rounding can explain
+    whatever it allows, and where more answers differ than its self-check lets move.
     """
     bundle, where = published.bundle, published.bundle.path
     tolerance, allowed = bundle.predicate["parity"]["tolerance"], bundle.predicate["selfCheck"]["allowedMoved"]
-    difference, worst, images, other = 0.0, "clean", 0, 0
-    for name, array in bundle.images.items():
+    difference, worst, images, other, scale = 0.0, "clean", 0, 0, 1.0
+    for name, array in evidence.items():
         expected, found = torch_logits(published.network, array), classifier.logits_in_batches(array)
         if expected.shape != found.shape:
             raise HallmarkError(
@@ -94,22 +113,22 @@ def check_twin(published: RebuiltModel, classifier: OnnxClassifier) -> Twin:
         largest = float(np.abs(expected - found).max())
         if not largest <= difference:  # so written, logits that are no numbers are the largest
             difference, worst = largest, name
+        scale = max(scale, float(np.abs(found).max()))
         images, other = images + len(array), other + int((expected.argmax(1) != found.argmax(1)).sum())
     if not difference <= tolerance:
         raise HallmarkError(
             f"{where}: the network is not the twin of model.onnx: their logits differ by up to {difference:.3g} (on "
             f"{worst}), and the bundle allows {tolerance:.3g}"
         )
+    if difference > ROUNDING * scale:
+        raise HallmarkError(
+            f"{where}: the network is not the twin of model.onnx: their logits differ by up to {difference:.3g} (on "
+            f"{worst}), which is no rounding of logits up to {scale:.3g}, though the bundle allows {tolerance:.3g}"
+        )
     if other > allowed:
         raise HallmarkError(
             f"{where}: the network is not the twin of model.onnx: on {other} of {images} images it gives another class, "
             f"and {allowed} may differ (logits differ by up to {difference:.3g})"
-        )
-    check = self_check(classifier, bundle.outcomes, bundle.images, bundle.predicate)
-    if not check.passed:
-        raise HallmarkError(
-            f"{where}: on this host model.onnx answers {check.moved} of the {check.rows} closest images otherwise than "
-            f"attested, and {check.allowed} may"
         )
     return Twin(difference, images, other)
 

@@ -12,9 +12,13 @@ from pipeline.params import TrainSettings
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` to a device; raises HallmarkError where CUDA was asked for and is not there."""
+    """`auto`, `cpu` or `cuda` to a device; raises HallmarkError for another name, and for CUDA where there is none."""
+    if name not in DEVICES:
+        raise HallmarkError(f"device: must be one of {', '.join(DEVICES)}, got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
         raise HallmarkError("device: cuda was asked for, but torch finds no CUDA device; set device: auto or cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

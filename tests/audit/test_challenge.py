@@ -17,21 +17,14 @@ from scipy.stats import hypergeom
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.private.challenge import (
-    TYPE,
-    ChallengeError,
-    draw_challenge,
-    drawn_rows,
-    load_challenge,
-    most_false,
-    read_challenge,
-)
+from audit.private.challenge import TYPE, ChallengeError, draw_challenge, drawn_rows, load_challenge, read_challenge
 from audit.private.proof import ProofCheck, check_proof, prove
 from audit.private.withholding import leaves, make_private, open_owned
 from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES
+from bundle.numbers.intervals import most_false
 from bundle.private import salted_digest, tree_root
 from bundle.table.outcomes import Outcomes
 from tests.audit.tampering import rewrite, unbreak

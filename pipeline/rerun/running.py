@@ -1,0 +1,84 @@
+"""A rerun from a verified bundle to its report; a stopped one goes on after its last finished part."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bundle.served.runtime import OnnxClassifier
+from pipeline.evaluation.from_bundle import RebuiltModel
+from pipeline.evaluation.running import crew_size, speaker
+from pipeline.params import AttackSettings
+from pipeline.rerun.comparison import compare
+from pipeline.rerun.repetition import Repetition, repeat
+from pipeline.rerun.report import Report
+from pipeline.rerun.selection import Selection
+from pipeline.rerun.surroundings import Surroundings, code_differences, environment_differences
+from pipeline.run.cache import Kept, checkpoint_folder
+from pipeline.run.environment import describe_environment, source_digest
+from pipeline.stage import alone
+
+
+def rerun(
+    published: RebuiltModel,
+    selection: Selection,
+    settings: AttackSettings,
+    classifier: OnnxClassifier,
+    *,
+    device: torch.device,
+    threads: int,
+) -> Report:
+    """Repeats what can be on the selected rows and holds it against the table."""
+    bundle = published.bundle
+    environment = describe_environment(device, threads)
+    identity = {
+        "rerun": published.attestation,
+        "rows": selection.rows.tolist(),
+        "settings": settings.model_dump(),
+        "environment": environment,
+        "source": source_digest(),
+    }
+    folder = checkpoint_folder(identity)
+    with alone(folder.with_suffix(".lock")):
+        found = repeat(
+            published,
+            selection,
+            settings,
+            classifier,
+            device=device,
+            say=speaker(),
+            kept=Kept(folder),
+            processes=crew_size(device, settings.tier, threads),
+        )
+        Kept(folder).remove()
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+    here = {**environment, "judged_by": classifier.provider}
+    surroundings = _surroundings(published, found, here)
+    comparisons = compare(
+        found,
+        bundle.predicate,
+        same=surroundings.same,
+        whole=selection.whole,
+        source=bundle.predicate["source"]["sha256"] == source_digest(),
+    )
+    return Report(
+        str(bundle.path),
+        bundle.version,
+        bundle.digest,
+        published.attestation,
+        bundle.class_names,
+        selection,
+        surroundings,
+        found,
+        comparisons,
+    )
+
+
+def _surroundings(published: RebuiltModel, found: Repetition, here: dict[str, object]) -> Surroundings:
+    predicate = published.bundle.predicate
+    differences = [
+        *environment_differences(predicate["environment"], here),
+        *code_differences(predicate, found.records),
+    ]
+    margins = (table["reference/clean/margin"] for table in (found.then, found.attacked))
+    return Surroundings(differences, bool(np.array_equal(*margins)))

@@ -1,0 +1,64 @@
+"""Whether a run here must give the attested verdicts to the last one: the same environment, code and arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What differs here from what the attestation says, a sentence each, and whether clean logits came out to the bit.
+
+    Two processors of one name in the attestation may round otherwise; the attested clean margins tell them apart.
+    """
+
+    differences: list[str]
+    to_the_bit: bool
+
+    @property
+    def same(self) -> bool:
+        return not self.differences and self.to_the_bit
+
+    def sentence(self) -> str:
+        """The same for people."""
+        if self.same:
+            return "the same as attested, and the clean margins come out to the last bit: verdicts must be identical"
+        bits = [] if self.to_the_bit else ["the clean margins do not come out to the last bit"]
+        return f"another than attested, so that a tolerance holds: {'; '.join([*self.differences, *bits])}"
+
+    def describe(self) -> dict[str, Any]:
+        """The same as the report's JSON has it."""
+        return {"same": self.same, "differences": self.differences, "cleanMarginsToTheBit": self.to_the_bit}
+
+
+def environment_differences(attested: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each field, and each package, that is another."""
+    said, found = _flat(attested), _flat(here)
+    for name in sorted({*said, *found}):
+        if said.get(name) != found.get(name):
+            yield f"{name} is {_shown(found.get(name))} here, {_shown(said.get(name))} there"
+
+
+def code_differences(attested: Mapping[str, Any], repeated: list[dict[str, Any]]) -> Iterator[str]:
+    """A sentence for each attack or package whose code, by its digest, is another than the one that was attested."""
+    said = {(item["threat"], item["name"]): item["harness"] for item in attested["attacks"]}
+    others = {
+        harness["name"]
+        for item in repeated
+        if (harness := said.get((item["threat"], item["name"]))) not in (None, item["harness"])
+    }
+    for name in sorted(others):
+        yield f"the attacks' code of {name} is another"
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    packages = environment.get("packages", {})
+    fields = {name: value for name, value in environment.items() if name != "packages"}
+    return {**fields, **(packages if isinstance(packages, Mapping) else {"packages": packages})}
+
+
+def _shown(value: Any) -> str:
+    text = "not named" if value is None else str(value)
+    return text if len(text) <= 16 else f"{text[:12]}…"
