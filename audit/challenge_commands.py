@@ -10,6 +10,7 @@ import typer
 
 from audit.challenge import ChallengeError, draw_challenge, most_false
 from audit.options import AsJson, print_json, say
+from audit.proof import check_extent
 from audit.proof import prove as open_rows
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes, write_whole
@@ -52,7 +53,9 @@ def challenge(
     """Name rows at random that the owner of private evidence is to open; keep the file, the proof is held against it."""
     if out.exists():
         raise ChallengeError(f"{out}: is there already; a challenge is drawn once, so give another name with -o")
-    drawn = draw_challenge(open_bundle(bundle), count, seed_from)
+    opened = open_bundle(bundle)
+    drawn = draw_challenge(opened, count, seed_from)
+    check_extent(drawn, opened.predicate, str(out))
     write_whole(out, drawn.encode())
     left = most_false(drawn.of, count)
     if as_json:

@@ -13,7 +13,7 @@ from rich.table import Table
 from audit.history import Committed, attestation_commits, unseen
 from audit.numbers import autoattack
 from audit.tables import ABSENT, console, plain, share_short
-from audit.versions import Version, list_versions, read_committed
+from audit.versions import Version, hidden, list_versions, read_committed
 from bundle.git import GitError
 from bundle.versions import headline
 
@@ -63,7 +63,7 @@ class Moment:
 class Timeline:
     """The moments, oldest first, and why attestations of git's history are not among them, a sentence each.
 
-    `hidden`: why git cannot tell of all of them; None where it can.
+    `hidden`: why git, the folder of releases or the store cannot tell of all of them; None where they can.
     """
 
     moments: Sequence[Moment]
@@ -73,10 +73,11 @@ class Timeline:
 
 def timeline(bundles: Sequence[Path], releases: Path, trusted: Sequence[Path] = (), root: Path = Path()) -> Timeline:
     """Every attestation once; bundles that do not verify are left out (`hallmark versions` lists them)."""
-    known = {item.attestation: item for item in list_versions(bundles, releases, trusted, root) if item.statement}
+    listed = list_versions(bundles, releases, trusted, root)
+    known = {item.attestation: item for item in listed if item.statement}
     moments: dict[str | None, Moment] = {}
     left_out: list[str] = []
-    commits, hidden = _commits(root)
+    commits, unread = _commits(root)
     for commit in commits:
         version = read_committed(commit)
         if version.refusal:
@@ -84,7 +85,7 @@ def timeline(bundles: Sequence[Path], releases: Path, trusted: Sequence[Path] = 
         elif version.attestation not in moments:
             moments[version.attestation] = Moment(known.get(version.attestation, version), commit)
     rest = {key: Moment(version, None) for key, version in known.items() if key not in moments}
-    return Timeline([*moments.values(), *rest.values()], left_out, hidden)
+    return Timeline([*moments.values(), *rest.values()], left_out, unread or next(iter(hidden(listed)), None))
 
 
 def _commits(root: Path) -> tuple[list[Committed], str | None]:

@@ -18,7 +18,16 @@ from audit.recipes import Recipes
 from audit.tables import print_version
 from audit.timeline import print_timeline, timeline
 from audit.timeline_figure import timeline_html, timeline_svg
-from audit.versions import BUNDLE, RELEASES, VersionError, find_version, list_versions, open_version, read_folder
+from audit.versions import (
+    BUNDLE,
+    RELEASES,
+    VersionError,
+    find_version,
+    hidden,
+    list_versions,
+    open_version,
+    read_folder,
+)
 from bundle.digests import write_whole
 from bundle.pairing import Pair
 
@@ -31,14 +40,14 @@ def versions(
 ) -> None:
     """List every version at hand: bundles in folders and in BentoML's model store, attestations in git."""
     found = list_versions(bundles or [BUNDLE], releases, trust or [])
-    hidden = unseen(Path()) or next((item.refusal for item in found if item.places[0].kind == "git"), None)
+    unread = unseen(Path()) or next(iter(hidden(found)), None)
     if as_json:
-        print_json({"versions": [version.describe() for version in found], "unseen": hidden})
+        print_json({"versions": [version.describe() for version in found], "unseen": unread})
     elif found:
         print_versions(found)
     else:
         say(_nothing(bundles, releases))
-    _fail_where_hidden(hidden)
+    _fail_where_hidden(unread)
 
 
 def show(

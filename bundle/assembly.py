@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.attestation import build_statement, model_version
+from bundle import limits
+from bundle.attestation import build_statement, model_version, read_statement
 from bundle.bom import render_bom
 from bundle.card import render_card
 from bundle.claims import claims
@@ -19,8 +20,9 @@ from bundle.layout import ATTESTATION, BOM, CARD, IMAGES, MODEL, NETWORK, OUTCOM
 from bundle.model_file import check_model_file
 from bundle.outcomes import Outcomes
 from bundle.plan import reliable
-from bundle.private import is_private
+from bundle.private import CLEAN, is_private
 from bundle.report import render_report
+from bundle.rows import check_extent
 
 
 def assemble(
@@ -43,9 +45,13 @@ def assemble(
         here, and `model.version`, which is the digest's.
 
     The attestation is written last, so that a folder that was left half-way does not verify. Raises ModelFileError
-    where the model is none that may be served, AttestationError where the predicate does not meet the schema.
+    where the model is none that may be served, AttestationError where the predicate does not meet the schema, and
+    LimitError or OutcomeError where something is larger than open_bundle() would read; nothing is written then.
     """
     check_model_file(model)
+    check_extent(predicate)
+    if not is_private(predicate):
+        limits.check_sets(len(images), images[CLEAN].shape)
     digest = sha256_bytes(model)
     complete = {**predicate, **claims(outcomes, predicate), "reliable": reliable(predicate["sanity"])}
     complete["model"] = {**predicate["model"], "version": model_version(digest)}
@@ -62,7 +68,11 @@ def assemble(
     contents[REPORT] = render_report(complete, digest, outcomes, images).encode()
     complete["files"] = _described(contents)
     statement = build_statement(digest, complete)
-    for name, content in [*contents.items(), (ATTESTATION, canonical_json(statement))]:
+    contents[ATTESTATION] = canonical_json(statement)
+    for name, content in contents.items():
+        limits.check_size(name, len(content))
+    read_statement(contents[ATTESTATION], ATTESTATION)
+    for name, content in contents.items():
         write_whole(folder / name, content, aside=folder.parent)
     return statement
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from bundle.attestation import model_digest, model_version
 from bundle.claims import ALL_ATTACKS, find_claim
+from bundle.errors import HallmarkError
 from bundle.headline import headline_bound, headline_threat
 from bundle.outcomes import SETTINGS
 from bundle.threats import RADIUS_FIELD
@@ -15,6 +17,24 @@ from bundle.threats import RADIUS_FIELD
 SHARE_FIELDS = ("value", "correct", "sampleSize", "interval")
 #: Characters of a name in BentoML's stores.
 LONGEST_NAME = 63
+
+
+class FolderError(HallmarkError):
+    """A folder of versions is there and cannot be looked at, so that nobody can tell what it holds."""
+
+
+def folders_in(path: Path) -> list[Path]:
+    """The folders in a folder of versions, by name, hidden ones left out; [] where there is nothing of its name.
+
+    A link to nothing is one too: a version is missing there. Raises FolderError where `path` cannot be read.
+    """
+    try:
+        found = [item for item in path.iterdir() if not item.name.startswith(".")]
+        return sorted(item for item in found if item.is_dir() or (item.is_symlink() and not item.exists()))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return []
+        raise FolderError(f"{path}: cannot be read as a folder of versions ({error.strerror})") from None
 
 
 def headline(statement: Mapping[str, Any]) -> dict[str, Any]:

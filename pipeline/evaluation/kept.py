@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bundle.archives import ArchiveError, open_arrays
 from bundle.digests import write_whole
 from pipeline.attacks.saved import Keep, Part
 
@@ -77,8 +77,8 @@ def _npz(parts: dict[str, Part]) -> bytes:
 def _read(path: Path) -> dict[str, Part] | None:
     """The parts of a file; None where there is none, or it cannot be read and is to be made again."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            notes = json.loads(archive["notes"].tobytes())
-            return {name: Part(torch.from_numpy(archive[f"images/{name}"]), notes[name]) for name in notes}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with open_arrays(path) as archive:
+            notes = json.loads(archive.read("notes").tobytes())
+            return {name: Part(torch.from_numpy(archive.read(f"images/{name}")), notes[name]) for name in notes}
+    except ArchiveError:
         return None

@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle import limits
+from bundle.assembly import assemble
+from bundle.attestation import AttestationError, check_field
+from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
 from bundle.layout import ATTESTATION, ENVELOPE, IMAGES, MODEL, OUTCOMES, WEIGHTS
 from bundle.outcomes import OutcomeError, read_outcomes
@@ -181,6 +184,43 @@ def test_a_whole_number_has_one_spelling(folder: Path, path: tuple[str | int, ..
 
     rewrite(folder, predicate=edit, recompute=False)
     assert "is not of type 'integer'" in refusal(folder)
+
+
+def test_a_whole_number_has_one_spelling_in_a_stages_record_too() -> None:
+    sample = {"size": 60, "of": 360, "seed": 0, "rule": "stratified draw"}
+    check_field("sample", sample, "attacks.json")
+    with pytest.raises(AttestationError, match=r"attacks\.json: size: 60\.0 is not of type 'integer'"):
+        check_field("sample", {**sample, "size": 60.0}, "attacks.json")
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "said"),
+    [
+        ("FILE_BYTES", 1000, f"{MODEL}: has "),
+        ("IMAGES_BYTES", 5 * 60 * 64 - 1, f"{IMAGES}: unpacks to {5 * 60 * 64} bytes"),
+        ("STATEMENT_BYTES", 4000, f"{ATTESTATION}: has "),
+    ],
+)
+def test_what_would_be_refused_is_not_assembled(
+    master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int, said: str
+) -> None:
+    made = open_bundle(master)
+    parts: dict[str, Any] = {"model": made.model, "weights": made.weights, "outcomes": made.outcomes}
+    monkeypatch.setattr(limits, bound, most)
+    if bound == "STATEMENT_BYTES":
+        monkeypatch.setitem(limits.BYTES, ATTESTATION, most)
+    with pytest.raises(limits.LimitError, match=re.escape(said)):
+        assemble(tmp_path / "other", **parts, images=made.images, predicate=made.predicate)
+    assert not (tmp_path / "other").exists()
+
+
+def test_whole_numbers_beyond_64_bits_are_not_assembled(master: Path, tmp_path: Path) -> None:
+    made = open_bundle(master)
+    parts: dict[str, Any] = {"model": made.model, "weights": made.weights, "outcomes": made.outcomes}
+    predicate = {**made.predicate, "parameters": {**made.predicate["parameters"], "seed": 2**64}}
+    with pytest.raises(AttestationError, match="is beyond the whole numbers of 64 bits"):
+        assemble(tmp_path / "other", **parts, images=made.images, predicate=predicate)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_claim_is_of_the_kind_that_claims_gives(folder: Path) -> None:
