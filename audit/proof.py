@@ -180,7 +180,7 @@ def _parse(content: bytes, where: str) -> dict[str, Any]:
             for item in document["rows"]
         ]
         same = _encode(str(document["challenge"]), rows) == content
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         same, document = False, {}
     if not same:
         raise ProofError(f"{where}: is not a proof as `hallmark prove` writes it, to the byte")
