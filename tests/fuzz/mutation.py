@@ -29,7 +29,7 @@ def variant(seeds: list[bytes], draw: Draw) -> bytes:
     content = seeds[draw.integers(len(seeds))]
     if content.lstrip()[:1] in (b"{", b"[") and draw.random() < 1 / 3:
         return restructured(content, draw)
-    match draw.integers(4):
+    match int(draw.integers(4)):
         case 0:
             return _marked(content, draw)
         case 1:
@@ -63,7 +63,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def _change(holder: Any, key: Any, draw: Draw) -> None:
     other = list(_places(holder))
-    match draw.integers(5):
+    match int(draw.integers(5)):
         case 0:
             del holder[key]
         case 1:

@@ -263,11 +263,14 @@ def images(make: Callable[[bytes], bytes]) -> Build:
     return verify(lambda bundle: rewrite(bundle, files={IMAGES: make((bundle / IMAGES).read_bytes())}, recompute=False))
 
 
+SETS = ("clean", "linf-16/pgd-10", "linf-16/margin", "linf-32/pgd-10", "linf-32/margin")
+
+
 def claiming(*shape: int) -> bytes:
-    """An archive of three arrays whose headers ask for a shape; what follows them is zeros, packed."""
+    """An archive of the arrays that belong there, whose headers ask for a shape; what follows them is zeros, packed."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("clean", "linf-16/pgd-10", "linf-16/margin", "linf-32/pgd-10", "linf-32/margin"):
+        for name in SETS:
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
                 for _ in range(64):
@@ -282,7 +285,7 @@ def many_arrays(_: bytes) -> bytes:
 def pickled(_: bytes) -> bytes:
     """Arrays of objects, whose pickle makes a folder."""
     buffer = io.BytesIO()
-    np.savez(buffer, clean=np.array([Trap()], dtype=object))
+    np.savez(buffer, **dict.fromkeys(SETS, np.array([Trap()], dtype=object)))  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()
 
 
