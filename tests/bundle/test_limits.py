@@ -24,6 +24,7 @@ from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
 from bundle.layout import ATTESTATION, ENVELOPE, IMAGES, MODEL, OUTCOMES, WEIGHTS
 from bundle.outcomes import OutcomeError, read_outcomes
+from bundle.parquet import CHUNK_PACKED, FIRST_DICTIONARY, FIRST_PAGE, ParquetError, _chunks, _struct
 from tests.audit.tampering import rewrite
 from tests.bundle.test_verification import refusal
 from tests.bundles import make_bundle
@@ -124,6 +125,28 @@ def test_names_of_columns_that_are_no_utf_8_are_refused(folder: Path) -> None:
     content = written(pq.read_table(folder / OUTCOMES), store_schema=False)
     rewrite(folder, files={OUTCOMES: content.replace(b"image_sha256", b"image_sh\xff\xfe56")}, recompute=False)
     assert refusal(folder).startswith(f"{OUTCOMES}: not a readable outcome table ('utf-8' codec")
+
+
+@pytest.mark.parametrize("options", [{}, {"row_group_size": 7}, {"use_dictionary": True, "data_page_version": "2.0"}])
+def test_the_footer_is_read_as_pyarrow_reads_it(folder: Path, options: dict[str, Any]) -> None:
+    content = written(pq.read_table(folder / OUTCOMES), **options)
+    metadata = pq.read_metadata(io.BytesIO(content))
+    columns = [
+        metadata.row_group(group).column(place)
+        for group in range(metadata.num_row_groups)
+        for place in range(metadata.num_columns)
+    ]
+    assert [
+        (chunk[FIRST_PAGE], chunk.get(FIRST_DICTIONARY), chunk[CHUNK_PACKED])
+        for chunk in _chunks(memoryview(content), metadata)
+    ] == [(item.data_page_offset, item.dictionary_page_offset, item.total_compressed_size) for item in columns]
+
+
+def test_of_a_field_that_comes_twice_nobody_knows_which_one_arrow_takes() -> None:
+    """Field 1 as 1, then, with its number written out, as 2."""
+    assert _struct(memoryview(bytes([0x15, 2, 0x15, 4, 0])), 0) == ({1: 1, 2: 2}, 5)
+    with pytest.raises(ParquetError, match="has a field twice"):
+        _struct(memoryview(bytes([0x15, 2, 0x05, 2, 4, 0])), 0)
 
 
 def test_damaged_tables_are_refused_in_one_sentence(folder: Path) -> None:
