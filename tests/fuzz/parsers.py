@@ -35,7 +35,7 @@ from tests.bundles import SIZE, make_bundle
 from tests.serving.mutations import form_request, sources
 
 ROOT = Path(__file__).resolve().parents[2]
-RESIZE = {"size": 8, "filter": "bicubic"}
+RESIZE = {"shorterSide": 8, "filter": "bicubic", "crop": "centre"}
 
 
 @dataclass(frozen=True)
