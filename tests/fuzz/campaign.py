@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 
+from bundle.errors import escaped
 from tests.fuzz.mutation import generator, variant
 from tests.fuzz.parsers import Parser
 
@@ -67,7 +68,7 @@ def outcome(parser: Parser, content: bytes) -> str:
         return "accepted"
     except parser.refusals as error:
         said = str(error)
-        lines = [line for line in said.splitlines() if not line.isprintable()]
+        lines = [line for line in said.splitlines() if escaped(line) != line]
         return "refused" if said and not lines else f"a sentence with control characters: {lines!r}"
     except HangError:
         return f"took more than {SECONDS} seconds"

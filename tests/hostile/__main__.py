@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bundle.errors import escaped
 from bundle.streams import plain_streams
 from tests.hostile.cases import CASES, Case
 from tests.hostile.child import Outcome, run
@@ -30,7 +31,7 @@ def wrong(case: Case, outcome: Outcome) -> list[str]:
     found = [
         (outcome.code not in (1, 2), f"exit {outcome.code}"),
         (len(said) != 1 or "Traceback" in said[0], f"says {len(said)} lines: {said[:3]}"),
-        (any(not line.isprintable() for line in said), "control characters"),
+        (any(escaped(line) != line for line in said), "control characters"),
         (bool(outcome.written), f"writes {outcome.written[:3]}"),
         (outcome.mebibytes > case.mebibytes, f"takes {outcome.mebibytes} MiB"),
     ]
