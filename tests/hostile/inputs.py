@@ -130,7 +130,7 @@ def loop(data: Path) -> None:
 
 
 def broken_line(data: Path) -> None:
-    (data / "cat" / "one\nTraceback \x1b[2J\u202e.png").write_bytes(b"no image")
+    (data / "cat" / "one\nerror: \x1b[2J\u202e.png").write_bytes(b"no image")
 
 
 # Weights
