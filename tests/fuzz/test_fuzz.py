@@ -28,7 +28,7 @@ def test_seeds_are_taken_as_they_are_or_refused(name: str) -> None:
 
 
 def test_an_input_follows_from_its_parser_seed_and_number() -> None:
-    seeds = [b'{"a": [1, 2, {"b": "c"}]}\n' * 1, bytes(range(256))]
+    seeds = [b'{\n  "a": [1, 2, {"b": "c"}]\n}\n', bytes(range(256))]
     made = [variant(seeds, generator("one", 3, number)) for number in range(50)]
     assert made == [variant(seeds, generator("one", 3, number)) for number in range(50)]
     assert made != [variant(seeds, generator("two", 3, number)) for number in range(50)]
