@@ -18,6 +18,7 @@ from pipeline.attacks.grid import search_grid
 from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.corrupted import corruption_columns, describe
+from pipeline.evaluation.extent import check_planned
 from pipeline.evaluation.running import Finding, Task, do_tasks, helped_by, run_suite, tasks
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.surface import loss_surface
@@ -93,6 +94,8 @@ def gather_evidence(
     )
     clean = torch.from_numpy(drawn.images).permute(0, 3, 1, 2).contiguous()
     sample = Sample(to_unit(clean).to(device), torch.from_numpy(drawn.labels).to(device), torch.from_numpy(drawn.index))
+    corrupted = settings.tier != "quick" and victim.model is not None
+    check_planned(drawn.images.shape, _plan(victim, sample, settings, wanted, say), corrupted)
     table = _Table(victim.network, drawn.labels, settings.batch_size)
     table.columns |= {
         "index": drawn.index,
@@ -113,8 +116,8 @@ def gather_evidence(
         attacks.append(finding.describe())
     sweep = swept(settings, main[0])
     distances = _distances(victim, sample, settings, kept) if settings.tier == "thorough" else {}
-    corrupted = _corruptions(victim, drawn, settings, say, kept)
-    outcomes = Outcomes(table.columns | distances | corrupted)
+    answers = _corruptions(victim, drawn, settings, say, kept) if corrupted else {}
+    outcomes = Outcomes(table.columns | distances | answers)
     description = {
         "tier": settings.tier,
         "sample": drawn.describe(),
@@ -123,7 +126,7 @@ def gather_evidence(
         "attacks": attacks,
         "unions": unions(main),
         "sanity": _sanity(victim, sample, settings, main[0], outcomes, attacks, untouched, kept),
-        "corruptions": describe(settings.seed) if corrupted else None,
+        "corruptions": describe(settings.seed) if answers else None,
         "distances": [_describe_cw()] if distances else [],
         "surface": kept.notes(
             "surface", lambda: loss_surface(victim.network, sample, threat=main[0], seed=settings.seed)
@@ -254,8 +257,7 @@ def _distances(victim: Victim, sample: Sample, settings: AttackSettings, kept: K
 def _corruptions(
     victim: Victim, drawn: Drawn, settings: AttackSettings, say: Callable[[str], None], kept: Kept
 ) -> dict[str, NDArray[Any]]:
-    if settings.tier == "quick" or victim.model is None:
-        return {}
+    assert victim.model is not None
     classifier = OnnxClassifier(victim.model, threads=torch.get_num_threads(), device="cpu")
     folder = kept.folder / "corruptions" if kept.folder else None
     return corruption_columns(classifier, drawn.images, drawn.index, seed=settings.seed, say=say, kept=folder)
