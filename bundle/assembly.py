@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.attestation import build_statement, model_version
+from bundle import layout as limits
+from bundle.attestation import build_statement, model_version, read_statement
+from bundle.checks import check_extent
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.layout import ATTESTATION, BOM, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
 from bundle.numbers.claims import claims
 from bundle.pages.bom import render_bom
 from bundle.pages.card import render_card
 from bundle.pages.report import render_report
-from bundle.private import is_private
+from bundle.private import CLEAN, is_private
 from bundle.served.model_file import check_model_file
 from bundle.table.outcomes import Outcomes
 from bundle.table.plan import reliable
@@ -43,9 +45,13 @@ def assemble(
         here, and `model.version`, which is the digest's.
 
     The attestation is written last, so that a folder that was left half-way does not verify. Raises ModelFileError
-    where the model is none that may be served, AttestationError where the predicate does not meet the schema.
+    where the model is none that may be served, AttestationError where the predicate does not meet the schema, and
+    LimitError or OutcomeError where something is larger than open_bundle() would read; nothing is written then.
     """
     check_model_file(model)
+    check_extent(predicate)
+    if not is_private(predicate):
+        limits.check_sets(len(images), images[CLEAN].shape)
     digest = sha256_bytes(model)
     complete = {**predicate, **claims(outcomes, predicate), "reliable": reliable(predicate["sanity"])}
     complete["model"] = {**predicate["model"], "version": model_version(digest)}
@@ -62,7 +68,11 @@ def assemble(
     contents[REPORT] = render_report(complete, digest, outcomes, images).encode()
     complete["files"] = _described(contents)
     statement = build_statement(digest, complete)
-    for name, content in [*contents.items(), (ATTESTATION, canonical_json(statement))]:
+    contents[ATTESTATION] = canonical_json(statement)
+    for name, content in contents.items():
+        limits.check_size(name, len(content))
+    read_statement(contents[ATTESTATION], ATTESTATION)
+    for name, content in contents.items():
         write_whole(folder / name, content, aside=folder.parent)
     return statement
 

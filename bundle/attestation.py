@@ -82,7 +82,7 @@ def check_statement(statement: Any, where: str = "attestation") -> None:
 def check_field(name: str, value: Any, where: str) -> None:
     """The same about one field of the predicate, before the others are there; `where` names the file that it is from."""
     field = schema()["properties"]["predicate"]["properties"][name]
-    _check(Draft202012Validator(field), value, where, name)
+    _check(_strict(field), value, where, name)
 
 
 def _check(validator: Validator, value: Any, where: str, whole: str) -> None:
@@ -111,9 +111,13 @@ def schema() -> dict[str, Any]:
 
 @cache
 def _validator() -> Validator:
+    return _strict(schema())
+
+
+def _strict(described: Mapping[str, Any]) -> Validator:
     """JSON Schema takes 60.0 for a whole number; in a canonical document 60 has one spelling."""
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
-    return extend(Draft202012Validator, type_checker=types)(schema())
+    return extend(Draft202012Validator, type_checker=types)(described)
 
 
 def _is_integer(_: Any, value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from bundle.errors import HallmarkError
 from bundle.formats.archives import Archive, ArchiveError, open_arrays
-from bundle.layout import IMAGES, IMAGES_BYTES, OUTCOMES
+from bundle.layout import IMAGES, OUTCOMES, LimitError, check_sets
 from bundle.private import CLEAN
 from bundle.table.outcomes import Outcomes, image_digests
 from bundle.table.threats import Threat
@@ -32,12 +31,13 @@ def read_images(content: bytes, shape: tuple[int, ...], names: Sequence[str]) ->
     (N, H, W, C), or where they would take more than bundle.layout says. Both are seen before an array is unpacked: the
     file may be a stranger's.
     """
-    if (size := len(names) * math.prod(shape)) > IMAGES_BYTES:
-        raise EvidenceError(f"{IMAGES}: unpacks to {size} bytes, it may have {IMAGES_BYTES} at most")
     try:
+        check_sets(len(names), shape)
         with open_arrays(content, len(names)) as archive:
             _check_layout(archive, shape, names)
             return {name: archive.read(name) for name in archive.names}
+    except LimitError as error:
+        raise EvidenceError(str(error)) from None
     except ArchiveError as error:
         raise EvidenceError(f"{IMAGES}: {error}") from None
 

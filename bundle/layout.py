@@ -7,6 +7,7 @@ The most that a bundle may ask of whoever opens it, since what a stranger's file
 docs/audit.md states each of them; whoever makes a bundle stays far below.
 """
 
+import math
 import os
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def check_size(name: str, size: int, most: int | None = None) -> None:
     most = most_bytes(name) if most is None else most
     if size > most:
         raise LimitError(f"{name}: has {size} bytes, it may have {most} at most")
+
+
+def check_sets(sets: int, shape: tuple[int, ...]) -> None:
+    """Raises LimitError where so many sets of uint8 images (N, H, W, C) are more than a bundle may have."""
+    if (size := sets * math.prod(shape)) > IMAGES_BYTES:
+        raise LimitError(f"{IMAGES}: unpacks to {size} bytes, it may have {IMAGES_BYTES} at most")
 
 
 def read_bounded(path: Path, most: int | None = None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.layout import MODEL, check_size
 from pipeline.data.manifest import load_described, load_manifest
 from pipeline.evaluation.parity import check_parity
 from pipeline.networks.serialisation import load_network, to_onnx
@@ -16,6 +17,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     network = load_network(folders.trained)
     validation = load_described(folders.data / "validation.npz", load_manifest(folders.data / "manifest.json"))
     content = to_onnx(network, validation.images.shape[1:], opset=params.export.opset)
+    check_size(MODEL, len(content))  # a bundle could not hold it
     # The test split is not touched here: agreement is checked on the validation images.
     parity = check_parity(network, content, validation, tolerance=params.export.tolerance, threads=params.threads)
     write_whole(folders.model, content)

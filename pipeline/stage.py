@@ -82,7 +82,7 @@ def _timings() -> dict[str, float]:
     try:
         timings = json.loads(TIMINGS.read_bytes())
         return {name: float(seconds) for name, seconds in timings.items()}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
 
 

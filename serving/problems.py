@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from bundle.errors import escaped
 from serving.exchange import exchange_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -39,8 +40,8 @@ class Problem(Exception):
     """A refusal; `detail` is one sentence that says what is wrong, where, and what would be right."""
 
     def __init__(self, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.kind, self.detail, self.headers = kind, detail, dict(headers or {})
+        self.kind, self.detail, self.headers = kind, escaped(detail), dict(headers or {})
+        super().__init__(self.detail)
         self.status, self.title = KINDS[kind]
 
     def response(self) -> Response:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from audit.private.challenge import ChallengeError, draw_challenge
+from audit.private.proof import check_extent
 from audit.private.proof import prove as open_rows
 from audit.private.withholding import make_private, read_secret
 from audit.terminal import AsJson, print_json, say
@@ -53,7 +54,9 @@ def challenge(
     """Name rows at random that the owner of private evidence is to open; keep the file, the proof is held against it."""
     if out.exists():
         raise ChallengeError(f"{out}: is there already; a challenge is drawn once, so give another name with -o")
-    drawn = draw_challenge(open_bundle(bundle), count, seed_from)
+    opened = open_bundle(bundle)
+    drawn = draw_challenge(opened, count, seed_from)
+    check_extent(drawn, opened.predicate, str(out))
     write_whole(out, drawn.encode())
     left = most_false(drawn.of, count)
     if as_json:

@@ -13,7 +13,16 @@ from audit.diff.difference import Difference
 from audit.diff.printing import print_difference, print_recipes
 from audit.diff.recipes import Recipes
 from audit.terminal import AsJson, Bundles, Releases, Trust, fail, print_json, say
-from audit.versions.find import BUNDLE, RELEASES, VersionError, find_version, list_versions, open_version, read_folder
+from audit.versions.find import (
+    BUNDLE,
+    RELEASES,
+    VersionError,
+    find_version,
+    hidden,
+    list_versions,
+    open_version,
+    read_folder,
+)
 from audit.versions.history import unseen
 from audit.versions.tables import print_version, print_versions
 from audit.versions.timeline import print_timeline, timeline, timeline_html, timeline_svg
@@ -29,14 +38,14 @@ def versions(
 ) -> None:
     """List every version at hand: bundles in folders and in BentoML's model store, attestations in git."""
     found = list_versions(bundles or [BUNDLE], releases, trust or [])
-    hidden = unseen(Path()) or next((item.refusal for item in found if item.places[0].kind == "git"), None)
+    unread = unseen(Path()) or next(iter(hidden(found)), None)
     if as_json:
-        print_json({"versions": [version.describe() for version in found], "unseen": hidden})
+        print_json({"versions": [version.describe() for version in found], "unseen": unread})
     elif found:
         print_versions(found)
     else:
         say(_nothing(bundles, releases))
-    _fail_where_hidden(hidden)
+    _fail_where_hidden(unread)
 
 
 def show(

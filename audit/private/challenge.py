@@ -89,7 +89,7 @@ def read_challenge(content: bytes, where: str) -> Challenge:
     try:
         challenge = _parse(json.loads(content))
         same = challenge.encode() == content
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         same, challenge = False, None
     if challenge is None or not same:
         raise ChallengeError(f"{where}: is not a challenge as `hallmark challenge` writes it, to the byte")

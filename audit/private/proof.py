@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,20 @@ if TYPE_CHECKING:
     from audit.private.openings import Opening
 
 TYPE = "urn:hallmark:proof:v1"
-#: The largest file of opened rows, in bytes; their images are in base64.
+#: The largest file of opened rows, in bytes; their images are in base64. It is read as a whole, and so are its images.
 MOST_BYTES = 256 << 20
 
 
 class ProofError(HallmarkError):
     """A proof is refused, or cannot be made; the message names the file, and the row where it is about one."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The most that a proof of a challenge has: its bytes, and its marks, by which a parser's memory grows."""
+
+    size: int
+    marks: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ def prove(challenge_path: str | Path, owned_path: str | Path) -> bytes:
     challenge, owned = load_challenge(challenge_path), open_owned(owned_path)
     if challenge.attestation != sha256_bytes(owned.statement_bytes) or challenge.of != len(owned.outcomes):
         raise ProofError(f"{challenge_path}: is about another bundle than {owned_path}")
+    check_extent(challenge, owned.statement["predicate"], str(challenge_path))
     leaves, names = owned.leaves(), image_sets(owned.statement["predicate"])
     rows = [
         {
@@ -96,6 +106,13 @@ def prove(challenge_path: str | Path, owned_path: str | Path) -> bytes:
     return _encode(sha256_bytes(challenge.encode()), rows)
 
 
+def check_extent(challenge: Challenge, predicate: Mapping[str, Any], where: str) -> None:
+    """Raises ProofError where the proof of a challenge would be larger than one may be: its rows are opened together."""
+    if (size := _extent(challenge, predicate).size) > MOST_BYTES:
+        rows = f"{len(challenge.rows)} rows with all their images take {size} bytes in a proof"
+        raise ProofError(f"{where}: {rows}, which may have {MOST_BYTES} at most; draw fewer")
+
+
 def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Path, threads: int = 2) -> ProofCheck:
     """Checks a proof against a private bundle and the challenge that the caller drew and kept.
 
@@ -107,8 +124,10 @@ def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Pa
         raise ProofError(f"{proof_path}: {bundle.path} holds its images, so there is nothing to prove")
     challenge = load_challenge(challenge_path)
     check_bundle(challenge, bundle, str(challenge_path))
+    check_extent(challenge, bundle.predicate, str(challenge_path))
     replay = _replay()
-    openings = _openings(_read(proof_path), str(proof_path), challenge, bundle.predicate)
+    content = _read(proof_path, _extent(challenge, bundle.predicate))
+    openings = _openings(content, str(proof_path), challenge, bundle.predicate)
     try:
         replayed = replay(bundle, openings, threads)
     except HallmarkError as error:
@@ -161,11 +180,30 @@ def _parse(content: bytes, where: str) -> dict[str, Any]:
             for item in document["rows"]
         ]
         same = _encode(str(document["challenge"]), rows) == content
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         same, document = False, {}
     if not same:
         raise ProofError(f"{where}: is not a proof as `hallmark prove` writes it, to the byte")
     return document
+
+
+def _extent(challenge: Challenge, predicate: Mapping[str, Any]) -> Extent:
+    """From the form alone: all rows are as long as the one whose audit path is the longest, but for their number."""
+    pixels = base64.b64encode(bytes(math.prod(predicate["data"]["shape"]))).decode()
+    row = {
+        "row": challenge.of,
+        "salt": "0" * 2 * SALT_BYTES,
+        "path": ["0" * 2 * HASH_BYTES] * (challenge.of - 1).bit_length(),
+        "images": dict.fromkeys(image_sets(predicate), pixels),
+    }
+    one, two = (_encode("0" * 2 * HASH_BYTES, [row] * count) for count in (1, 2))
+    further = len(challenge.rows) - 1
+    return Extent(len(one) + further * (len(two) - len(one)), _marks(one) + further * (_marks(two) - _marks(one)))
+
+
+def _marks(content: bytes) -> int:
+    """How often a value, a list or an object may begin: a text inside of quotes counts too, and makes no more."""
+    return sum(content.count(mark) for mark in (b"{", b"[", b",", b":"))
 
 
 def _encode(challenge: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -195,8 +233,12 @@ def _hexadecimal(text: Any, size: int) -> str:
     return content.hex()
 
 
-def _read(path: str | Path) -> bytes:
+def _read(path: str | Path, most: Extent) -> bytes:
+    """A proof's bytes; raises LimitError where they are more than its challenge asks for, and ProofError."""
     try:
-        return read_bounded(Path(path), MOST_BYTES)
+        content = read_bounded(Path(path), most.size)
     except OSError as error:
         raise ProofError(f"{path}: cannot be read as a proof ({error.strerror})") from None
+    if _marks(content) > most.marks:
+        raise ProofError(f"{path}: has more values than a proof of this challenge")
+    return content

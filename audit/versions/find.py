@@ -5,6 +5,7 @@ The numbers of a statement that lists, gates and histories need, by name.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from audit.verification import signature_state
 from audit.versions.history import Committed, committed_attestations
-from audit.versions.store import stored_bundles
+from audit.versions.store import Stored, store_root, stored_bundles
 from bundle.attestation import model_digest, read_statement
 from bundle.bundle import Bundle, check_plain, open_bundle
 from bundle.checks import check_extent
@@ -21,7 +22,7 @@ from bundle.errors import HallmarkError
 from bundle.git import GitError
 from bundle.layout import ATTESTATION, read_bounded
 from bundle.numbers.claims import find_claim
-from bundle.pages.headline import attack_names, check_claimed, headline, headline_threat
+from bundle.pages.headline import FolderError, attack_names, check_claimed, folders_in, headline, headline_threat
 from bundle.signatures import SignatureError
 from bundle.table.outcomes import SETTINGS, OutcomeError
 from bundle.table.plan import TablePlanError, check_plan
@@ -29,6 +30,8 @@ from bundle.table.plan import TablePlanError, check_plan
 BUNDLE = Path("out/bundle")
 RELEASES = Path("releases")
 SHORTEST_PREFIX = 4
+#: Kinds of places that hold many versions.
+SOURCES = ("releases", "store", "git")
 
 #: Which signature is told of when one attestation lies in several places: the one that says most.
 RANK = ("attestation only", "unsigned", "unchecked", "signed", "invalid")
@@ -42,7 +45,7 @@ class VersionError(HallmarkError):
 class Place:
     """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch` or `commit`, and its path or name.
 
-    `git` is a repository that could not be read.
+    One of SOURCES is a repository, a folder of releases or BentoML's store that could not be read.
     """
 
     kind: str
@@ -93,16 +96,31 @@ def list_versions(
     verify is in the list with its refusal, and so is git where it cannot be read. `root` is the folder whose repository
     is asked.
     """
-    folders = [path for path in bundles if path.is_dir() or path != BUNDLE]
-    if releases.is_dir():
-        folders += sorted(path for path in releases.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [read_folder(path, trusted) for path in folders]
-    found += [_read_place(Place("bentoml", item.tag), item.folder, trusted) for item in stored_bundles()]
-    try:
-        found += map(read_committed, committed_attestations(root))
-    except GitError as error:
-        found.append(Version((Place("git", str(root)),), refusal=str(error)))
+    folders = [path for path in bundles if path != BUNDLE or os.path.lexists(path)]
+    found = [
+        *(read_folder(path, trusted) for path in folders),
+        *_source("releases", releases, lambda: [read_folder(path, trusted) for path in folders_in(releases)]),
+        *_source("store", store_root(), lambda: [_read_stored(item, trusted) for item in stored_bundles()]),
+        *_source("git", root, lambda: list(map(read_committed, committed_attestations(root)))),
+    ]
     return _merge(found)
+
+
+def _source(kind: str, path: Path, read: Callable[[], list[Version]]) -> list[Version]:
+    """The versions that one source has; where nobody can tell, one row that says so."""
+    try:
+        return read()
+    except (FolderError, GitError) as error:
+        return [Version((Place(kind, str(path)),), refusal=str(error))]
+
+
+def _read_stored(item: Stored, trusted: Sequence[Path]) -> Version:
+    return _read_place(Place("bentoml", item.tag), item.folder, trusted)
+
+
+def hidden(versions: Sequence[Version]) -> list[str]:
+    """Why some versions may not be in a list: a sentence for each source that could not be read."""
+    return [str(version.refusal) for version in versions if version.places[0].kind in SOURCES]
 
 
 def read_folder(path: Path, trusted: Sequence[Path] = ()) -> Version:
@@ -166,8 +184,7 @@ def find_version(name: str, versions: Sequence[Version]) -> Version:
     matching = by_place or [version for version in versions if _has_prefix(version, name)]
     if not matching:
         sentence = f"{name}: no version at hand has this folder, tag or digest; `hallmark versions` lists them"
-        unread = [str(version.refusal) for version in versions if version.places[0].kind == "git"]
-        raise VersionError("; ".join([sentence, *unread]))
+        raise VersionError("; ".join([sentence, *hidden(versions)]))
     if len(matching) > 1:
         candidates = ", ".join(f"{(version.attestation or '?')[:12]} ({version.places[0]})" for version in matching)
         raise VersionError(f"{name}: means more than one version; give more digits of an attestation: {candidates}")

@@ -19,7 +19,7 @@ from typing import Any
 from bundle.bundle import copy_bundle
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION
-from bundle.pages.headline import LONGEST_NAME
+from bundle.pages.headline import LONGEST_NAME, FolderError, folders_in
 
 FOLDER = "bundle"
 
@@ -43,10 +43,30 @@ def store_root() -> Path:
 
 
 def stored_bundles() -> list[Stored]:
-    """Every bundle in the store, by name and version; empty where there is no store."""
-    found = sorted(store_root().glob(f"*/*/{FOLDER}/{ATTESTATION}"))
-    folders = [path.parent for path in found]
-    return [Stored(f"{path.parent.parent.name}:{path.parent.name}", path) for path in folders]
+    """Every bundle in the store, by name and version; empty where there is no store.
+
+    What cannot be looked at is one of them, and says so when it is read. Raises FolderError where the store cannot be.
+    """
+    return [stored for name in folders_in(store_root()) for stored in _of_model(name)]
+
+
+def _of_model(name: Path) -> list[Stored]:
+    try:
+        versions = folders_in(name)
+    except FolderError:
+        return [Stored(name.name, name)]
+    return [Stored(f"{name.name}:{item.name}", item / FOLDER) for item in versions if _may_hold_bundle(item)]
+
+
+def _may_hold_bundle(version: Path) -> bool:
+    """Other models are in the store too; one that may not be looked into may be a bundle."""
+    try:
+        (version / FOLDER / ATTESTATION).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def check_store(tag: str) -> None:

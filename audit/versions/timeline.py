@@ -15,7 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from audit.terminal import ABSENT, console, share_short
-from audit.versions.find import Version, autoattack, list_versions, read_committed
+from audit.versions.find import Version, autoattack, hidden, list_versions, read_committed
 from audit.versions.history import Committed, attestation_commits, unseen
 from bundle.git import GitError
 from bundle.pages.figures import VERSIONS_HEIGHT, Entry, over_versions
@@ -70,7 +70,7 @@ class Moment:
 class Timeline:
     """The moments, oldest first, and why attestations of git's history are not among them, a sentence each.
 
-    `hidden`: why git cannot tell of all of them; None where it can.
+    `hidden`: why git, the folder of releases or the store cannot tell of all of them; None where they can.
     """
 
     moments: Sequence[Moment]
@@ -80,10 +80,11 @@ class Timeline:
 
 def timeline(bundles: Sequence[Path], releases: Path, trusted: Sequence[Path] = (), root: Path = Path()) -> Timeline:
     """Every attestation once; bundles that do not verify are left out (`hallmark versions` lists them)."""
-    known = {item.attestation: item for item in list_versions(bundles, releases, trusted, root) if item.statement}
+    listed = list_versions(bundles, releases, trusted, root)
+    known = {item.attestation: item for item in listed if item.statement}
     moments: dict[str | None, Moment] = {}
     left_out: list[str] = []
-    commits, hidden = _commits(root)
+    commits, unread = _commits(root)
     for commit in commits:
         version = read_committed(commit)
         if version.refusal:
@@ -91,7 +92,7 @@ def timeline(bundles: Sequence[Path], releases: Path, trusted: Sequence[Path] = 
         elif version.attestation not in moments:
             moments[version.attestation] = Moment(known.get(version.attestation, version), commit)
     rest = {key: Moment(version, None) for key, version in known.items() if key not in moments}
-    return Timeline([*moments.values(), *rest.values()], left_out, hidden)
+    return Timeline([*moments.values(), *rest.values()], left_out, unread or next(iter(hidden(listed)), None))
 
 
 def _commits(root: Path) -> tuple[list[Committed], str | None]:

@@ -29,10 +29,16 @@ ENCODINGS = {0, 2, 3, 8}
 #: Bytes of a value, of a text, of what a page has beside its values, and of a column in the file's footer.
 VALUE_ROOM, TEXT_ROOM, PAGE_ROOM, FOOTER_ROOM = 16, 128, 4096, 4096
 #: Numbers of Thrift's compact protocol.
-TRUE, FALSE, BYTE, INTEGERS, DOUBLE, BINARY, STRUCT = 1, 2, 3, (4, 5, 6), 7, 8, 12
+TRUE, FALSE, BYTE, INTEGERS, WIDE, DOUBLE, BINARY, LIST, STRUCT = 1, 2, 3, (4, 5, 6), 6, 7, 8, 9, 12
+#: Fields of the footer, of a row group, of a column's chunk, and of what is said of it: sizes and places in the file.
+GROUPS, CHUNKS, METADATA, CHUNK_PACKED, FIRST_PAGE, FIRST_DICTIONARY = 4, 1, 3, 7, 9, 11
 #: Fields of a page's header: sizes, and the headers of data pages, dictionaries and data pages of version 2.
 UNPACKED, PACKED, DATA, DICTIONARY, DATA_2 = 2, 3, 5, 7, 8
-DEEPEST, LONGEST_NUMBER = 8, 10
+DEEPEST, LONGEST_NUMBER = 12, 10
+
+
+class Wide(int):
+    """A number that is written as one of 64 bits; Arrow passes over one of another width, as if it were not there."""
 
 
 class ParquetError(HallmarkError):
@@ -57,7 +63,16 @@ def read_parquet(content: bytes, columns: Sequence[str] | None, rows: int | None
     except ParquetError:
         raise
     # What Arrow raises for damaged files is of many kinds; names that are no UTF-8 are a ValueError.
-    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, MemoryError, NotImplementedError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        MemoryError,
+        NotImplementedError,
+        AttributeError,
+    ) as error:
         reason = shorten(str(error), 100, placeholder=" …")  # Arrow may list every column
         raise ParquetError(f"not a readable outcome table ({reason})") from None
     return table
@@ -105,21 +120,35 @@ def _check_pages(content: bytes, metadata: Any) -> None:
     """Raises ParquetError where pages unpack to more than the values that the table has."""
     rows, columns = metadata.num_rows, metadata.num_columns
     left = rows * (VALUE_ROOM * columns + TEXT_ROOM) + PAGE_ROOM * columns
-    for group in range(metadata.num_row_groups):
-        for place in range(columns):
-            for header in _pages(memoryview(content), metadata.row_group(group).column(place)):
-                kind: Any = next((header[name] for name in (DATA, DICTIONARY, DATA_2) if name in header), {})
-                encoding = kind.get(4 if DATA_2 in header else 2)
-                left -= header[UNPACKED]
-                if left < 0 or not 0 <= kind.get(1, -1) <= rows or encoding not in ENCODINGS:
-                    raise ParquetError(f"its pages unpack to more than {rows} rows of {columns} columns can take")
+    for chunk in _chunks(memoryview(content), metadata):
+        for header in _pages(memoryview(content), chunk):
+            kind: Any = next((header[name] for name in (DATA, DICTIONARY, DATA_2) if name in header), {})
+            encoding = kind.get(4 if DATA_2 in header else 2)
+            left -= header[UNPACKED]
+            if left < 0 or not 0 <= kind.get(1, -1) <= rows or encoding not in ENCODINGS:
+                raise ParquetError(f"its pages unpack to more than {rows} rows of {columns} columns can take")
 
 
-def _pages(content: memoryview, chunk: Any) -> Iterator[dict[int, Any]]:
+def _chunks(content: memoryview, metadata: Any) -> Iterator[dict[int, Any]]:
+    """What the footer says of each column of each row group.
+
+    PyArrow has it too, but where a footer contradicts itself its `column()` ends the whole process.
+    """
+    size = int.from_bytes(content[-8:-4], "little")
+    groups = _struct(content[-8 - size : -8], 0)[0][GROUPS]
+    if [len(group[CHUNKS]) for group in groups] != [metadata.num_columns] * metadata.num_row_groups:
+        raise ParquetError("its footer has other columns than its schema")
+    for group in groups:
+        yield from (chunk[METADATA] for chunk in group[CHUNKS])
+
+
+def _pages(content: memoryview, chunk: dict[int, Any]) -> Iterator[dict[int, Any]]:
     """The headers of a column's pages: Thrift structs, as numbers and structs by field."""
-    starts = [chunk.data_page_offset, chunk.dictionary_page_offset if chunk.has_dictionary_page else None]
+    starts, packed = [chunk[FIRST_PAGE], chunk.get(FIRST_DICTIONARY)], chunk[CHUNK_PACKED]
+    if not all(isinstance(number, Wide) for number in [*starts, packed] if number is not None):
+        raise ParquetError("a column does not say where it lies")
     place = min(start for start in starts if start)
-    end = place + chunk.total_compressed_size
+    end = place + packed
     if not 0 < place <= end <= len(content):
         raise ParquetError("a column lies outside of the file")
     while place < end:
@@ -132,30 +161,52 @@ def _pages(content: memoryview, chunk: Any) -> Iterator[dict[int, Any]]:
 
 
 def _struct(content: memoryview, place: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """A struct of Thrift's compact protocol, and the place behind it; texts are left out."""
+    """A struct of Thrift's compact protocol, each field once, and the place behind it; texts are left out."""
     fields: dict[int, Any] = {}
     name = 0
     while head := content[place]:
-        place, kind, value = place + 1, head & 15, None
+        place, kind = place + 1, head & 15
         if head >> 4:
             name += head >> 4
         else:
             name, place = _number(content, place)
+        if name in fields:
+            raise ParquetError("has a field twice")
         if kind in (TRUE, FALSE):
-            value = kind == TRUE
-        elif kind in INTEGERS:
-            value, place = _number(content, place)
-        elif kind == STRUCT and depth < DEEPEST:
-            value, place = _struct(content, place, depth + 1)
-        elif kind in (BYTE, DOUBLE):
-            place += 1 if kind == BYTE else 8
-        elif kind == BINARY:
-            length, place = _varint(content, place)
-            place += length
+            fields[name] = kind == TRUE
         else:
-            raise ParquetError("a page's header is none")
-        fields[name] = value
+            fields[name], place = _value(content, place, kind, depth)
     return fields, place + 1
+
+
+def _value(content: memoryview, place: int, kind: int, depth: int) -> tuple[Any, int]:
+    if kind in INTEGERS:
+        number, place = _number(content, place)
+        return (Wide(number) if kind == WIDE else number), place
+    if kind in (STRUCT, LIST) and depth < DEEPEST:
+        return (_struct if kind == STRUCT else _list)(content, place, depth + 1)
+    if kind in (BYTE, DOUBLE):
+        return None, place + (1 if kind == BYTE else 8)
+    if kind == BINARY:
+        length, place = _varint(content, place)
+        return None, place + length
+    raise ParquetError("a page's header or the footer is none")
+
+
+def _list(content: memoryview, place: int, depth: int) -> tuple[list[Any], int]:
+    """A list, and the place behind it; truth values, a byte each, are left out."""
+    size, kind, place = content[place] >> 4, content[place] & 15, place + 1
+    if size == 15:
+        size, place = _varint(content, place)
+    if kind in (TRUE, FALSE):
+        return [], place + size
+    found: list[Any] = []
+    for _ in range(size):
+        value, place = _value(content, place, kind, depth)
+        found.append(value)
+        if place > len(content):
+            raise ParquetError("a list is cut off")
+    return found, place
 
 
 def _number(content: memoryview, place: int) -> tuple[int, int]:

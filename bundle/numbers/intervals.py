@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
+from math import perm
 from typing import Any, Literal
 
 import numpy as np
@@ -53,15 +53,21 @@ def most_false(size: int, opened: int) -> int:
     That is the largest d for which drawing none of d false rows has a chance of more than 5 %: hypergeometric,
     C(size - d, opened) / C(size, opened) > 1/20, in whole numbers. With 95 % confidence no more rows are false.
     """
-    fewest, most = 0, size - opened
-    limit, (numerator, denominator) = comb(size, opened), RISK
-    while fewest < most:
-        middle = (fewest + most + 1) // 2
-        if comb(size - middle, opened) * denominator > limit * numerator:
-            fewest = middle
-        else:
-            most = middle - 1
+    fewest, most = 0, 1  # doubled before it is halved: the numbers of large d have as many digits as the table rows
+    while most <= size - opened and _missed(size, opened, most):
+        fewest, most = most, 2 * most
+    most = min(most, size - opened + 1)
+    while most - fewest > 1:
+        middle = (fewest + most) // 2
+        fewest, most = (middle, most) if _missed(size, opened, middle) else (fewest, middle)
     return fewest
+
+
+def _missed(size: int, opened: int, false: int) -> bool:
+    """Whether none of the false rows is opened with a chance of more than RISK."""
+    small, large = sorted((opened, false))  # the chance is the same with the two exchanged
+    numerator, denominator = RISK
+    return perm(size - large, small) * denominator > perm(size, small) * numerator
 
 
 def share(right: NDArray[np.bool_], confidence: float = CONFIDENCE) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bundle.attestation import model_digest, model_version
+from bundle.errors import HallmarkError
 from bundle.numbers.claims import ALL_ATTACKS, find_claim
 from bundle.pages.wording import attack_title, number, threat_name_title, threat_title
 from bundle.table.outcomes import SETTINGS
@@ -201,6 +203,24 @@ def _parity_warnings(parity: Mapping[str, Any]) -> list[str]:
 SHARE_FIELDS = ("value", "correct", "sampleSize", "interval")
 #: Characters of a name in BentoML's stores.
 LONGEST_NAME = 63
+
+
+class FolderError(HallmarkError):
+    """A folder of versions is there and cannot be looked at, so that nobody can tell what it holds."""
+
+
+def folders_in(path: Path) -> list[Path]:
+    """The folders in a folder of versions, by name, hidden ones left out; [] where there is nothing of its name.
+
+    A link to nothing is one too: a version is missing there. Raises FolderError where `path` cannot be read.
+    """
+    try:
+        found = [item for item in path.iterdir() if not item.name.startswith(".")]
+        return sorted(item for item in found if item.is_dir() or (item.is_symlink() and not item.exists()))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return []
+        raise FolderError(f"{path}: cannot be read as a folder of versions ({error.strerror})") from None
 
 
 def headline(statement: Mapping[str, Any]) -> dict[str, Any]:

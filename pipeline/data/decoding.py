@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from bundle.errors import escaped
 from bundle.served.containers import ImageFileError, read_container
 from bundle.served.decoding import decode, resize_and_crop
 from pipeline.data.split import DataError
@@ -83,7 +84,7 @@ def describe_decoding(size: int, channels: int) -> str:
 def listed(problems: Sequence[str], noun: str) -> str:
     """How many there are, and the first ten of them."""
     more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-    return f"{len(problems)} {noun}{'s'[: len(problems) > 1]}: {', '.join(problems[:LISTED])}{more}"
+    return f"{len(problems)} {noun}{'s'[: len(problems) > 1]}: {', '.join(map(escaped, problems[:LISTED]))}{more}"
 
 
 def _reason(error: OSError) -> str:

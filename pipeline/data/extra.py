@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,9 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.digests import sha256_file
+from bundle.formats.archives import ArchiveError, open_arrays
 from bundle.table.outcomes import image_digests
-from pipeline.data.split import DataError, Split, read_member
+from pipeline.data.split import DataError, Split
 from pipeline.params import DataSettings
+
+#: What an archive's table says of an array: the kind of its values, and its shape.
+Layout = tuple[np.dtype[Any], tuple[int, ...]]
 
 
 def add_extra(
@@ -26,8 +31,8 @@ def add_extra(
     splits, by name, that no extra image may be in. Raises DataError where the file is missing or not usable.
     """
     path = _path(settings)
-    images, labels = _arrays(path)
-    _check(path, images, labels, train.images.shape[1:], classes)
+    images, labels = _arrays(path, train.images.shape[1:])
+    _check_labels(path, labels, classes)
     _refuse_copies(path, images, held_out)
     declared = {
         "images": len(images),
@@ -48,37 +53,48 @@ def _path(settings: DataSettings) -> Path:
     return Path(settings.path).expanduser() / name
 
 
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both arrays as they are; nothing is unpickled."""
+def _arrays(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Both arrays as they are, of images of this shape; nothing is unpickled."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; data.extra must name an npz file below data.path")
     try:
-        with zipfile.ZipFile(path) as archive:
-            there = archive.namelist()
-            if not {"images.npy", "labels.npy"} <= set(there):
+        with open_arrays(path) as archive:
+            if not {"images", "labels"} <= set(archive.names):
                 raise DataError(
                     f"{path}: must hold the arrays images and labels, as numpy.savez(file, images=…, labels=…) writes them, "
-                    f"holds {', '.join(there[:10]) or 'nothing'}"
+                    f"holds {', '.join(archive.names[:10]) or 'nothing'}"
                 )
-            return read_member(archive, "images.npy"), read_member(archive, "labels.npy")
-    except (ValueError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+            _check_layout(path, archive.layout("images"), archive.layout("labels"), shape)
+            return archive.read("images"), archive.read("labels")
+    except ArchiveError as error:
         raise DataError(
-            f"{path}: cannot be read ({reason}); data.extra must be a file of numpy.savez with the plain arrays images "
+            f"{path}: cannot be read ({error}); data.extra must be a file of numpy.savez with the plain arrays images "
             "and labels"
         ) from None
 
 
-def _check(path: Path, images: NDArray[Any], labels: NDArray[Any], shape: tuple[int, ...], classes: int) -> None:
-    if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) == 0:
+def _check_layout(path: Path, images: Layout, labels: Layout, shape: tuple[int, ...]) -> None:
+    """Kinds and shapes, before an array is unpacked: the file may be a stranger's."""
+    (kind, size), (label_kind, label_size) = images, labels
+    if kind != np.uint8 or size[1:] != shape or size[:1] in ((), (0,)):
         raise DataError(
             f"{path}: images must be uint8 (N, {', '.join(map(str, shape))}) with N ≥ 1, like the other training images, "
-            f"got {images.dtype} {images.shape}"
+            f"got {kind} {size}"
         )
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+    if label_kind.kind not in "iu" or label_size != size[:1]:
         raise DataError(
-            f"{path}: labels must be whole numbers ({len(images)},), one an image, got {labels.dtype} {labels.shape}"
+            f"{path}: labels must be whole numbers ({size[0]},), one an image, got {label_kind} {label_size}"
         )
+    if math.prod(size) > _memory():
+        raise DataError(f"{path}: its images take {math.prod(size)} bytes, more than this machine's memory")
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory, where the system tells."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else sys.maxsize
+
+
+def _check_labels(path: Path, labels: NDArray[Any], classes: int) -> None:
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(
             f"{path}: labels must be 0 to {classes - 1}, the data set's classes, got {labels.min()} to {labels.max()}"

@@ -5,7 +5,6 @@ What a source gives: both splits, the class names, and what is to be said about 
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from bundle.formats.archives import ArchiveError, open_arrays
 from pipeline.params import DataSettings
 
 
@@ -62,22 +62,12 @@ def load_split(path: str | Path) -> Split:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; the stage prepare makes it (`dvc repro prepare`)")
     try:
-        with zipfile.ZipFile(path) as archive:
-            return Split(read_member(archive, "images.npy"), read_member(archive, "labels.npy"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, DataError) as error:
-        reason = " ".join(str(error).split())
+        with open_arrays(path) as archive:
+            return Split(archive.read("images"), archive.read("labels"))
+    except (ArchiveError, DataError) as error:
         raise DataError(
-            f"{path}: is not a split ({reason}); remove it and let the stage prepare make it (`dvc repro prepare`)"
+            f"{path}: is not a split ({error}); remove it and let the stage prepare make it (`dvc repro prepare`)"
         ) from None
-
-
-def read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """One array of an .npz, never unpickled; reading it to its end checks its CRC. Raises what zipfile and NumPy raise."""
-    with archive.open(name) as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read():
-            raise ValueError(f"{name} is longer than its header says")
-    return array
 
 
 def stratified(labels: NDArray[np.int64], count_or_share: float, seed: int) -> NDArray[np.int64]:

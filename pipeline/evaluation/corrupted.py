@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bundle.corruptions import NAMES, SEVERITIES, corrupt
 from bundle.digests import write_whole
+from bundle.formats.archives import DAMAGE
 from bundle.served.runtime import OnnxClassifier
 from pipeline.run.environment import VERSION, own_harness
 
@@ -81,7 +82,7 @@ def _read(file: Path | None, count: int) -> NDArray[np.int64] | None:
         return None
     try:
         answers = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except DAMAGE:
         return None
     return answers if answers.shape == (len(SEVERITIES), count) and answers.dtype == np.int64 else None
 

@@ -18,6 +18,7 @@ from pipeline.attacks.grid import search_grid
 from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.corrupted import corruption_columns, describe
+from pipeline.evaluation.extent import check_planned
 from pipeline.evaluation.running import AttackFinding, AttackTask, do_tasks, helped_by, run_suite, tasks
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.surface import loss_surface
@@ -87,11 +88,13 @@ def gather_evidence(
     """
     kept, untouched = kept or Kept(), fingerprint(victim.network)
     victim, sample = on_device(victim, drawn, device)
+    corrupting = settings.tier != "quick" and victim.model is not None
+    check_planned(drawn.images.shape, _plan(victim, sample, settings, wanted, say), corrupting)
     main = main_threats(settings, wanted)
     attacked = attack_sample(victim, sample, drawn, settings, wanted=wanted, say=say, kept=kept, processes=processes)
     sweep = swept(settings, main[0])
     distances = _distances(victim, sample, settings, kept) if settings.tier == "thorough" else {}
-    corrupted = _corruptions(victim, drawn, settings, say, kept)
+    corrupted = _corruptions(victim, drawn, settings, say, kept) if corrupting else {}
     outcomes = Outcomes(attacked.columns | distances | corrupted)
     description = {
         "tier": settings.tier,
@@ -284,8 +287,7 @@ def _distances(victim: Victim, sample: Sample, settings: AttackSettings, kept: K
 def _corruptions(
     victim: Victim, drawn: Drawn, settings: AttackSettings, say: Callable[[str], None], kept: Kept
 ) -> dict[str, NDArray[Any]]:
-    if settings.tier == "quick" or victim.model is None:
-        return {}
+    assert victim.model is not None
     classifier = OnnxClassifier(victim.model, threads=torch.get_num_threads(), device="cpu")
     folder = kept.folder / "corruptions" if kept.folder else None
     return corruption_columns(classifier, drawn.images, drawn.index, seed=settings.seed, say=say, kept=folder)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.errors import HallmarkError
+from bundle.layout import WEIGHTS, check_size
 from bundle.served.runtime import OnnxClassifier
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.threat import Threat, to_grid
@@ -25,7 +26,12 @@ THREAT = Threat("linf", 8)
 
 
 def require_fit(folders: Folders, classifier: OnnxClassifier, manifest: Mapping[str, Any]) -> None:
-    """Raises HallmarkError where the exported file takes other images, or knows other classes, than the data has."""
+    """Raises HallmarkError where the exported file takes other images, or knows other classes, than the data has.
+
+    So it does where it or the weights are larger than a bundle may hold.
+    """
+    for path in (folders.model, folders.trained / WEIGHTS):
+        check_size(path.name, path.stat().st_size)
     takes, data = (classifier.image_shape, classifier.classes), (manifest["image_shape"], len(manifest["classes"]))
     if takes != (tuple(data[0]), data[1]):
         raise HallmarkError(

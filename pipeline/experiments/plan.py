@@ -149,7 +149,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except HallmarkError as error:
-        raise PlanError("\n".join(f"{path}: {name}: {line}" for line in str(error).splitlines())) from None
+        raise PlanError(*(f"{path}: {name}: {line}" for line in str(error).splitlines())) from None
 
 
 Suite = Literal["core", "papers"]

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from bundle.formats.archives import DAMAGE
 from pipeline.external.matching import COUNTER, listed, matching, sections
 from pipeline.networks.names import NetworkError
 
@@ -145,7 +146,7 @@ def _is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except DAMAGE:
         return False
 
 

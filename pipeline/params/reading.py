@@ -57,7 +57,7 @@ def validated(model: type[Model], document: Any, prefix: str = "") -> Model:
         lines = [_sentence(model, prefix, item) for item in error.errors()[:MOST_LINES]]
         if (left := error.error_count() - len(lines)) > 0:
             lines.append(f"and {left} more")
-        raise ParamsError("\n".join(lines)) from None
+        raise ParamsError(*lines) from None
 
 
 def _sentence(model: type[BaseModel], prefix: str, error: Any) -> str:

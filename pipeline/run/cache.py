@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.formats.archives import ArchiveError, open_arrays
 
 NOTES = "notes"
 
@@ -81,10 +81,10 @@ def _npz(parts: dict[str, Part]) -> bytes:
 def _read(path: Path) -> dict[str, Part] | None:
     """The parts of a file; None where there is none, or it cannot be read and is to be made again."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            notes = json.loads(archive["notes"].tobytes())
-            return {name: Part(torch.from_numpy(archive[f"images/{name}"]), notes[name]) for name in notes}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with open_arrays(path) as archive:
+            notes = json.loads(archive.read("notes").tobytes())
+            return {name: Part(torch.from_numpy(archive.read(f"images/{name}")), notes[name]) for name in notes}
+    except ArchiveError:
         return None
 
 

@@ -27,7 +27,7 @@ from bundle.layout import (
     VERSION_DIGITS,
     WEIGHTS,
 )
-from bundle.pages.headline import headline, main_names
+from bundle.pages.headline import FolderError, folders_in, headline, main_names
 from bundle.signatures import read_envelope
 
 #: What tells that a folder's files changed: name, size and time of each, of a link what it leads to.
@@ -48,9 +48,16 @@ class Versions:
         self._lock = threading.Lock()
 
     def all(self) -> list[dict[str, Any]]:
-        """Every bundle, the served one first, then by folder; one that is refused is listed with the reason."""
+        """Every bundle, the served one first, then by folder; one that is refused is listed with the reason.
+
+        So is the folder of releases, where it cannot be read.
+        """
         with self._lock:
-            self._known = {folder.name: self._look(folder) for folder in self._folders()}
+            try:
+                self._known = {folder.name: self._look(folder) for folder in folders_in(self._releases)}
+            except FolderError as error:
+                name = self._releases.name  # no path of the host's
+                return [self._served, _refused(name, str(error).replace(str(self._releases), name))]
             return [self._served, *(entry for _, entry in self._known.values())]
 
     def find(self, version: str) -> list[dict[str, Any]]:
@@ -61,11 +68,6 @@ class Versions:
         verified = [entry for entry in self.all() if entry["verified"]]
         key = "version" if len(version) == VERSION_DIGITS else "digest"
         return [entry for entry in verified if entry[key] == version]
-
-    def _folders(self) -> list[Path]:
-        if not self._releases.is_dir():
-            return []
-        return sorted(item for item in self._releases.iterdir() if item.is_dir() and not item.name.startswith("."))
 
     def _look(self, folder: Path) -> tuple[Stamp, dict[str, Any]]:
         """A folder's entry; whatever is wrong with one, the others are listed."""
@@ -81,7 +83,11 @@ class Versions:
             refusal = f"{folder.name}: cannot be read ({error.strerror})"
         except Exception as error:  # a dozen types
             refusal = f"{folder.name}: cannot be read ({type(error).__name__})"
-        return stamp, {"folder": folder.name, "served": False, "verified": False, "refusal": refusal}
+        return stamp, _refused(folder.name, refusal)
+
+
+def _refused(folder: str, refusal: str) -> dict[str, Any]:
+    return {"folder": folder, "served": False, "verified": False, "refusal": refusal}
 
 
 def describe(bundle: Bundle, folder: str, *, served: bool) -> dict[str, Any]:

@@ -101,6 +101,13 @@ def test_the_share_is_the_hypergeometric_one(size: int, opened: int) -> None:
     assert left == size - opened or hypergeom.pmf(0, size, left + 1, opened) <= 0.05
 
 
+@pytest.mark.parametrize("opened", [1, 20_000, 100_000, 500_000])
+def test_the_share_of_a_large_table_takes_no_time(opened: int) -> None:
+    """A million rows: binomial coefficients of 100,000 digits took 19 seconds."""
+    left = most_false(10**6, opened)
+    assert hypergeom.sf(0, 10**6, left, opened) < 0.95 <= hypergeom.sf(0, 10**6, left + 1, opened)
+
+
 def test_the_bound_is_exact_where_the_chance_is_one_in_twenty() -> None:
     """19 of 20 rows opened miss one false row with a chance of exactly 5 %, which is not more than 5 %."""
     assert most_false(20, 19) == 0
@@ -414,3 +421,48 @@ def test_a_small_challenge_takes_little_memory() -> None:
     tracemalloc.stop()
     assert len(rows) == 3
     assert peak < 100_000
+
+
+# What a proof may take
+
+
+def test_a_proof_is_as_long_as_its_challenge_asks_for_and_no_longer(honest: House) -> None:
+    """What is told before a proof is parsed holds for honest ones of every number of rows."""
+    bundle = open_bundle(honest.bundle)
+    for count in (1, 7, ROWS):
+        challenge = honest.challenge(count, "long")
+        proof = honest.proof(challenge)
+        assert check_proof(bundle, proof, challenge).images == count * 5
+        proof.write_bytes(proof.read_bytes() + b" " * (200 * count))
+        with pytest.raises(HallmarkError, match=r"proof-challenge-.*: has \d+ bytes, it may have \d+ at most"):
+            check_proof(bundle, proof, challenge)
+
+
+def test_a_proof_of_many_small_values_is_not_parsed(honest: House, tmp_path: Path) -> None:
+    """Three bytes of file would be a hundred of memory."""
+    bundle, challenge = open_bundle(honest.bundle), honest.challenge(ROWS, "small")
+    size = len(honest.proof(challenge).read_bytes())
+    proof = tmp_path / "proof.json"
+    proof.write_bytes(b"[" + b"{}," * (size // 3 - 2) + b"{}]")
+    with pytest.raises(HallmarkError, match=r"proof\.json: has more values than a proof of this challenge"):
+        check_proof(bundle, proof, challenge)
+
+
+def test_rows_that_no_proof_could_hold_are_neither_asked_for_nor_opened(
+    honest: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    challenge = honest.challenge(ROWS, "many")
+    proof = honest.proof(challenge)
+    monkeypatch.setattr("audit.private.proof.MOST_BYTES", len(proof.read_bytes()) - 1000)
+    said = rf"{ROWS} rows with all their images take \d+ bytes in a proof, which may have \d+ at most; draw fewer"
+    for attempt in (
+        lambda: prove(challenge, honest.owned),
+        lambda: check_proof(open_bundle(honest.bundle), proof, challenge),
+    ):
+        with pytest.raises(HallmarkError, match=said):
+            attempt()
+    out = tmp_path / "challenge.json"
+    options = ["challenge", str(honest.bundle), "-k", str(ROWS), "-o", str(out)]
+    asked = CliRunner().invoke(app, options)
+    assert (asked.exit_code, "draw fewer" in asked.output) == (1, True)
+    assert not out.exists()

@@ -104,6 +104,62 @@ def test_bad_folders_are_rows(masters: Masters, folder: Path, capsys: pytest.Cap
         assert "Traceback" not in capsys.readouterr().err
 
 
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("way", [Path.touch, loop, dangling], ids=["file", "loop", "dangling"])
+@pytest.mark.parametrize("kind", ["releases", "store"])
+def test_a_folder_of_versions_that_cannot_be_read_is_not_an_empty_one(
+    folder: Path, model_store: Path, capsys: pytest.CaptureFixture[str], kind: str, way: Callable[[Path], None]
+) -> None:
+    place = Path("releases") if kind == "releases" else model_store
+    place.parent.mkdir(parents=True, exist_ok=True)
+    way(place)
+    found = {item.places[0].kind: str(item.refusal) for item in list_versions()}
+    assert found[kind].startswith(f"{place}: cannot be read as a folder of versions (")
+    for command in ("versions", "history"):
+        with pytest.raises(SystemExit) as ended:
+            app([command])
+        assert ended.value.code == 1
+        assert "not all versions can be seen: " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        app(["show", "abcdef"])
+    assert "cannot be read as a folder of versions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["releases", "store", "model"])
+def test_a_folder_without_permission_is_said(
+    masters: Masters, folder: Path, model_store: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    shutil.copytree(masters.unsigned, Path("releases") / "good")
+    shutil.copytree(masters.unsigned, model_store / "one" / "v1" / "bundle")
+    closed = {"releases": Path("releases"), "store": model_store, "model": model_store / "one"}[kind]
+    listed = Path.iterdir
+
+    def iterdir(self: Path) -> Any:
+        if self == closed:
+            raise PermissionError(13, "Permission denied", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    refused = [item for item in list_versions() if item.refusal]
+    assert [item.refusal.endswith("(Permission denied)") for item in refused] == [True], refused
+    assert str(refused[0].places[0]).startswith({"model": "bentoml one"}.get(kind, kind))
+
+
+def test_a_file_in_the_place_of_the_default_bundle_is_a_row(folder: Path) -> None:
+    Path("out").mkdir()
+    Path("out/bundle").touch()
+    assert [item.refusal for item in list_versions() if item.places[0].kind == "folder"] == [
+        "out/bundle: cannot be read (Not a directory)"
+    ]
+
+
 def test_bad_attestations_in_git_are_rows(masters: Masters, folder: Path) -> None:
     commit(masters.unsigned, "good")
     git("tag", "good")

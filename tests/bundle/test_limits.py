@@ -18,7 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle import layout as limits
+from bundle.assembly import assemble
+from bundle.attestation import AttestationError, check_field
+from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
+from bundle.formats.parquet import CHUNK_PACKED, FIRST_DICTIONARY, FIRST_PAGE, ParquetError, _chunks, _struct
 from bundle.layout import ATTESTATION, ENVELOPE, IMAGES, MODEL, OUTCOMES, WEIGHTS
 from bundle.table.outcomes import OutcomeError, read_outcomes
 from tests.audit.tampering import rewrite
@@ -123,6 +127,28 @@ def test_names_of_columns_that_are_no_utf_8_are_refused(folder: Path) -> None:
     assert refusal(folder).startswith(f"{OUTCOMES}: not a readable outcome table ('utf-8' codec")
 
 
+@pytest.mark.parametrize("options", [{}, {"row_group_size": 7}, {"use_dictionary": True, "data_page_version": "2.0"}])
+def test_the_footer_is_read_as_pyarrow_reads_it(folder: Path, options: dict[str, Any]) -> None:
+    content = written(pq.read_table(folder / OUTCOMES), **options)
+    metadata = pq.read_metadata(io.BytesIO(content))
+    columns = [
+        metadata.row_group(group).column(place)
+        for group in range(metadata.num_row_groups)
+        for place in range(metadata.num_columns)
+    ]
+    assert [
+        (chunk[FIRST_PAGE], chunk.get(FIRST_DICTIONARY), chunk[CHUNK_PACKED])
+        for chunk in _chunks(memoryview(content), metadata)
+    ] == [(item.data_page_offset, item.dictionary_page_offset, item.total_compressed_size) for item in columns]
+
+
+def test_of_a_field_that_comes_twice_nobody_knows_which_one_arrow_takes() -> None:
+    """Field 1 as 1, then, with its number written out, as 2."""
+    assert _struct(memoryview(bytes([0x15, 2, 0x15, 4, 0])), 0) == ({1: 1, 2: 2}, 5)
+    with pytest.raises(ParquetError, match="has a field twice"):
+        _struct(memoryview(bytes([0x15, 2, 0x05, 2, 4, 0])), 0)
+
+
 def test_damaged_tables_are_refused_in_one_sentence(folder: Path) -> None:
     """Every byte of the last kilobyte, and some of the others, changed: table or OutcomeError, and nothing else."""
     content = (folder / OUTCOMES).read_bytes()
@@ -181,6 +207,43 @@ def test_a_whole_number_has_one_spelling(folder: Path, path: tuple[str | int, ..
 
     rewrite(folder, predicate=edit, recompute=False)
     assert "is not of type 'integer'" in refusal(folder)
+
+
+def test_a_whole_number_has_one_spelling_in_a_stages_record_too() -> None:
+    sample = {"size": 60, "of": 360, "seed": 0, "rule": "stratified draw"}
+    check_field("sample", sample, "attacks.json")
+    with pytest.raises(AttestationError, match=r"attacks\.json: size: 60\.0 is not of type 'integer'"):
+        check_field("sample", {**sample, "size": 60.0}, "attacks.json")
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "said"),
+    [
+        ("FILE_BYTES", 1000, f"{MODEL}: has "),
+        ("IMAGES_BYTES", 5 * 60 * 64 - 1, f"{IMAGES}: unpacks to {5 * 60 * 64} bytes"),
+        ("STATEMENT_BYTES", 4000, f"{ATTESTATION}: has "),
+    ],
+)
+def test_what_would_be_refused_is_not_assembled(
+    master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int, said: str
+) -> None:
+    made = open_bundle(master)
+    parts: dict[str, Any] = {"model": made.model, "weights": made.weights, "outcomes": made.outcomes}
+    monkeypatch.setattr(limits, bound, most)
+    if bound == "STATEMENT_BYTES":
+        monkeypatch.setitem(limits.BYTES, ATTESTATION, most)
+    with pytest.raises(limits.LimitError, match=re.escape(said)):
+        assemble(tmp_path / "other", **parts, images=made.images, predicate=made.predicate)
+    assert not (tmp_path / "other").exists()
+
+
+def test_whole_numbers_beyond_64_bits_are_not_assembled(master: Path, tmp_path: Path) -> None:
+    made = open_bundle(master)
+    parts: dict[str, Any] = {"model": made.model, "weights": made.weights, "outcomes": made.outcomes}
+    predicate = {**made.predicate, "parameters": {**made.predicate["parameters"], "seed": 2**64}}
+    with pytest.raises(AttestationError, match="is beyond the whole numbers of 64 bits"):
+        assemble(tmp_path / "other", **parts, images=made.images, predicate=predicate)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_claim_is_of_the_kind_that_claims_gives(folder: Path) -> None:

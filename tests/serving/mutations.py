@@ -71,6 +71,11 @@ def _picture(pictures: list[bytes], draw: Draw) -> bytes:
     content = pictures[draw.integers(len(pictures))]
     if content.startswith(b"\x89PNG") and draw.random() < 0.5:
         return _chunk(content, draw)
+    return mutated(content, draw)
+
+
+def mutated(content: bytes, draw: Draw) -> bytes:
+    """A file with one to three changes of its bytes, any of which may be none."""
     for _ in range(draw.integers(1, 4)):
         content = _pick(draw, [_flip, _cut, _grow, _number, _repeat, _nothing])(content, draw)
     return content

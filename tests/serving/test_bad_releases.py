@@ -39,6 +39,21 @@ def test_bad_releases_are_entries(served: Path, tmp_path: Path) -> None:
     assert all(found[name]["refusal"] for name in ("encrypted", "table"))
 
 
+def test_releases_that_cannot_be_read_are_an_entry(served: Path, tmp_path: Path) -> None:
+    """A file in the folder's place is not the same as no releases."""
+    listing = Versions(open_bundle(served), tmp_path / "releases")
+    assert [entry["served"] for entry in listing.all()] == [True]
+    (tmp_path / "releases").touch()
+    first, refused = listing.all()
+    assert first["served"] and not refused["verified"]
+    assert refused["folder"] == "releases"
+    assert refused["refusal"] == "releases: cannot be read as a folder of versions (Not a directory)"
+    (tmp_path / "releases").unlink()
+    shutil.copytree(served, tmp_path / "releases" / "good")
+    (tmp_path / "releases" / "gone").symlink_to("nowhere")
+    assert {entry["folder"]: entry["verified"] for entry in listing.all()[1:]} == {"gone": False, "good": True}
+
+
 @pytest.mark.parametrize("error", [KeyError("x"), PermissionError(13, "Permission denied"), RecursionError()])
 def test_an_error_that_nobody_thought_of_is_an_entry(
     served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

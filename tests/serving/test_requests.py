@@ -323,4 +323,4 @@ def test_a_declared_length_of_thousands_of_digits_is_no_failure(client: TestClie
 
 def test_a_word_that_no_encoding_has_can_be_answered() -> None:
     answer = Problem("bad-query", "query: \ud800\x1b\xe9 is no parameter.").response()
-    assert json.loads(bytes(answer.body))["detail"] == "query: \ud800\x1b\xe9 is no parameter."
+    assert json.loads(bytes(answer.body))["detail"] == "query: \\ud800\\x1b\xe9 is no parameter."
