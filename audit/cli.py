@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -130,4 +131,5 @@ def merge_command(
 def main() -> None:
     """The entry point of `hallmark`."""
     plain_streams()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a half-made release is undone, as by Ctrl-C
     app()

@@ -119,7 +119,7 @@ def whole_folder(target: Path, mode: int = 0o755) -> Generator[Path]:
             yield folder
             folder.chmod(mode)
             sync(folder)
-            _move(folder, target)
+            move_folder(folder, target)
             sync(target.parent)
 
 
@@ -163,10 +163,17 @@ def _take(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _move(folder: Path, target: Path) -> None:
+def move_folder(folder: Path, target: Path) -> None:
+    """Renames a folder; an empty one makes way for it. Raises FileExistsError where anything else is there."""
     try:
         os.rename(folder, target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target)) from None
+
+
+def remove_folder(folder: Path) -> None:
+    """Takes a folder away at once: a kill leaves it whole, or a temporary one that the next writer takes away."""
+    with temporary_folder(folder.parent, folder.name) as gone:
+        folder.rename(gone / folder.name)

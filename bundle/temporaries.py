@@ -30,7 +30,7 @@ def temporary_file(folder: Path, target: str) -> Generator[Path]:
             return Path(name), None
         return Path(name), handle
 
-    sweep(folder, target)
+    _sweep_all(folder, _mark(target))
     with _locked(made) as path:
         try:
             yield path
@@ -39,16 +39,17 @@ def temporary_file(folder: Path, target: str) -> Generator[Path]:
 
 
 @contextmanager
-def temporary_folder(folder: Path, target: str) -> Generator[Path]:
-    """The same for a folder."""
+def temporary_folder(folder: Path, target: str, *, hidden: bool = True) -> Generator[Path]:
+    """The same for a folder; some programs work in none that is hidden."""
+    mark = _mark(target, hidden=hidden)
 
     def made() -> tuple[Path, int | None]:
-        path = Path(tempfile.mkdtemp(dir=folder, prefix=_mark(target)))
+        path = Path(tempfile.mkdtemp(dir=folder, prefix=mark))
         with suppress(OSError):  # Windows opens no folder
             return path, os.open(path, os.O_RDONLY)
         return path, None
 
-    sweep(folder, target)
+    _sweep_all(folder, mark)
     with _locked(made) as path:
         try:
             yield path
@@ -56,18 +57,19 @@ def temporary_folder(folder: Path, target: str) -> Generator[Path]:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def sweep(folder: Path, target: str) -> None:
-    """Takes away what killed processes left in `folder` on the way to `target`; what a living one writes has its lock."""
+def _mark(target: str, *, hidden: bool = True) -> str:
+    """How the names of temporary files and folders on the way to `target` begin."""
+    return f"{'.' if hidden else ''}{target}.part-"
+
+
+def _sweep_all(folder: Path, mark: str) -> None:
+    """Takes away what killed processes left in `folder`; what a living one writes has its lock."""
     if fcntl is None:
         return
     with suppress(OSError), os.scandir(folder) as entries:
-        for path in [Path(entry.path) for entry in entries if entry.name.startswith(_mark(target))]:
+        for path in [Path(entry.path) for entry in entries if entry.name.startswith(mark)]:
             with suppress(OSError):
                 _sweep(path)
-
-
-def _mark(target: str) -> str:
-    return f".{target}.part-"
 
 
 @contextmanager

@@ -6,13 +6,10 @@ what: a task's result is of its images, seed and settings.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,10 +25,8 @@ from bundle.errors import HallmarkError
 from pipeline.evaluation.kept import Kept
 from pipeline.evaluation.suite import Task
 from pipeline.locks import locked
+from pipeline.orphans import end_with
 from pipeline.stage import refusal
-
-#: Linux's prctl option that a process is sent a signal when its parent ends.
-PR_SET_PDEATHSIG = 1
 
 #: Makes the tasks of an evaluation from its (picklable) ingredients, in every process the same.
 Tasks = Callable[..., list[Task]]
@@ -126,12 +121,3 @@ def _help(work: Work) -> None:
         if refusal(error) is None:
             raise
         raise SystemExit(1) from None  # the caller does what is left, and says what is wrong where it meets it too
-
-
-def end_with(parent: int) -> None:
-    """This process is killed when its parent is, so that nothing computes on for nobody."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit(1)

@@ -15,7 +15,7 @@ import pytest
 
 from bundle import temporaries
 from bundle.digests import whole_folder, write_whole
-from bundle.temporaries import sweep, temporary_file, temporary_folder
+from bundle.temporaries import temporary_file, temporary_folder
 
 ROOT = Path(__file__).parents[2]
 #: Stops in the middle of writing the file and the folder, and says so.
@@ -79,8 +79,8 @@ def test_only_temporary_files_of_the_same_target_are_taken_away(tmp_path: Path) 
     (tmp_path / ".file.npz.part-link").symlink_to("elsewhere")
     (tmp_path / ".file.npz.part-left").mkdir()
     os.mkfifo(tmp_path / ".file.npz.part-pipe")
-    sweep(tmp_path, "file.npz")
-    assert {*os.listdir(tmp_path)} == kept | {".file.npz.part-link"}
+    write_whole(tmp_path / "file.npz", b"whole")
+    assert {*os.listdir(tmp_path)} == kept | {".file.npz.part-link", "file.npz"}
     assert (tmp_path / "elsewhere" / "file").read_bytes() == b"mine"
 
 
@@ -90,14 +90,14 @@ def test_what_is_swept_away_before_it_is_locked_is_made_again(tmp_path: Path, mo
     def mkstemp(**options: object) -> tuple[int, str]:
         handle, name = original(**options)  # type: ignore[call-overload]
         if not swept:
-            sweep(tmp_path, "file")
             swept.append(name)
+            write_whole(tmp_path / "file", b"another's")
         return handle, name
 
     monkeypatch.setattr(temporaries.tempfile, "mkstemp", mkstemp)
     with temporary_file(tmp_path, "file") as path:
-        assert swept and swept != [str(path)] and os.listdir(tmp_path) == [path.name]
-    assert os.listdir(tmp_path) == []
+        assert swept and swept != [str(path)] and sorted(os.listdir(tmp_path)) == [path.name, "file"]
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_writers_of_one_file_at_once_do_not_disturb_one_another(tmp_path: Path) -> None:
