@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from tests.chaos import limits, runs, writers
-from tests.chaos.commands import Command
 from tests.chaos.folders import copy
 from tests.chaos.runs import EVALUATION, REPRO
 from tests.chaos.table import Row, markdown, row
@@ -22,7 +21,7 @@ from tests.chaos.table import Row, markdown, row
 KILLS = {REPRO: 18, EVALUATION: 12}
 WRITES = (6, 6, 6, 3)
 #: MB that a stage's address space may still grow by.
-MEMORY = (0, 24)
+MEMORY = (2, 32)
 PARTS = ("killed", "two", "writers", "disk", "memory")
 
 
@@ -89,10 +88,7 @@ def full_disk(root: Path, line: Path, repository: Path, rows: list[Row]) -> None
 def little_memory(line: Path, rows: list[Row]) -> None:
     for name in limits.STAGES:
         with row(rows, f"{name}, with little memory") as item:
-            for megabytes in MEMORY:
-                limits.with_little_memory(name, line, megabytes, item)
-            Command((f"pipeline.{name}",), line, home=line / "home").run()
-            item.went_on, item.result = 1, f"one sentence each, earlier results intact ({len(MEMORY)} limits)"
+            limits.with_little_memory(name, line, MEMORY, item)
 
 
 if __name__ == "__main__":

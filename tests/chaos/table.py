@@ -30,7 +30,6 @@ class Row:
             str(self.disturbed),
             str(self.went_on),
             result,
-            str(self.left or "nothing"),
             f"{self.seconds:.0f}",
         ]
 
