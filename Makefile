@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test test-processors lint serve bento compare evaluate results bench lock
+.PHONY: help repro test test-processors chaos lint serve bento compare evaluate results bench lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -38,6 +38,9 @@ test: .venv/.installed lint  ## every test
 
 test-processors: .venv/.installed  ## the tests that compute, as other processors would: before a release
 	@$(RUN) -m tests.processors
+
+chaos: .venv/.installed  ## runs killed, starved and doubled: SEED=15; about 15 minutes on 2 cores; docs/testing.md
+	@$(RUN) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 lint: .venv/.installed  ## ruff and pyright
 	@.venv/bin/ruff check .

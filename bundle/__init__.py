@@ -1,5 +1,7 @@
 """Carries models: the bundle's files, its outcome table, its claims, its attestation and signature. No torch here."""
 
+from bundle.bytecode import spare_full_disk
 from bundle.process import turn_off
 
+spare_full_disk()
 turn_off()
