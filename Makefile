@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test test-processors coverage lint serve bento compare evaluate results bench lock pythons audit-deps licences
+.PHONY: help repro test test-processors chaos coverage lint serve bento compare evaluate results bench lock pythons audit-deps licences
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -50,6 +50,9 @@ pythons: .venv/.installed  ## whether the one lock installs on each Python: a dr
 	    --require-hashes -r requirements.lock || exit 1; \
 	  echo "requirements.lock installs on Python $$version"; \
 	done
+
+chaos: .venv/.installed  ## runs killed, starved and doubled: SEED=15; about 15 minutes on 2 cores; docs/testing.md
+	@$(RUN) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 lint: .venv/.installed  ## ruff and pyright
 	@.venv/bin/ruff check .

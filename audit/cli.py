@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import typer
 
 from audit.commands.bundles import merge_command, verify_command
@@ -42,4 +44,5 @@ app.command("merge")(merge_command)
 def main() -> None:
     """The entry point of `hallmark`."""
     plain_streams()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a half-made release is undone, as by Ctrl-C
     app()

@@ -6,14 +6,13 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bundle.errors import HallmarkError, full_disk, is_full
+from bundle.temporaries import temporary_file, temporary_folder
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -62,6 +61,8 @@ def write_whole(
 ) -> None:
     """Writes bytes (or lets `content` write a temporary path), then renames: a kill leaves the old file or the new.
 
+    The temporary file that a kill leaves too is taken away by whoever writes the same file next.
+
     Parameters
     ----------
     mode : the file's permissions. The temporary file is its owner's alone from the start, so that a private key is at
@@ -79,22 +80,20 @@ def write_whole(
 
 
 def _write(path: Path, content: bytes | Callable[[Path], None], mode: int, *, new: bool, aside: Path | None) -> None:
-    temporary = _temporary(path, aside)
     try:
-        if isinstance(content, bytes):
-            temporary.write_bytes(content)
-        else:
-            content(temporary)
-        temporary.chmod(mode)
-        sync(temporary)
-        (_take if new else os.replace)(temporary, path)
-        sync(path.parent)
+        with _temporary(path, aside) as temporary:
+            if isinstance(content, bytes):
+                temporary.write_bytes(content)
+            else:
+                content(temporary)
+            temporary.chmod(mode)
+            sync(temporary)
+            (_take if new else os.replace)(temporary, path)
+            sync(path.parent)
     except OSError as error:
         if aside is None or error.errno != errno.EXDEV:
             raise
         _write(path, content, mode, new=new, aside=None)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -116,15 +115,12 @@ def whole_folder(target: Path, mode: int = 0o755) -> Generator[Path]:
     """
     with _room_for(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
+        with temporary_folder(target.parent, target.name) as folder:
             yield folder
             folder.chmod(mode)
             sync(folder)
-            _move(folder, target)
+            move_folder(folder, target)
             sync(target.parent)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:
@@ -142,16 +138,17 @@ def sync(path: Path) -> None:
         os.close(opened)
 
 
-def _temporary(path: Path, aside: Path | None) -> Path:
-    def made(folder: Path) -> Path:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        return Path(name)
+@contextmanager
+def _temporary(path: Path, aside: Path | None) -> Generator[Path]:
+    with ExitStack() as stack:
+        yield _enter(stack, path, aside)
 
+
+def _enter(stack: ExitStack, path: Path, aside: Path | None) -> Path:
     if aside is not None and aside.is_dir() and aside.stat().st_dev == path.parent.stat().st_dev:
         with suppress(OSError):
-            return made(aside)
-    return made(path.parent)
+            return stack.enter_context(temporary_file(aside, path.name))
+    return stack.enter_context(temporary_file(path.parent, path.name))
 
 
 def _take(temporary: Path, path: Path) -> None:
@@ -166,10 +163,17 @@ def _take(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _move(folder: Path, target: Path) -> None:
+def move_folder(folder: Path, target: Path) -> None:
+    """Renames a folder; an empty one makes way for it. Raises FileExistsError where anything else is there."""
     try:
         os.rename(folder, target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target)) from None
+
+
+def remove_folder(folder: Path) -> None:
+    """Takes a folder away at once: a kill leaves it whole, or a temporary one that the next writer takes away."""
+    with temporary_folder(folder.parent, folder.name) as gone:
+        folder.rename(gone / folder.name)

@@ -41,6 +41,8 @@ def is_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
+        if isinstance(error, shutil.Error) and any(os.strerror(number) in str(error) for number in FULL):
+            return True
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
 

@@ -1,21 +1,25 @@
-"""Standard output and error that take every character: what their encoding lacks is written in plain ones.
+"""What every process of ours sets up before it works: its output, usage reports, compiled code, and when it ends.
 
-Redirected output has the system's encoding, on Windows cp1252 for one, which holds no ∞ and no −.
+Output takes every character: what its encoding lacks is written in plain ones. Redirected output has the system's encoding,
+on Windows cp1252 for one, which holds no ∞ and no −.
 
-Usage reports of the libraries underneath: all are off. Every room's __init__ says so before it imports anything else.
-
-Each of them reads its variable when it is imported or first used, so one that is set later changes nothing. A variable
-that is set already, by whoever runs this, stays as it is.
+Usage reports of the libraries underneath are all off. Each of them reads its variable when it is imported or first used, so
+every room's __init__ says so before it imports anything else. A variable that is set already stays as it is.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
+import ctypes
 import io
 import os
 import re
+import shutil
+import signal
 import sys
 import unicodedata
+from pathlib import Path
 
 PLAIN = {
     **{"∞": "inf", "−": "-", "–": "-", "—": "-", "×": "x", "·": "*", "±": "+/-", "‖": "||", "…": "...", "√": "sqrt"},
@@ -73,3 +77,40 @@ def turn_off() -> None:
     """Sets the variables, for this process and those that it starts."""
     for variable, value in OFF.items():
         os.environ[variable] = os.environ.get(variable) or value
+
+
+#: Bytes free below which no compiled code is written; that of all rooms takes less.
+SPARE = 16_000_000
+
+
+def spare_full_disk() -> None:
+    """Has this process write no compiled code where the disk that this code is on is nearly full.
+
+    CPython before 3.12.8 and 3.13.1 keeps a compiled file that a full disk cut off (its issue 126606): every later start,
+    with room too, would end in `EOFError: marshal data too short`.
+    """
+    try:
+        free = shutil.disk_usage(Path(__file__).parent).free
+    except OSError:
+        return
+    if free < SPARE:
+        sys.dont_write_bytecode = True
+
+
+#: Linux's prctl option that a process is sent a signal when its parent ends.
+PR_SET_PDEATHSIG = 1
+
+
+def end_with(parent: int) -> None:
+    """This process is killed when its parent is; raises SystemExit where that has ended already."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+def end_with_dvc() -> None:
+    """A stage that DVC runs ends with it: the next `dvc repro` would be refused until the orphan is through."""
+    if "DVC_STAGE" in os.environ:
+        end_with(os.getppid())

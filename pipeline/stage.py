@@ -21,9 +21,11 @@ from pipeline.run.folders import locked
 OUT = Path("out")
 #: Seconds of each stage since `make repro` began; no stage reads it.
 TIMINGS = OUT / "timings.json"
-#: What torch says on a CPU and on CUDA where memory ends; its errors have no common class.
+#: What torch, oneDNN, ONNX Runtime and the loader of libraries say where memory ends; their errors have no common class.
 OUT_OF_MEMORY = re.compile(
-    "can't allocate memory|not enough memory|out of memory|invalid size .* overflow", re.IGNORECASE
+    "can(?:'t|not) allocate memory|not enough memory|out of memory|invalid size .* overflow|bad_alloc"
+    "|failed to allocate memory|failed to map segment|could not create a (?:primitive|memory object)",
+    re.IGNORECASE,
 )
 
 
@@ -62,7 +64,7 @@ def outcome(name: str, stopped: str = "stopped by hand") -> Iterator[None]:
 
 def refusal(error: BaseException) -> str | None:
     """What a person is told of an error; None where it is a fault of the code."""
-    if isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)):
+    if isinstance(error, RuntimeError | ImportError) and OUT_OF_MEMORY.search(str(error)):
         first = str(error).splitlines()[0]
         return f"there is not enough memory ({first}); a smaller network, image or batch takes less"
     return sentence(error)

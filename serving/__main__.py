@@ -14,6 +14,7 @@ import typer
 
 from bundle.errors import HallmarkError
 from bundle.process import plain_streams
+from bundle.temporaries import temporary_folder
 from serving.settings import Settings, SettingsError, read_port, read_settings
 from serving.supervisor import REFUSAL, SUPERVISOR, verify
 
@@ -58,13 +59,13 @@ def _address(host: str, port: int) -> str:
 
 def _run(settings: Settings, address: str, port: int) -> None:
     """Runs BentoML with one worker until SIGTERM or Ctrl-C."""
-    with tempfile.TemporaryDirectory(prefix="hallmark-") as home:
+    with temporary_folder(Path(tempfile.gettempdir()), "hallmark", hidden=False) as home:
         # A home of its own: two services would empty each other's folder of metrics in the shared one.
-        os.environ.setdefault("BENTOML_HOME", home)
+        os.environ.setdefault("BENTOML_HOME", str(home))
         os.environ.update(settings.environment())
         from serving.service import Hallmark  # BentoML reads the environment when it is imported
 
-        refusal = Path(home) / "refusal.txt"
+        refusal = home / "refusal.txt"
         os.environ.update({SUPERVISOR: str(os.getpid()), REFUSAL: str(refusal)})
         Hallmark.serve_http(host=address, port=port)
         if refusal.exists():

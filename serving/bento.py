@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +14,9 @@ import bentoml
 import typer
 import yaml
 
+from bundle.bento_home import BENTOS, item_folder, move_in, private_home, working_in
 from bundle.bundle import copy_bundle, open_bundle
-from bundle.errors import HallmarkError
+from bundle.errors import HallmarkError, sentence
 from bundle.pages.headline import store_name
 from bundle.process import plain_streams
 
@@ -45,10 +45,13 @@ def main(
     device: Annotated[Device, typer.Option(help="What the image's ONNX Runtime computes on.")] = Device.cpu,
 ) -> None:
     """Builds a bento that serves a verified bundle by itself, in BentoML's store."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends BentoML's process too, as Ctrl-C does
     try:
         tag = build(bundle, device)
-    except HallmarkError as error:
-        print(error, file=sys.stderr)
+    except Exception as error:
+        if (said := sentence(error)) is None:
+            raise
+        print(said, file=sys.stderr)
         raise typer.Exit(1) from None
     packed = bentoml.get(tag)
     print(f"{tag}: {packed.total_size() / 1e6:.1f} MB in {packed.path}")
@@ -58,15 +61,26 @@ def main(
 def build(folder: Path, device: Device = Device.cpu) -> str:
     """Packs a bundle and returns the bento's tag, NAME:VERSION; with CUDA the version ends in `-cuda`.
 
-    Raises BundleError where the bundle does not verify, BentoError where BentoML does not take it.
+    It is in the store whole or not at all. Raises BundleError where the bundle does not verify, BentoError where
+    BentoML does not take it or has one of this tag.
     """
     bundle = open_bundle(folder)
     version = bundle.version if device is Device.cpu else f"{bundle.version}-{device}"
     tag = f"{store_name(bundle.predicate)}:{version}"
-    with tempfile.TemporaryDirectory(prefix="hallmark-bento-") as stage:
-        _stage(Path(stage), folder, device)
-        _run_bentoml(Path(stage), tag)
+    if item_folder(BENTOS, tag).exists():
+        raise _taken(tag)
+    with private_home(tag) as home:
+        _stage(home / "stage", folder, device)
+        _run_bentoml(home, tag)
+        try:
+            move_in(home, BENTOS, tag)
+        except FileExistsError:
+            raise _taken(tag) from None
     return tag
+
+
+def _taken(tag: str) -> BentoError:
+    return BentoError(f"{tag}: already exists in BentoML's store; `bentoml delete {tag}` takes it out")
 
 
 def _stage(stage: Path, bundle: Path, device: Device) -> None:
@@ -94,15 +108,19 @@ def _options(device: Device) -> dict[str, Any]:
     return options
 
 
-def _run_bentoml(stage: Path, tag: str) -> None:
-    """Runs `bentoml build` in a folder."""
+def _run_bentoml(home: Path, tag: str) -> None:
+    """Runs `bentoml build` on what is staged in a private home."""
     name, version = tag.split(":")
     command = [sys.executable, "-m", "bentoml", "build", "--name", name, "--version", version]
     # The stage's serving/ is what is packed, so it is what BentoML must import.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["PYTHONIOENCODING"] = "utf-8"
     ended = subprocess.run(
-        command, cwd=stage, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+        command,
+        cwd=home / "stage",
+        env=working_in(home),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     if ended.returncode:
         reason = (ended.stderr.strip() or ended.stdout.strip() or "it does not say why").splitlines()[-1]

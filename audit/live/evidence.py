@@ -22,6 +22,7 @@ from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, ENVELOPE, VERSION_DIGITS, required
 from bundle.pages.headline import main_names
 from bundle.private import is_private
+from bundle.temporaries import temporary_folder
 
 
 class LiveError(HallmarkError):
@@ -34,12 +35,12 @@ def fetch_verified(client: Client, trusted: Sequence[Path], data: Path | None) -
     Rows are held against `data`, a folder like out/data, but those of private evidence, whose digests are salted. Raises
     LiveError where the bundle is refused, or is about another model than the one that answers.
     """
-    with tempfile.TemporaryDirectory(prefix="hallmark-live-") as folder:
-        private = _fetch(client, Path(folder))
+    with temporary_folder(Path(tempfile.gettempdir()), "hallmark-live", hidden=False) as folder:
+        private = _fetch(client, folder)
         try:
             return verify(folder, trusted, None if private else data)
         except HallmarkError as error:
-            raise LiveError(str(error).replace(folder, client.url)) from None
+            raise LiveError(str(error).replace(str(folder), client.url)) from None
 
 
 def _fetch(client: Client, folder: Path) -> bool:

@@ -5,7 +5,6 @@ Which release a version must not be worse than: the one that is named, or the la
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from audit.versions.find import BUNDLE, RELEASES, Version, find_version, list_ve
 from audit.versions.history import COMMITTED, Committed, attestation_at, committed_attestations, missing_tags, unseen
 from bundle import git
 from bundle.bundle import Bundle, open_bundle
-from bundle.digests import sha256_bytes, write_whole
+from bundle.digests import remove_folder, sha256_bytes, write_whole
 from bundle.errors import HallmarkError
 from bundle.gate.baseline import Baseline, Unseen
 from bundle.gate.gate import Gate, gate
@@ -75,19 +74,23 @@ def release(
 
     `name` is the store's (by default hallmark-DATA-METHOD), the version there is the model's. HEAD must hold this
     attestation as out/bundle/attestation.json. Everything is checked first; then signed, stored and tagged, and where a
-    step fails, what was made before it is undone. Raises ReleaseError, StoreError, GitError or another HallmarkError.
+    step fails, what was made before it is undone. A killed one goes on where it stopped. Raises ReleaseError, StoreError,
+    GitError or another HallmarkError.
     """
-    found = gate(prepare(bundle, key), policy, baseline, trusted)
+    signed = prepare(bundle, key)
+    found = gate(signed, policy, baseline, trusted)
     if found.failed:
         return found
     store_tag = f"{name or store_name(bundle.predicate)}:{bundle.version}"
+    labels = {"git-tag": tag, "attestation": sha256_bytes(bundle.statement_bytes), "model": bundle.digest}
     store.check_store(store_tag)
+    stored = store.find(store_tag, signed, labels)
     commit = _check_git(bundle, tag, root)
     with ExitStack() as undo:
         folder = _sign(bundle, key, undo)
-        labels = {"git-tag": tag, "attestation": sha256_bytes(bundle.statement_bytes), "model": bundle.digest}
-        undo.callback(_take_back, store_tag)
-        stored = store.put(folder, store_tag, labels)
+        if stored is None:
+            stored = store.put(folder, store_tag, labels)
+            undo.callback(store.remove, store_tag)
         # The copy is what will be served, so the copy is what must verify.
         if open_bundle(stored.folder).statement_bytes != bundle.statement_bytes:
             raise ReleaseError(f"{bundle.path}: changed while it was copied; release it again")
@@ -104,13 +107,8 @@ def _sign(bundle: Bundle, key: Path | None, undo: ExitStack) -> Path:
     if signed.written and signed.folder.resolve() == bundle.path.resolve():
         undo.callback((signed.folder / ENVELOPE).unlink, missing_ok=True)
     elif signed.written:
-        undo.callback(shutil.rmtree, signed.folder, ignore_errors=True)
+        undo.callback(remove_folder, signed.folder)
     return signed.folder
-
-
-def _take_back(store_tag: str) -> None:
-    if (store.store_root() / store_tag.replace(":", "/")).exists():
-        store.remove(store_tag)
 
 
 def _keep_attestation(bundle: Bundle, root: Path, undo: ExitStack) -> None:

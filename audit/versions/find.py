@@ -13,8 +13,9 @@ from typing import Any
 
 from audit.verification import signature_state
 from audit.versions.history import Committed, committed_attestations
-from audit.versions.store import Stored, store_root, stored_bundles
+from audit.versions.store import Stored, stored_bundles
 from bundle.attestation import model_digest, read_statement
+from bundle.bento_home import MODELS, bento_home
 from bundle.bundle import Bundle, check_plain, open_bundle
 from bundle.checks import check_extent
 from bundle.digests import sha256_bytes
@@ -100,7 +101,7 @@ def list_versions(
     found = [
         *(read_folder(path, trusted) for path in folders),
         *_source("releases", releases, lambda: [read_folder(path, trusted) for path in folders_in(releases)]),
-        *_source("store", store_root(), lambda: [_read_stored(item, trusted) for item in stored_bundles()]),
+        *_source("store", bento_home() / MODELS, lambda: [_read_stored(item, trusted) for item in stored_bundles()]),
         *_source("git", root, lambda: list(map(read_committed, committed_attestations(root)))),
     ]
     return _merge(found)

@@ -3,25 +3,36 @@
 A store is `$BENTOML_HOME/models` (by default ~/bentoml/models): NAME/VERSION/ holds model.yaml and what was saved. A
 bundle lies there in the folder `bundle`, since a bundle's file set is exact.
 """
-# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import os
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bundle.bundle import copy_bundle
+from bundle.bento_home import MODELS, bento_home, item_folder, move_in, private_home, working_in
+from bundle.bundle import Bundle, copy_bundle, open_bundle
+from bundle.digests import remove_folder
 from bundle.errors import HallmarkError
+from bundle.formats.yaml12 import read
 from bundle.layout import ATTESTATION
 from bundle.pages.headline import LONGEST_NAME, FolderError, folders_in
 
 FOLDER = "bundle"
+#: Has BentoML describe a model with these labels; only it knows how.
+DESCRIBE = """
+import json, sys
+import bentoml
+
+with bentoml.models.create(sys.argv[1], labels=json.loads(sys.argv[2])):
+    pass
+"""
 
 
 class StoreError(HallmarkError):
@@ -36,18 +47,12 @@ class Stored:
     folder: Path
 
 
-def store_root() -> Path:
-    """Where BentoML keeps models; the folder need not be there."""
-    home = os.environ.get("BENTOML_HOME") or str(Path.home() / "bentoml")
-    return Path(os.path.expandvars(home)).expanduser() / "models"
-
-
 def stored_bundles() -> list[Stored]:
     """Every bundle in the store, by name and version; empty where there is no store.
 
     What cannot be looked at is one of them, and says so when it is read. Raises FolderError where the store cannot be.
     """
-    return [stored for name in folders_in(store_root()) for stored in _of_model(name)]
+    return [stored for name in folders_in(bento_home() / MODELS) for stored in _of_model(name)]
 
 
 def _of_model(name: Path) -> list[Stored]:
@@ -70,7 +75,7 @@ def _may_hold_bundle(version: Path) -> bool:
 
 
 def check_store(tag: str) -> None:
-    """Raises StoreError where BentoML is missing, the tag is not one, or the store holds it already."""
+    """Raises StoreError where BentoML is missing, or the tag is not one."""
     if importlib.util.find_spec("bentoml") is None:
         raise StoreError("BentoML is not installed, so there is no model store: pip install 'hallmark[serving]'")
     for part in tag.split(":"):
@@ -79,22 +84,60 @@ def check_store(tag: str) -> None:
                 f"{part}: is no name for BentoML's store: lower-case letters, digits, '-', '_' and '.' inside, "
                 f"{LONGEST_NAME} characters at most"
             )
-    if (store_root() / tag.replace(":", "/")).exists():
-        raise StoreError(f"{tag}: is in BentoML's model store already; `bentoml models delete {tag}` takes it out")
+
+
+def find(tag: str, bundle: Bundle, labels: Mapping[str, str]) -> Stored | None:
+    """What a release that was killed before its git tag left under this tag: this bundle, so signed and labelled.
+
+    None where the store has nothing; raises StoreError where it has anything else.
+    """
+    folder = item_folder(MODELS, tag)
+    if not folder.exists():
+        return None
+    try:
+        kept, said = open_bundle(folder / FOLDER), read(folder / "model.yaml")
+    except (HallmarkError, OSError):
+        kept, said = None, None
+    same = kept is not None and (kept.statement_bytes, kept.envelope) == (bundle.statement_bytes, bundle.envelope)
+    if not same or not isinstance(said, dict) or said.get("labels") != dict(labels):
+        raise _taken(tag)
+    return Stored(tag, folder / FOLDER)
 
 
 def put(bundle: Path, tag: str, labels: Mapping[str, str]) -> Stored:
-    """Copies a bundle's files into the store; raises StoreError where BentoML refuses it."""
-    bentoml: Any = importlib.import_module("bentoml")
-    try:
-        with bentoml.models.create(tag, labels=dict(labels)) as model:
-            copy_bundle(bundle, Path(model.path_of(FOLDER)))
-    except bentoml.exceptions.BentoMLException as error:
-        raise StoreError(f"{tag}: BentoML did not take it: {error}") from None
-    return Stored(tag, store_root() / tag.replace(":", "/") / FOLDER)
+    """Copies a bundle's files into the store, whole or not at all.
+
+    Raises StoreError where BentoML refuses it, or has something of this tag meanwhile.
+    """
+    with private_home(tag) as home:
+        _describe(tag, labels, home)
+        copy_bundle(bundle, item_folder(MODELS, tag, home) / FOLDER)
+        try:
+            return Stored(tag, move_in(home, MODELS, tag) / FOLDER)
+        except FileExistsError:
+            raise _taken(tag) from None
 
 
 def remove(tag: str) -> None:
     """Takes a bundle out of the store again."""
-    bentoml: Any = importlib.import_module("bentoml")
-    bentoml.models.delete(tag)
+    folder = item_folder(MODELS, tag)
+    remove_folder(folder)
+    (folder.parent / "latest").unlink(missing_ok=True)  # BentoML makes it again
+    with suppress(OSError):  # it has other versions
+        folder.parent.rmdir()
+
+
+def _describe(tag: str, labels: Mapping[str, str], home: Path) -> None:
+    """A model without files in a private home."""
+    # -P: what lies in the working folder is not imported.
+    command = [sys.executable, "-P", "-c", DESCRIBE, tag, json.dumps(dict(labels))]
+    ended = subprocess.run(
+        command, env=working_in(home), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    if ended.returncode:
+        reason = (ended.stderr.strip() or "it does not say why").splitlines()[-1]
+        raise StoreError(f"{tag}: BentoML did not take it: {reason}")
+
+
+def _taken(tag: str) -> StoreError:
+    return StoreError(f"{tag}: is in BentoML's model store already; `bentoml models delete {tag}` takes it out")

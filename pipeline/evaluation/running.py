@@ -8,8 +8,6 @@ what: a task's result is of its images, seed and settings.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import multiprocessing
 import os
 import pickle
@@ -29,6 +27,7 @@ from torch import Tensor
 
 from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
+from bundle.process import end_with
 from pipeline.attacks.autoattack import square_flags
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.tiers import Job
@@ -142,9 +141,6 @@ def _with_progress(work: list[AttackTask], say: Callable[[str], None]) -> Iterat
         say(f"{what}: {done}/{images} images, {rate:.0f} images/s, {(images - done) / rate:.0f} s left")
 
 
-#: Linux's prctl option that a process is sent a signal when its parent ends.
-PR_SET_PDEATHSIG = 1
-
 #: Makes the tasks of an evaluation from its (picklable) ingredients, in every process the same.
 Tasks = Callable[..., list[AttackTask]]
 
@@ -238,12 +234,3 @@ def _help(work: Work) -> None:
         if refusal(error) is None:
             raise
         raise SystemExit(1) from None  # the caller does what is left, and says what is wrong where it meets it too
-
-
-def end_with(parent: int) -> None:
-    """This process is killed when its parent is, so that nothing computes on for nobody."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit(1)

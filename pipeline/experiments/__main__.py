@@ -38,7 +38,7 @@ def main(
     """Trains and attacks the plan's experiments that have no result yet, one after another."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, so that the question for help is answered at once and the environment is set first.
-    from pipeline.evaluation.running import end_with
+    from bundle.process import end_with
     from pipeline.experiments.pace import Budget, Interruption, duration
     from pipeline.experiments.plan import Places, load_plan
     from pipeline.experiments.queue import Queue, forget_failures, has_result

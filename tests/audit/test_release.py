@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +26,17 @@ from tests.audit.test_versions import git
 
 WHO = {f"GIT_{role}_{field}": "tester" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
 NAME = "hallmark-digits-d2r_cag"
+ROOT = Path(__file__).parents[2]
+#: The command, killed where a function is called.
+KILLED = """
+import os, signal, sys
+from importlib import import_module
+
+module, _, name = sys.argv.pop(1).rpartition(":")
+setattr(import_module(module), name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+from audit.cli import main
+main()
+"""
 
 
 @pytest.fixture
@@ -170,6 +183,46 @@ def test_a_step_that_fails_undoes_those_before_it(
     done = run("--tag", "v1", "--key", masters.trusted / "key.pem")
     assert done.exit_code == 1 and done.stderr.startswith("disk: cannot be written, the disk is full")
     assert left(repository) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "pipeline"),
+    [
+        ("audit.versions.store:put", False),
+        ("audit.versions.store:copy_bundle", True),
+        ("bundle.bento_home:move_folder", True),
+        ("audit.release.steps:_keep_attestation", True),
+    ],
+)
+def test_a_killed_release_goes_on_where_it_stopped(
+    place: str, pipeline: bool, repository: Path, masters: Masters
+) -> None:
+    if not pipeline:
+        Path("dvc.yaml").unlink()
+    arguments = ["--policy", "policy.yaml", "--tag", "v1", "--key", str(masters.trusted / "key.pem")]
+    command = [sys.executable, "-c", KILLED, place, "release", "out/bundle", *arguments]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    stored = [item.tag for item in store.stored_bundles()]
+    assert left(repository)["tags"] == [] and len(stored) == (place == "audit.release.steps:_keep_attestation")
+    done = run(*arguments[2:])
+    assert (done.exit_code, done.stderr) == (0, "")
+    version = open_bundle("out/bundle").version
+    assert left(repository)["tags"] == ["v1"] and left(repository)["stored"] == [f"{NAME}:{version}"]
+    home = Path(os.environ["BENTOML_HOME"])
+    assert os.listdir(home / "tmp") == [] and (home / "models" / NAME / "latest").read_text() == version
+    assert not [path for path in repository.rglob(".*.part-*")]
+
+
+def test_what_is_in_the_store_already_is_taken_for_no_other_release(repository: Path, masters: Masters) -> None:
+    """Another signature, another label, or a damaged copy: none is what a killed release of this left."""
+    assert run("--tag", "v1", "--key", masters.trusted / "key.pem").exit_code == 0
+    git("tag", "-d", "v1")
+    (stored,) = store.stored_bundles()
+    for arguments in (["--tag", "v2", "--key", masters.trusted / "key.pem"], ["--tag", "v1"]):
+        assert "is in BentoML's model store already" in run(*arguments).stderr
+    (stored.folder / CARD).write_text("98 % robust\n")
+    assert "is in BentoML's model store already" in run("--tag", "v1", "--key", masters.trusted / "key.pem").stderr
 
 
 def test_a_bundle_that_is_signed_in_place_is_unsigned_again_where_tagging_fails(

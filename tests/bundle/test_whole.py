@@ -17,7 +17,7 @@ import pytest
 
 from audit.private.withholding import read_secret
 from audit.release.signing import SigningError, sign_bundle
-from bundle import digests
+from bundle import digests, temporaries
 from bundle.assembly import assemble
 from bundle.bundle import open_bundle
 from bundle.digests import whole_folder, write_whole
@@ -33,7 +33,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from audit.release.signing import sign_bundle
-from bundle import digests
+from bundle import digests, temporaries
 
 digests.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 sign_bundle(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -187,14 +187,14 @@ def test_without_room_aside_the_temporary_file_lies_beside(
         aside.mkdir()
     if reason == "another disk":
         aside = Path("/proc/self")
-    original = digests.tempfile.mkstemp
+    original = temporaries.tempfile.mkstemp
 
     def mkstemp(**options: Any) -> tuple[int, str]:
         if options["dir"] == aside:
             raise PermissionError(errno.EACCES, "Permission denied")
         return original(**options)
 
-    monkeypatch.setattr(digests.tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(temporaries.tempfile, "mkstemp", mkstemp)
 
     def content(path: Path) -> None:
         seen.append(path.parent)

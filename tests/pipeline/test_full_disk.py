@@ -111,6 +111,10 @@ def test_the_sentence_names_the_file_and_both_sizes(disk: Path, filler: Path) ->
     ("error", "said"),
     [
         (OSError(28, "No space left on device"), "the disk is full; make room and try again"),
+        (
+            shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
+            "the disk is full; make room and try again",
+        ),
         (PermissionError(13, "Permission denied", "out/a.json"), "out/a.json: Permission denied"),
         (MemoryError(), "there is not enough memory"),
         (RecursionError("maximum recursion depth exceeded"), "the input is nested too deeply"),

@@ -37,6 +37,14 @@ def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
         (MemoryError("Unable to allocate 3 GiB"), "there is not enough memory (Unable to allocate 3 GiB)"),
         (RecursionError("maximum recursion depth exceeded"), "the input is nested too deeply"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "there is not enough memory (CUDA out of memory. Tried)"),
+        *(
+            (error, f"there is not enough memory ({error}); a smaller network, image or batch takes less")
+            for error in (
+                RuntimeError("could not create a primitive"),
+                RuntimeError("std::bad_alloc"),
+                ImportError("libx.so: failed to map segment from shared object"),
+            )
+        ),
         (KeyboardInterrupt(), "stopped by hand"),
     ],
 )

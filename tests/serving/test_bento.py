@@ -118,6 +118,21 @@ def test_a_bento_that_is_there_is_not_built_again(built: Built, folders: Path) -
     assert "already exists" in ended.stderr
 
 
+def test_a_killed_build_leaves_nothing_that_keeps_the_next_from_succeeding(folders: Path, tmp_path: Path) -> None:
+    """Killed in the instant before the bento has its name."""
+    killing = "import os, signal, sys; from serving import bento; bento.move_in = lambda *_: os.kill(os.getpid(), 9); "
+    command = [sys.executable, "-c", f"{killing} bento.app()", str(folders / "bundle")]
+    killed = subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, "BENTOML_HOME": str(tmp_path)}, capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(os.listdir(tmp_path / "tmp")) == 1 and not list(tmp_path.glob("bentos/*/*"))
+    assert _build(tmp_path, folders / "bundle").ended.returncode == 0
+    (bento,) = tmp_path.glob("bentos/*/*/bento.yaml")
+    assert os.listdir(tmp_path / "tmp") == []
+    assert (bento.parents[1] / "latest").read_text() == bento.parent.name
+
+
 @pytest.mark.parametrize(("bundle", "code"), [("bundle", 0), ("releases/tampered", 1)])
 def test_the_plain_command_packs_out_bundle_where_it_verifies(
     folders: Path, tmp_path: Path, bundle: str, code: int
