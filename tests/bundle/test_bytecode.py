@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bundle import process
 from bundle.process import SPARE, spare_full_disk
 
 
