@@ -18,7 +18,7 @@ from bundle.process import plain_streams
 from pipeline.stage import outcome
 
 if TYPE_CHECKING:
-    from pipeline.rerun.report import Report
+    from pipeline.rerun.report import RerunReport
 
 
 def main(
@@ -48,7 +48,7 @@ def main(
         if as_json:
             print(json.dumps(report.describe(), indent=2, sort_keys=True))
         else:
-            from pipeline.rerun.printing import print_report
+            from pipeline.rerun.report import print_report
 
             print_report(report)
         if report.outcome == "contradicted":
@@ -57,12 +57,12 @@ def main(
 
 def _report(
     path: Path, sample: int | None, seed: int | None, factories: list[str], threads: int | None, device: str
-) -> Report:
+) -> RerunReport:
     from bundle.served.runtime import OnnxClassifier
     from pipeline.evaluation.from_bundle import check_network, open_published
+    from pipeline.rerun.conditions import select
     from pipeline.rerun.repetition import recorded_settings
-    from pipeline.rerun.running import rerun
-    from pipeline.rerun.selection import select
+    from pipeline.rerun.rerunning import rerun
     from pipeline.run.devices import choose_device
     from pipeline.stage import set_threads
 

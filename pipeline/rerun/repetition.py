@@ -27,7 +27,7 @@ from pipeline.evaluation.from_bundle import RebuiltModel
 from pipeline.evaluation.tiers import GROUP
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings, CertifySettings, validated
-from pipeline.rerun.selection import Selection
+from pipeline.rerun.conditions import Selection
 from pipeline.run.cache import Kept
 
 Columns = dict[str, NDArray[Any]]

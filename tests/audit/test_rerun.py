@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from audit import rerun_command
 from audit.cli import app
+from audit.commands import rerun as rerun_command
 from tests.bundles import make_bundle
 
 HALLMARK = Path(sys.executable).with_name("hallmark")

@@ -23,9 +23,8 @@ from bundle.digests import sha256_bytes
 from bundle.layout import ATTESTATION, IMAGES, WEIGHTS
 from bundle.table.outcomes import Outcomes
 from pipeline.rerun.__main__ import main as rerun
-from pipeline.rerun.comparison import Comparison
-from pipeline.rerun.selection import select
-from pipeline.rerun.surroundings import environment_differences
+from pipeline.rerun.conditions import environment_differences, select
+from pipeline.rerun.contradictions import Repeated
 from tests.audit.tampering import Predicate, rewrite, unbreak
 from tests.pipeline.published import make_published
 
@@ -262,11 +261,11 @@ def test_certified_numbers_are_repeated_too(bundle: Path, capsys: pytest.Capture
     assert ("smoothed" in differing) == (honest[f"{item['name']}/successes"][0] != item["estimation"])
 
 
-def compared(differs: list[int], near: list[int], size: int = 400, **changes: Any) -> Comparison:
+def compared(differs: list[int], near: list[int], size: int = 400, **changes: Any) -> Repeated:
     flags = [np.isin(np.arange(size), places) for places in (differs, near)]
     right = np.ones(size, bool)
     settings: dict[str, Any] = {"kind": "attacked", "exact": False, **changes}
-    return Comparison(
+    return Repeated(
         name="x", setting="served", right_then=right, right_now=right ^ flags[0], differs=flags[0], near=flags[1], **settings
     )  # fmt: skip
 

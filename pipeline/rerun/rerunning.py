@@ -9,11 +9,10 @@ from bundle.served.runtime import OnnxClassifier
 from pipeline.evaluation.from_bundle import RebuiltModel
 from pipeline.evaluation.running import crew_size, speaker
 from pipeline.params import AttackSettings
-from pipeline.rerun.comparison import compare
+from pipeline.rerun.conditions import Selection, Surroundings, code_differences, environment_differences
+from pipeline.rerun.contradictions import compare
 from pipeline.rerun.repetition import Repetition, repeat
-from pipeline.rerun.report import Report
-from pipeline.rerun.selection import Selection
-from pipeline.rerun.surroundings import Surroundings, code_differences, environment_differences
+from pipeline.rerun.report import RerunReport
 from pipeline.run.cache import Kept, checkpoint_folder
 from pipeline.run.environment import describe_environment, source_digest
 from pipeline.stage import alone
@@ -27,7 +26,7 @@ def rerun(
     *,
     device: torch.device,
     threads: int,
-) -> Report:
+) -> RerunReport:
     """Repeats what can be on the selected rows and holds it against the table."""
     bundle = published.bundle
     environment = describe_environment(device, threads)
@@ -61,7 +60,7 @@ def rerun(
         whole=selection.whole,
         source=bundle.predicate["source"]["sha256"] == source_digest(),
     )
-    return Report(
+    return RerunReport(
         str(bundle.path),
         bundle.version,
         bundle.digest,

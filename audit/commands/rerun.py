@@ -20,7 +20,7 @@ COMMAND = ("-m", "pipeline.rerun")
 NEEDED = ("pipeline", "torch", "lightning", "onnxruntime", "pyautoattack", "pydantic", "safetensors")
 
 
-class Device(StrEnum):
+class RerunDevice(StrEnum):
     """Where the attacks run; auto is CUDA where there is one."""
 
     AUTO = "auto"
@@ -43,7 +43,7 @@ def rerun(
         typer.Option(metavar="MODULE:FUNCTION", help="Code that the bundle names and that may run; it is yours."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=256, help="CPU threads; by default as recorded.")] = None,
-    device: Annotated[Device, typer.Option(help="Where the attacks run.")] = Device.AUTO,
+    device: Annotated[RerunDevice, typer.Option(help="Where the attacks run.")] = RerunDevice.AUTO,
     as_json: AsJson = False,
 ) -> None:
     """Repeat a bundle's attacks and replay from its own parameters; exit 1 where a verdict contradicts it."""

@@ -1,15 +1,40 @@
-"""A stage does not outlive the dvc that runs it; one that a person started outlives its shell."""
+"""A full disk cuts off no compiled code, which CPython would keep and fail to read for good.
+
+A stage does not outlive the dvc that runs it; one that a person started outlives its shell.
+"""
 
 from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from bundle import process
+from bundle.process import SPARE, spare_full_disk
+
+
+@pytest.mark.parametrize(("free", "written"), [(8192, False), (SPARE, True)])
+def test_no_compiled_code_is_written_to_a_disk_that_is_nearly_full(
+    monkeypatch: pytest.MonkeyPatch, free: int, written: bool
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    spare_full_disk()
+    assert sys.dont_write_bytecode is not written
+
+
+def test_what_is_compiled_fits_many_times() -> None:
+    code = Path(process.__file__).parents[1]
+    rooms = ("audit", "bundle", "pipeline", "serving")
+    assert sum(path.stat().st_size for room in rooms for path in (code / room).rglob("*.py")) * 4 < SPARE
+
 
 ROOT = Path(__file__).parents[2]
 #: In place of dvc: starts a stage's process, says its number, waits.

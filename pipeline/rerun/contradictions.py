@@ -33,7 +33,7 @@ VOTES = 0.01
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Repeated:
     """One row of the report: n verdicts then and now.
 
     `right_then`, `right_now` (n,) say which images are right (attacks: when clean, too), `differs` whose verdict is
@@ -92,7 +92,7 @@ class Comparison:
 
 def compare(
     found: Repetition, predicate: Mapping[str, Any], *, same: bool, whole: bool, source: bool
-) -> list[Comparison]:
+) -> list[Repeated]:
     """Every verdict of a repetition beside the attested one.
 
     `same`: environment and arithmetic are the attested ones; `whole`: all rows were repeated; `source`: the code is the
@@ -119,12 +119,12 @@ def drawn_by_batch(record: Mapping[str, Any]) -> bool:
     return record["name"].startswith("autoattack") or "entryPoint" in record["settings"]
 
 
-def _clean(found: Repetition, setting: str, *, exact: bool, rounding: float) -> Comparison:
+def _clean(found: Repetition, setting: str, *, exact: bool, rounding: float) -> Repeated:
     now = found.replayed if setting == "served" else found.attacked
     return _verdicts("replayed", "clean", setting, found.then, now, exact=exact, rounding=rounding)
 
 
-def _replayed(found: Repetition, item: Mapping[str, Any], *, exact: bool, rounding: float) -> Comparison:
+def _replayed(found: Repetition, item: Mapping[str, Any], *, exact: bool, rounding: float) -> Repeated:
     """The bundle's own adversarial images, which are the same everywhere, through model.onnx."""
     name = f"{item['threat']}/{item['name']}"
     return _verdicts("replayed", name, "served", found.then, found.replayed, exact=exact, rounding=rounding)
@@ -132,7 +132,7 @@ def _replayed(found: Repetition, item: Mapping[str, Any], *, exact: bool, roundi
 
 def _verdicts(
     kind: Kind, name: str, setting: str, then: Outcomes, now: Outcomes, *, exact: bool, rounding: float
-) -> Comparison:
+) -> Repeated:
     """Answers to the same images: a margin may be another by rounding alone, and a verdict where the margin is."""
     label, column = then["label"], f"{setting}/{name}"
     answers = [table[f"{column}/prediction"] for table in (then, now)]
@@ -141,14 +141,14 @@ def _verdicts(
     confidences = (table[f"{column}/confidence"] for table in (then, now))
     moved = ~(_equal(*margins, rounding) & _equal(*confidences, rounding))
     near = (np.abs(margins) <= rounding).all(axis=0) & ~moved
-    return Comparison(kind, name, setting, exact, *right, (right[0] != right[1]) | moved, near, margins)
+    return Repeated(kind, name, setting, exact, *right, (right[0] != right[1]) | moved, near, margins)
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any], rounding: float) -> Flags:
     return np.isclose(one, other, rtol=0, atol=rounding, equal_nan=True)
 
 
-def _attacked(found: Repetition, item: Mapping[str, Any], setting: str, *, exact: bool, edge: float) -> Comparison:
+def _attacked(found: Repetition, item: Mapping[str, Any], setting: str, *, exact: bool, edge: float) -> Repeated:
     """Other images, that the same attack found: near the edge where both times the image was all but on the other side."""
     name, tables = f"{item['threat']}/{item['name']}", (found.then, found.attacked)
     broken = [table[f"{setting}/{name}/broken"].astype(bool) for table in tables]
@@ -158,7 +158,7 @@ def _attacked(found: Repetition, item: Mapping[str, Any], setting: str, *, exact
     # Where an attack keeps the clean image of what it did not break, how near it came is seen by the others alone.
     near = np.where(np.stack(broken), margins >= -edge, np.minimum(margins, lowest) <= edge).all(axis=0)
     pixels = found.pixels[name] if setting == "served" else None
-    return Comparison("attacked", name, setting, exact, *right, broken[0] != broken[1], near, margins, pixels)
+    return Repeated("attacked", name, setting, exact, *right, broken[0] != broken[1], near, margins, pixels)
 
 
 def _lowest(found: Repetition, table: Outcomes, threat: str, setting: str) -> NDArray[np.float64]:
@@ -167,15 +167,15 @@ def _lowest(found: Repetition, table: Outcomes, threat: str, setting: str) -> ND
     return np.min([table[f"{setting}/{name}/margin"] for name in names], axis=0)
 
 
-def _corrupted(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -> Iterator[Comparison]:
+def _corrupted(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -> Iterator[Repeated]:
     label, nowhere = found.then["label"], np.zeros(len(found.then), np.bool_)
     for name, severity, column in corruption_columns((predicate["corruptions"] or {"names": []})["names"]):
         then, now = found.then[column], found.others[column]
         title = f"{name}-{severity}"
-        yield Comparison("corrupted", title, "served", exact, then == label, now == label, then != now, nowhere)
+        yield Repeated("corrupted", title, "served", exact, then == label, now == label, then != now, nowhere)
 
 
-def _smoothed(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -> Iterator[Comparison]:
+def _smoothed(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -> Iterator[Repeated]:
     for item in predicate["smoothing"]:
         name, label = item["name"], found.then["label"]
         if f"{name}/selected" not in found.others:
@@ -187,14 +187,14 @@ def _smoothed(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -
         right = [(chosen == label) & (far > 0) for chosen, far in zip(selected, radius, strict=True)]
         same = selected[0] == selected[1]
         near = same & (np.abs(successes[0] - successes[1]) <= VOTES * item["estimation"])
-        yield Comparison("smoothed", name, "reference", exact, *right, ~same | (successes[0] != successes[1]), near)
+        yield Repeated("smoothed", name, "reference", exact, *right, ~same | (successes[0] != successes[1]), near)
 
 
-def _proved(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -> Iterator[Comparison]:
+def _proved(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -> Iterator[Repeated]:
     """A radius that is larger than what is proved here; elsewhere by no more than a step of the search."""
     for item in predicate["proofs"]:
         column = proof_column(item["norm"])
         if column in found.others:
             then, now = found.then[column], found.others[column]
             near = then - now <= item["tolerance_255"]
-            yield Comparison("proved", item["name"], "served", exact, then > 0, now > 0, then > now, near)
+            yield Repeated("proved", item["name"], "served", exact, then > 0, now > 0, then > now, near)
