@@ -42,8 +42,8 @@ def assemble(
     predicate : everything that the schema asks for but the lists of claims(), `reliable` and `files`, which are computed
         here, and `model.version`, which is the digest's.
 
-    The attestation is written last, so that a folder that was left half-way does not verify. Raises ModelFileError
-    where the model is none that may be served, AttestationError where the predicate does not meet the schema.
+    The attestation is written last, so that a folder that was left half-way does not verify. Raises HallmarkError
+    where the model is none that may be served, or the predicate does not meet the schema.
     """
     check_model_file(model)
     digest = sha256_bytes(model)

@@ -19,7 +19,8 @@ _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u
 class HallmarkError(Exception):
     """Something that a person can put right; the message says what, where, and what would be right.
 
-    As text it has no control characters but its own line breaks: others are escaped as in Python.
+    As text it has no control characters but its own line breaks: others are escaped as in Python. A subclass is for what
+    somebody catches by name.
     """
 
     def __str__(self) -> str:

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from audit.private.challenge import ChallengeError, draw_challenge, most_false
+from audit.private.challenge import draw_challenge, most_false
 from audit.private.proof import prove as open_rows
 from audit.private.withholding import make_private, read_secret
 from audit.terminal import AsJson, print_json, say
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes, write_whole
+from bundle.errors import HallmarkError
 from bundle.private import FIELD
 
 
@@ -51,7 +52,7 @@ def challenge(
 ) -> None:
     """Name rows at random that the owner of private evidence is to open; keep the file, the proof is held against it."""
     if out.exists():
-        raise ChallengeError(f"{out}: is there already; a challenge is drawn once, so give another name with -o")
+        raise HallmarkError(f"{out}: is there already; a challenge is drawn once, so give another name with -o")
     drawn = draw_challenge(open_bundle(bundle), count, seed_from)
     write_whole(out, drawn.encode())
     left = most_false(drawn.of, count)

@@ -13,11 +13,12 @@ from audit.diff.difference import Difference
 from audit.diff.printing import print_difference, print_recipes
 from audit.diff.recipes import Recipes
 from audit.terminal import AsJson, Bundles, Releases, Trust, fail, print_json, say
-from audit.versions.find import BUNDLE, RELEASES, VersionError, find_version, list_versions, open_version, read_folder
+from audit.versions.find import BUNDLE, RELEASES, find_version, list_versions, open_version, read_folder
 from audit.versions.history import unseen
 from audit.versions.tables import print_version, print_versions
 from audit.versions.timeline import print_timeline, timeline, timeline_html, timeline_svg
 from bundle.digests import write_whole
+from bundle.errors import HallmarkError
 from bundle.gate.pairing import Pair
 
 #: Stands for `--` between the two sides of a comparison, which the parser of options would swallow.
@@ -52,7 +53,7 @@ def show(
     else:
         found = find_version(version, list_versions(bundles or [BUNDLE], releases, trust or []))
     if found.statement is None:
-        raise VersionError(f"{version}: {found.refusal}")
+        raise HallmarkError(f"{version}: {found.refusal}")
     if as_json:
         print_json({**found.describe(), "statement": found.statement})
     else:

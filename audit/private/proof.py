@@ -28,10 +28,6 @@ TYPE = "urn:hallmark:proof:v1"
 MOST_BYTES = 256 << 20
 
 
-class ProofError(HallmarkError):
-    """A proof is refused, or cannot be made; the message names the file, and the row where it is about one."""
-
-
 @dataclass(frozen=True)
 class ProofCheck:
     """A proof that holds: what was drawn and replayed, and what it leaves open."""
@@ -76,12 +72,12 @@ class ProofCheck:
 def prove(challenge_path: str | Path, owned_path: str | Path) -> bytes:
     """The bytes of a proof: the challenge's rows with salts, audit paths and images, from the owner's part.
 
-    Raises ProofError where the challenge is about another bundle than the owner's part, and what load_challenge() and
+    Raises HallmarkError where the challenge is about another bundle than the owner's part, and what load_challenge() and
     open_owned() raise.
     """
     challenge, owned = load_challenge(challenge_path), open_owned(owned_path)
     if challenge.attestation != sha256_bytes(owned.statement_bytes) or challenge.of != len(owned.outcomes):
-        raise ProofError(f"{challenge_path}: is about another bundle than {owned_path}")
+        raise HallmarkError(f"{challenge_path}: is about another bundle than {owned_path}")
     leaves, names = owned.leaves(), image_sets(owned.statement["predicate"])
     rows = [
         {
@@ -103,7 +99,7 @@ def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Pa
     audit.private.openings.
     """
     if bundle.evidence == "open":
-        raise ProofError(f"{proof_path}: {bundle.path} holds its images, so there is nothing to prove")
+        raise HallmarkError(f"{proof_path}: {bundle.path} holds its images, so there is nothing to prove")
     challenge = load_challenge(challenge_path)
     check_bundle(challenge, bundle, str(challenge_path))
     replay = _replay()
@@ -111,7 +107,7 @@ def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Pa
     try:
         replayed = replay(bundle, openings, threads)
     except HallmarkError as error:
-        raise ProofError(f"{proof_path}: {error}") from None
+        raise HallmarkError(f"{proof_path}: {error}") from None
     return ProofCheck(challenge, replayed.images, replayed.different, replayed.moved, replayed.provider)
 
 
@@ -120,7 +116,7 @@ def _replay() -> Any:
     try:
         from audit.private.openings import check_openings
     except ImportError:
-        raise ProofError(
+        raise HallmarkError(
             "a proof is checked by running model.onnx: install ONNX Runtime (pip install onnxruntime)"
         ) from None
     return check_openings
@@ -132,9 +128,9 @@ def _openings(content: bytes, where: str, challenge: Challenge, predicate: Mappi
     shape = tuple(predicate["data"]["shape"])
     document = _parse(content, where)
     if document["challenge"] != sha256_bytes(challenge.encode()):
-        raise ProofError(f"{where}: answers another challenge than the one that it is held against")
+        raise HallmarkError(f"{where}: answers another challenge than the one that it is held against")
     if [item["row"] for item in document["rows"]] != list(challenge.rows):
-        raise ProofError(f"{where}: must open exactly the challenge's rows, each once and in order")
+        raise HallmarkError(f"{where}: must open exactly the challenge's rows, each once and in order")
     return [
         Opening(
             item["row"],
@@ -163,7 +159,7 @@ def _parse(content: bytes, where: str) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         same, document = False, {}
     if not same:
-        raise ProofError(f"{where}: is not a proof as `hallmark prove` writes it, to the byte")
+        raise HallmarkError(f"{where}: is not a proof as `hallmark prove` writes it, to the byte")
     return document
 
 
@@ -174,7 +170,7 @@ def _encode(challenge: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _image(text: str, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
     content = _bytes(text)
     if len(content) != int(np.prod(shape)):
-        raise ProofError(f"{where} has {len(content)} bytes, an image of shape {shape} has {int(np.prod(shape))}")
+        raise HallmarkError(f"{where} has {len(content)} bytes, an image of shape {shape} has {int(np.prod(shape))}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
@@ -198,4 +194,4 @@ def _read(path: str | Path) -> bytes:
     try:
         return read_bounded(Path(path), MOST_BYTES)
     except OSError as error:
-        raise ProofError(f"{path}: cannot be read as a proof ({error.strerror})") from None
+        raise HallmarkError(f"{path}: cannot be read as a proof ({error.strerror})") from None

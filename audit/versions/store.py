@@ -24,10 +24,6 @@ from bundle.pages.headline import LONGEST_NAME
 FOLDER = "bundle"
 
 
-class StoreError(HallmarkError):
-    """The store cannot take the bundle."""
-
-
 @dataclass(frozen=True)
 class Stored:
     """A bundle in the store: its BentoML tag NAME:VERSION, and the bundle's folder."""
@@ -50,27 +46,27 @@ def stored_bundles() -> list[Stored]:
 
 
 def check_store(tag: str) -> None:
-    """Raises StoreError where BentoML is missing, the tag is not one, or the store holds it already."""
+    """Raises HallmarkError where BentoML is missing, the tag is not one, or the store holds it already."""
     if importlib.util.find_spec("bentoml") is None:
-        raise StoreError("BentoML is not installed, so there is no model store: pip install 'hallmark[serving]'")
+        raise HallmarkError("BentoML is not installed, so there is no model store: pip install 'hallmark[serving]'")
     for part in tag.split(":"):
         if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", part) or len(part) > LONGEST_NAME:
-            raise StoreError(
+            raise HallmarkError(
                 f"{part}: is no name for BentoML's store: lower-case letters, digits, '-', '_' and '.' inside, "
                 f"{LONGEST_NAME} characters at most"
             )
     if (store_root() / tag.replace(":", "/")).exists():
-        raise StoreError(f"{tag}: is in BentoML's model store already; `bentoml models delete {tag}` takes it out")
+        raise HallmarkError(f"{tag}: is in BentoML's model store already; `bentoml models delete {tag}` takes it out")
 
 
 def put(bundle: Path, tag: str, labels: Mapping[str, str]) -> Stored:
-    """Copies a bundle's files into the store; raises StoreError where BentoML refuses it."""
+    """Copies a bundle's files into the store; raises HallmarkError where BentoML refuses it."""
     bentoml: Any = importlib.import_module("bentoml")
     try:
         with bentoml.models.create(tag, labels=dict(labels)) as model:
             copy_bundle(bundle, Path(model.path_of(FOLDER)))
     except bentoml.exceptions.BentoMLException as error:
-        raise StoreError(f"{tag}: BentoML did not take it: {error}") from None
+        raise HallmarkError(f"{tag}: BentoML did not take it: {error}") from None
     return Stored(tag, store_root() / tag.replace(":", "/") / FOLDER)
 
 
