@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.private.proof import ProofCheck, ProofError, check_proof
+from audit.private.proof import ProofCheck, check_proof
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import each_once, sha256_bytes
 from bundle.errors import HallmarkError
@@ -94,14 +94,14 @@ def verify(
 
     `trusted` are key.pub files or folders of them: with any, a bundle without a signature raises UnsignedError. `data`
     is a folder like out/data, against which every row is held. `proof` opens rows of private evidence, and the challenge
-    that it answers (bundle.private); one without the other raises ProofError.
+    that it answers (bundle.private); one without the other raises HallmarkError.
     """
     bundle = open_bundle(path)
     signature = signature_state(bundle, trusted)
     if trusted and signature.state == "unsigned":
         raise UnsignedError(f"consistent but unsigned: {path} has no {ENVELOPE}, and a trusted signature was asked for")
     if data and bundle.evidence == "private":
-        raise DataMismatchError(
+        raise HallmarkError(
             f"{path}: has private evidence, whose digests are salted; see hallmark challenge instead of --data"
         )
     checked = check_data(bundle.outcomes, data) if data else None
@@ -112,16 +112,12 @@ def _check_opened(bundle: Bundle, proof: Path | None, challenge: Path | None) ->
     if proof is None and challenge is None:
         return None
     if proof is None or challenge is None:
-        raise ProofError("a proof is held against the challenge that you drew: give both --proof and --challenge")
+        raise HallmarkError("a proof is held against the challenge that you drew: give both --proof and --challenge")
     return check_proof(bundle, proof, challenge)
 
 
 MANIFEST = "manifest.json"
 TEST_SPLIT = "test.npz"
-
-
-class DataMismatchError(HallmarkError):
-    """The folder is no test split, or a row of the bundle is not in it."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +134,7 @@ def check_data(outcomes: Outcomes, folder: str | Path) -> DataCheck:
 
     `manifest.json` has `test_images_sha256` (the SHA-256 of each test image's uint8 bytes, (H, W, C) in C order);
     `test.npz` has `images` uint8 (N, H, W, C) and `labels` (N,). One is enough; where both are there, both must agree.
-    Raises DataMismatchError that names the first row that differs.
+    Raises HallmarkError that names the first row that differs.
     """
     folder = Path(folder)
     files: list[str] = []
@@ -153,7 +149,7 @@ def check_data(outcomes: Outcomes, folder: str | Path) -> DataCheck:
         files.append(TEST_SPLIT)
         labels = True
     if not files:
-        raise DataMismatchError(
+        raise HallmarkError(
             f"{folder}: must hold {MANIFEST} or {TEST_SPLIT}, as the stage prepare writes them to out/data"
         )
     return DataCheck(len(outcomes), tuple(files), labels)
@@ -162,17 +158,15 @@ def check_data(outcomes: Outcomes, folder: str | Path) -> DataCheck:
 def _check_digests(outcomes: Outcomes, known: Sequence[str], source: Path) -> None:
     for row, (index, said) in enumerate(zip(outcomes["index"], outcomes["image_sha256"], strict=True)):
         if index >= len(known):
-            raise DataMismatchError(f"{OUTCOMES}: row {row} has index {index}, {source} has only {len(known)} images")
+            raise HallmarkError(f"{OUTCOMES}: row {row} has index {index}, {source} has only {len(known)} images")
         if known[index] != said:
-            raise DataMismatchError(f"{OUTCOMES}: row {row} (index {index}) is not the image that {source} has there")
+            raise HallmarkError(f"{OUTCOMES}: row {row} (index {index}) is not the image that {source} has there")
 
 
 def _check_labels(outcomes: Outcomes, known: NDArray[Any], source: Path) -> None:
     for row, (index, said) in enumerate(zip(outcomes["index"], outcomes["label"], strict=True)):
         if known[index] != said:
-            raise DataMismatchError(
-                f"{OUTCOMES}: row {row} (index {index}) has label {said}, {source} has {known[index]}"
-            )
+            raise HallmarkError(f"{OUTCOMES}: row {row} (index {index}) has label {said}, {source} has {known[index]}")
 
 
 def _manifest_digests(path: Path) -> list[str]:
@@ -181,19 +175,19 @@ def _manifest_digests(path: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         digests = None
     if not isinstance(digests, list):
-        raise DataMismatchError(f"{path}: is not a manifest with a list test_images_sha256")
+        raise HallmarkError(f"{path}: is not a manifest with a list test_images_sha256")
     return cast("list[str]", digests)
 
 
 def read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """The images uint8 (N, H, W, C) and labels (N,) of a test.npz; raises DataMismatchError where it is no such file."""
+    """The images uint8 (N, H, W, C) and labels (N,) of a test.npz; raises HallmarkError where it is no such file."""
     try:
         with open_arrays(path) as archive:
             images, labels = archive.read("images"), archive.read("labels")
     except ArchiveError:
-        raise DataMismatchError(f"{path}: is not an npz archive with images and labels") from None
+        raise HallmarkError(f"{path}: is not an npz archive with images and labels") from None
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
-        raise DataMismatchError(
+        raise HallmarkError(
             f"{path}: must hold images uint8 (N, H, W, C) and labels (N,), holds {images.shape} {labels.shape}"
         )
     return images, labels

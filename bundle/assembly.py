@@ -44,9 +44,9 @@ def assemble(
     predicate : everything that the schema asks for but the lists of claims(), `reliable` and `files`, which are computed
         here, and `model.version`, which is the digest's.
 
-    The attestation is written last, so that a folder that was left half-way does not verify. Raises ModelFileError
-    where the model is none that may be served, AttestationError where the predicate does not meet the schema, and
-    LimitError or OutcomeError where something is larger than open_bundle() would read; nothing is written then.
+    The attestation is written last, so that a folder that was left half-way does not verify. Raises HallmarkError
+    where the model is none that may be served, HallmarkError where the predicate does not meet the schema, and
+    HallmarkError or OutcomeError where something is larger than open_bundle() would read; nothing is written then.
     """
     check_model_file(model)
     check_extent(predicate)

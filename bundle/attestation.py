@@ -32,12 +32,8 @@ MESSAGE_WIDTH = 200
 WHOLE = range(-(2**63), 2**64)
 
 
-class AttestationError(HallmarkError):
-    """The attestation cannot be read or contradicts its schema."""
-
-
 def build_statement(model_sha256: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
-    """The statement that binds a predicate to a model file; raises AttestationError where the schema is not met."""
+    """The statement that binds a predicate to a model file; raises HallmarkError where the schema is not met."""
     statement = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": MODEL, "digest": {"sha256": model_sha256}}],
@@ -51,31 +47,31 @@ def build_statement(model_sha256: str, predicate: Mapping[str, Any]) -> dict[str
 def read_statement(content: bytes, where: str) -> dict[str, Any]:
     """Parses an attestation's bytes; `where` names the file in the messages.
 
-    Raises AttestationError where it is not JSON, not canonical (every byte is determined by the content, so that two
-    readers cannot read two things), has whole numbers beyond 64 bits, or is not of the schema, and LimitError where
-    it is larger than bundle.layout grants.
+    Raises HallmarkError where it is not JSON, not canonical (every byte is determined by the content, so that two
+    readers cannot read two things), has whole numbers beyond 64 bits, is not of the schema, or is larger than
+    bundle.layout grants.
     """
     check_size(where, len(content), STATEMENT_BYTES)
     try:
         statement = json.loads(content)
         canonical = canonical_json(statement)
     except (ValueError, RecursionError) as error:  # ValueError covers text that is not UTF-8
-        raise AttestationError(f"{where}: not an attestation: {error}") from None
+        raise HallmarkError(f"{where}: not an attestation: {error}") from None
     if canonical != content and canonical == content.replace(b"\r\n", b"\n"):
         reason = (
             "its line ends are CRLF, as git's core.autocrlf makes them; `* -text` in .gitattributes keeps the bytes"
         )
-        raise AttestationError(f"{where}: {reason}")
+        raise HallmarkError(f"{where}: {reason}")
     if canonical != content:
-        raise AttestationError(f"{where}: not in canonical form (sorted keys, two spaces, no repeated key)")
+        raise HallmarkError(f"{where}: not in canonical form (sorted keys, two spaces, no repeated key)")
     if large := next((number for number in _integers(statement) if number not in WHOLE), None):
-        raise AttestationError(f"{where}: {str(large)[:20]}… is beyond the whole numbers of 64 bits")
+        raise HallmarkError(f"{where}: {str(large)[:20]}… is beyond the whole numbers of 64 bits")
     check_statement(statement, where)
     return statement
 
 
 def check_statement(statement: Any, where: str = "attestation") -> None:
-    """Raises AttestationError with the first place that the JSON Schema refuses."""
+    """Raises HallmarkError with the first place that the JSON Schema refuses."""
     _check(_validator(), statement, where, "statement")
 
 
@@ -90,7 +86,7 @@ def _check(validator: Validator, value: Any, where: str, whole: str) -> None:
     if error is not None:
         message = shorten(error.message, MESSAGE_WIDTH, placeholder=" …")  # it quotes the value, however long
         place = error.json_path.removeprefix("$").removeprefix(".")
-        raise AttestationError(f"{where}: {place or whole}: {message}")
+        raise HallmarkError(f"{where}: {place or whole}: {message}")
 
 
 def model_digest(statement: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from bundle.attestation import model_digest, model_version, read_statement
 from bundle.checks import check_extent, check_radii, check_rows
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.errors import HallmarkError
-from bundle.images import EvidenceError, check_images, read_images
+from bundle.images import check_images, read_images
 from bundle.layout import (
     ATTESTATION,
     ENVELOPE,
@@ -33,7 +33,7 @@ from bundle.layout import (
     required,
 )
 from bundle.numbers.claims import KINDS, claims
-from bundle.private import PrivateEvidenceError, Withheld, check_private, image_sets, is_private
+from bundle.private import Withheld, check_private, image_sets, is_private
 from bundle.served.model_file import check_model_file
 from bundle.table.outcomes import OutcomeError, Outcomes, read_outcomes
 from bundle.table.plan import TablePlanError, check_plan
@@ -48,10 +48,6 @@ DESCRIBING = (
     *("metric", "setting", "threat", "attack", "class", "corruption", "severity", "name", "classifier", "radius"),
     *("value", "correct", "cleanCorrect", "sampleSize", "onlyReferenceBroken", "onlyServedBroken", "found"),
 )
-
-
-class BundleError(HallmarkError):
-    """The bundle is refused; the message names the file, the claim or the row."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def open_bundle(path: str | Path) -> Bundle:
     their names say; that every sanity check's outcome follows from its statistic; the exact columns of the outcome table
     and what they may hold; every number of claims(), recomputed from the table; every image of the evidence against its
     digest and its ball, or, where the evidence is private, that nothing is there that would give the images away.
-    Signatures are bundle.signatures' business. Raises BundleError (or another HallmarkError) that names what is wrong.
+    Signatures are bundle.signatures' business. Raises HallmarkError that names what is wrong.
     """
     path = Path(path)
     names = _check_names(path)
@@ -128,7 +124,7 @@ def open_bundle(path: str | Path) -> Bundle:
     _check_rows(outcomes, predicate)
     _check_claims(outcomes, predicate)
     if contents[NETWORK] != canonical_json(predicate["network"]):
-        raise BundleError(f"{NETWORK}: says another network than the attestation")
+        raise HallmarkError(f"{NETWORK}: says another network than the attestation")
     images = _evidence(contents, outcomes, predicate)
     return Bundle(
         path,
@@ -151,13 +147,13 @@ def copy_bundle(source: Path, target: Path) -> None:
 def _check_names(path: Path) -> set[str]:
     """The names of a bundle's files, none of which is read here; each is a plain file, or a link to one."""
     if not path.is_dir():
-        raise BundleError(f"{path}: there is no such bundle folder")
+        raise HallmarkError(f"{path}: there is no such bundle folder")
     names = _names(path)
     for name in sorted(names - {*REQUIRED, *OPTIONAL}):
-        raise BundleError(f"{name}: does not belong to a bundle; take it out of {path}")
+        raise HallmarkError(f"{name}: does not belong to a bundle; take it out of {path}")
     for name in required(private=True):
         if name not in names:
-            raise BundleError(f"{name}: is missing from {path}")
+            raise HallmarkError(f"{name}: is missing from {path}")
     for name in sorted(names):
         check_plain(path / name)
     return names
@@ -168,18 +164,18 @@ def _read_files(path: Path, names: set[str], statement: Mapping[str, Any]) -> di
     for name, size in attested_sizes(statement).items():
         found = (path / name).stat().st_size
         if found != size:
-            raise BundleError(f"{name}: has {found} bytes, the attestation says {size}")
+            raise HallmarkError(f"{name}: has {found} bytes, the attestation says {size}")
     return {name: _read_file(path / name) for name in sorted(names - {ATTESTATION})}
 
 
 def attested_sizes(statement: Mapping[str, Any]) -> dict[str, int]:
     """The bytes of every file that the attestation describes, which the model and the attestation are not.
 
-    Raises BundleError where it describes other files, LimitError where one is larger than it may be.
+    Raises HallmarkError where it describes other files, or one is larger than it may be.
     """
     files, names = statement["predicate"]["files"], described(is_private(statement["predicate"]))
     if sorted(item["name"] for item in files) != sorted(names):
-        raise BundleError(f"{ATTESTATION}: files must describe exactly {', '.join(names)}")
+        raise HallmarkError(f"{ATTESTATION}: files must describe exactly {', '.join(names)}")
     for item in files:
         check_size(item["name"], item["size"])
     return {item["name"]: item["size"] for item in files}
@@ -210,24 +206,24 @@ def _projected(path: Path, names: set[str]) -> set[str]:
 def check_plain(path: Path) -> None:
     """Content stores and volumes keep links; what is read and hashed is the plain file at their end."""
     if path.is_symlink() and not path.exists():
-        raise BundleError(f"{path.name}: is a link to nothing ({os.readlink(path)}); fetch what it stands for")
+        raise HallmarkError(f"{path.name}: is a link to nothing ({os.readlink(path)}); fetch what it stands for")
     if not path.is_file():
-        raise BundleError(f"{path.name}: must be a plain file, or a link to one")
+        raise HallmarkError(f"{path.name}: must be a plain file, or a link to one")
 
 
 def _check_images_file(path: Path, names: set[str], private: bool) -> None:
     """Only the attestation says whether images.npz belongs to the bundle."""
     if private and IMAGES in names:
-        raise BundleError(f"{IMAGES}: does not belong to a bundle with private evidence; take it out of {path}")
+        raise HallmarkError(f"{IMAGES}: does not belong to a bundle with private evidence; take it out of {path}")
     if not private and IMAGES not in names:
-        raise BundleError(f"{IMAGES}: is missing from {path}")
+        raise HallmarkError(f"{IMAGES}: is missing from {path}")
 
 
 def _read_file(path: Path) -> bytes:
     try:
         return read_bounded(path)
     except OSError as error:
-        raise BundleError(f"{path.name}: cannot be read ({error.strerror})") from None
+        raise HallmarkError(f"{path.name}: cannot be read ({error.strerror})") from None
 
 
 def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) -> None:
@@ -236,23 +232,23 @@ def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) 
     for name, digest in expected.items():
         found = sha256_bytes(contents[name])
         if found != digest:
-            raise BundleError(f"{name}: SHA-256 is {found[:12]}…, the attestation says {digest[:12]}…")
+            raise HallmarkError(f"{name}: SHA-256 is {found[:12]}…, the attestation says {digest[:12]}…")
     if statement["predicate"]["model"]["version"] != model_version(model_digest(statement)):
-        raise BundleError(f"{ATTESTATION}: model.version is not the start of the SHA-256 of {MODEL}")
+        raise HallmarkError(f"{ATTESTATION}: model.version is not the start of the SHA-256 of {MODEL}")
 
 
 def _check_plan(predicate: Mapping[str, Any]) -> None:
     try:
         check_plan(predicate)
     except (TablePlanError, OutcomeError) as error:
-        raise BundleError(f"{ATTESTATION}: {error}") from None
+        raise HallmarkError(f"{ATTESTATION}: {error}") from None
 
 
 def _check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
     try:
         check_rows(outcomes, predicate)
     except OutcomeError as error:
-        raise BundleError(f"{OUTCOMES}: {str(error).removeprefix('outcome table: ')}") from None
+        raise HallmarkError(f"{OUTCOMES}: {str(error).removeprefix('outcome table: ')}") from None
 
 
 def _check_claims(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
@@ -261,16 +257,16 @@ def _check_claims(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
         attested = predicate[kind]
         if len(attested) != len(recomputed[kind]):
             counts = f"has {len(attested)} {kind}, the outcome table gives {len(recomputed[kind])}"
-            raise BundleError(f"{ATTESTATION}: {counts}")
+            raise HallmarkError(f"{ATTESTATION}: {counts}")
         for said, found in zip(attested, recomputed[kind], strict=True):
             if not _same(said, found):
                 title = "claim" if "metric" in found else kind
                 wrong = f"{title} {_describe(said)} is not what the outcome table gives: {_describe(found)}"
-                raise BundleError(f"{ATTESTATION}: {wrong}")
+                raise HallmarkError(f"{ATTESTATION}: {wrong}")
     try:
         check_radii(outcomes, predicate)
     except OutcomeError as error:
-        raise BundleError(f"{OUTCOMES}: {error}") from None
+        raise HallmarkError(f"{OUTCOMES}: {error}") from None
 
 
 def _same(said: Any, found: Any) -> bool:
@@ -294,13 +290,10 @@ def _evidence(
     contents: Mapping[str, bytes], outcomes: Outcomes, predicate: Mapping[str, Any]
 ) -> Mapping[str, NDArray[np.uint8]]:
     """The images, each checked; where they are withheld, that the bundle does not show more than it may."""
-    try:
-        if is_private(predicate):
-            check_private(predicate, outcomes)
-            return Withheld()
-        shape = (len(outcomes), *predicate["data"]["shape"])
-        images = read_images(contents[IMAGES], shape, image_sets(predicate))
-        check_images(outcomes, images, predicate)
-    except (PrivateEvidenceError, EvidenceError) as error:
-        raise BundleError(str(error)) from None
+    if is_private(predicate):
+        check_private(predicate, outcomes)
+        return Withheld()
+    shape = (len(outcomes), *predicate["data"]["shape"])
+    images = read_images(contents[IMAGES], shape, image_sets(predicate))
+    check_images(outcomes, images, predicate)
     return images

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bundle.errors import HallmarkError
 from bundle.formats.archives import Archive, ArchiveError, open_arrays
-from bundle.layout import IMAGES, OUTCOMES, LimitError, check_sets
+from bundle.layout import IMAGES, OUTCOMES, check_sets
 from bundle.private import CLEAN
 from bundle.table.outcomes import Outcomes, image_digests
 from bundle.table.threats import Threat
@@ -33,11 +33,12 @@ def read_images(content: bytes, shape: tuple[int, ...], names: Sequence[str]) ->
     """
     try:
         check_sets(len(names), shape)
+    except HallmarkError as error:
+        raise EvidenceError(str(error)) from None
+    try:
         with open_arrays(content, len(names)) as archive:
             _check_layout(archive, shape, names)
             return {name: archive.read(name) for name in archive.names}
-    except LimitError as error:
-        raise EvidenceError(str(error)) from None
     except ArchiveError as error:
         raise EvidenceError(f"{IMAGES}: {error}") from None
 

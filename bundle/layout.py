@@ -55,34 +55,30 @@ IMAGES_BYTES = 8 << 30
 ROWS, COLUMNS, VALUES = 10**6, 10**4, 5 * 10**7
 
 
-class LimitError(HallmarkError):
-    """A file is larger than it may be; the message names it and both sizes."""
-
-
 def most_bytes(name: str) -> int:
     """How large the file of a bundle may be at most."""
     return BYTES.get(name, FILE_BYTES)
 
 
 def check_size(name: str, size: int, most: int | None = None) -> None:
-    """Raises LimitError where `size` bytes are more than a file of this name (or `most`) may have."""
+    """Raises HallmarkError where `size` bytes are more than a file of this name (or `most`) may have."""
     most = most_bytes(name) if most is None else most
     if size > most:
-        raise LimitError(f"{name}: has {size} bytes, it may have {most} at most")
+        raise HallmarkError(f"{name}: has {size} bytes, it may have {most} at most")
 
 
 def check_sets(sets: int, shape: tuple[int, ...]) -> None:
-    """Raises LimitError where so many sets of uint8 images (N, H, W, C) are more than a bundle may have."""
+    """Raises HallmarkError where so many sets of uint8 images (N, H, W, C) are more than a bundle may have."""
     if (size := sets * math.prod(shape)) > IMAGES_BYTES:
-        raise LimitError(f"{IMAGES}: unpacks to {size} bytes, it may have {IMAGES_BYTES} at most")
+        raise HallmarkError(f"{IMAGES}: unpacks to {size} bytes, it may have {IMAGES_BYTES} at most")
 
 
 def read_bounded(path: Path, most: int | None = None) -> bytes:
-    """A plain file's bytes; raises LimitError before it reads more than the file may have, and OSError."""
+    """A plain file's bytes; raises HallmarkError before it reads more than the file may have, and OSError."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         check_size(path.name, size, most)
         content = file.read(size + 1)
     if len(content) > size:
-        raise LimitError(f"{path.name}: grew while it was read; try again when nothing writes it")
+        raise HallmarkError(f"{path.name}: grew while it was read; try again when nothing writes it")
     return content

@@ -128,15 +128,11 @@ DIGITS = DECIMALS = 2
 PROVED = "proved/"
 
 
-class PrivateEvidenceError(HallmarkError):
-    """Images are asked for that are withheld, or private evidence is not what it must be."""
-
-
 class Withheld(Mapping[str, NDArray[np.uint8]]):
-    """Stands for the images of a bundle that has none: empty, and asking for one raises PrivateEvidenceError."""
+    """Stands for the images of a bundle that has none: empty, and asking for one raises HallmarkError."""
 
     def __getitem__(self, name: str) -> Never:
-        raise PrivateEvidenceError(
+        raise HallmarkError(
             f"{IMAGES}: is withheld: this bundle has private evidence, whose images stay with their owner; "
             "`hallmark challenge` asks for some of them"
         )
@@ -166,7 +162,7 @@ def image_sets(predicate: Mapping[str, Any]) -> list[str]:
 def row_salt(secret: bytes, index: int) -> bytes:
     """The salt, 32 bytes, of the row whose image has this index in the test split; the secret is 32 random bytes."""
     if len(secret) != SECRET_BYTES:
-        raise PrivateEvidenceError(f"secret: must be {SECRET_BYTES} bytes, got {len(secret)}")
+        raise HallmarkError(f"secret: must be {SECRET_BYTES} bytes, got {len(secret)}")
     return hmac.digest(secret, SALTED + index.to_bytes(8, "big"), "sha256")
 
 
@@ -218,15 +214,15 @@ def _rounded(values: NDArray[Any], rounding: str) -> NDArray[Any]:
 
 
 def check_private(predicate: Mapping[str, Any], outcomes: Outcomes) -> None:
-    """Raises PrivateEvidenceError that names what cannot be in a bundle with private evidence.
+    """Raises HallmarkError that names what cannot be in a bundle with private evidence.
 
     Digests must be of 64 digits, the numbers coarse, and a surface absent.
     """
     if predicate["surface"] is not None:
-        raise PrivateEvidenceError(f"{ATTESTATION}: surface must be null, as its losses are of one image")
+        raise HallmarkError(f"{ATTESTATION}: surface must be null, as its losses are of one image")
     for row, digest in enumerate(outcomes["image_sha256"]):
         if not re.fullmatch("[0-9a-f]{64}", digest):
-            raise PrivateEvidenceError(f"{OUTCOMES}: image_sha256 row {row} must be 64 hexadecimal digits")
+            raise HallmarkError(f"{OUTCOMES}: image_sha256 row {row} must be 64 hexadecimal digits")
     for name, values in coarse(outcomes).columns.items():
         if values.dtype.kind == "f" and not np.array_equal(values, outcomes[name], equal_nan=True):
-            raise PrivateEvidenceError(f"{OUTCOMES}: {name} has more digits than private evidence may show")
+            raise HallmarkError(f"{OUTCOMES}: {name} has more digits than private evidence may show")

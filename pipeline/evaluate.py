@@ -29,10 +29,6 @@ EVALUATIONS = Path("evaluations")
 SECTIONS = ("threads", "device", "data", "threat", "export", "attack", "certify")
 
 
-class EvaluationError(HallmarkError):
-    """An option of the command says something that cannot be run."""
-
-
 def main(
     model: Annotated[str, typer.Option(help="module:function that returns the network, or torchvision:NAME")],
     weights: Annotated[
@@ -126,11 +122,11 @@ def settings(document: Mapping[str, Any], given: list[str]) -> Params:
         key, equals, value = item.partition("=")
         section, dot, field = key.partition(".")
         if not equals or not key:
-            raise EvaluationError(f"--set: must be KEY=VALUE, e.g. attack.images=200, got {item!r}")
+            raise HallmarkError(f"--set: must be KEY=VALUE, e.g. attack.images=200, got {item!r}")
         if section not in SECTIONS:
-            raise EvaluationError(f"--set {key}: nothing is trained here; the sections are {', '.join(SECTIONS)}")
+            raise HallmarkError(f"--set {key}: nothing is trained here; the sections are {', '.join(SECTIONS)}")
         if key in (other.partition("=")[0] for other in given[:number]):
-            raise EvaluationError(f"--set {key}: is there twice; give it once")
+            raise HallmarkError(f"--set {key}: is there twice; give it once")
         if dot:
             complete_document.setdefault(section, {})[field] = read_value(value)
         else:
@@ -143,7 +139,7 @@ def folder_name(name: str | None, model: str, data: str) -> str:
     """The folder's name: the one given, or one made of model and data."""
     chosen = name if name is not None else re.sub(r"[^A-Za-z0-9._-]+", "-", f"{model}-{data}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", chosen):
-        raise EvaluationError(f"--name: must be letters, digits, points, hyphens and underscores, got {chosen!r}")
+        raise HallmarkError(f"--name: must be letters, digits, points, hyphens and underscores, got {chosen!r}")
     return chosen
 
 
@@ -153,9 +149,7 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError:
-        raise EvaluationError(
-            f"--{option}: must be numbers, one a channel, e.g. 0.49,0.48,0.45; got {text!r}"
-        ) from None
+        raise HallmarkError(f"--{option}: must be numbers, one a channel, e.g. 0.49,0.48,0.45; got {text!r}") from None
 
 
 def _whole_numbers(option: str, text: str | None) -> list[int] | None:
@@ -163,7 +157,7 @@ def _whole_numbers(option: str, text: str | None) -> list[int] | None:
         return None
     parts = text.replace(",", " ").split()
     if not parts or not all(part.isascii() and part.isdigit() for part in parts):
-        raise EvaluationError(f"--{option}: must be whole numbers from 0, one a class, e.g. 281,207; got {text!r}")
+        raise HallmarkError(f"--{option}: must be whole numbers from 0, one a class, e.g. 281,207; got {text!r}")
     return [int(part) for part in parts]
 
 
@@ -173,7 +167,7 @@ def _object(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise EvaluationError(
+        raise HallmarkError(
             f"""--arguments: must be a JSON object with each name once, e.g. '{{"width": 64}}', got {text!r}"""
         )
     return found

@@ -15,7 +15,7 @@ import typer
 from bundle.errors import HallmarkError
 from bundle.process import plain_streams
 from bundle.temporaries import temporary_folder
-from serving.settings import Settings, SettingsError, read_port, read_settings
+from serving.settings import Settings, read_port, read_settings
 from serving.supervisor import REFUSAL, SUPERVISOR, verify
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -46,14 +46,14 @@ def serve(
 
 
 def _address(host: str, port: int) -> str:
-    """The IP address of a host; raises SettingsError where nothing can listen there."""
+    """The IP address of a host; raises HallmarkError where nothing can listen there."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(address)
     except OSError as error:
-        raise SettingsError(f"{host}:{port}: cannot be listened on ({error.strerror}); choose another port") from None
+        raise HallmarkError(f"{host}:{port}: cannot be listened on ({error.strerror}); choose another port") from None
     return str(address[0])
 
 

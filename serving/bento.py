@@ -35,10 +35,6 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-class BentoError(HallmarkError):
-    """The bento was not built."""
-
-
 @app.command()
 def main(
     bundle: Annotated[Path, typer.Argument(help="The bundle to pack.")] = Path("out/bundle"),
@@ -61,7 +57,7 @@ def main(
 def build(folder: Path, device: Device = Device.cpu) -> str:
     """Packs a bundle and returns the bento's tag, NAME:VERSION; with CUDA the version ends in `-cuda`.
 
-    It is in the store whole or not at all. Raises BundleError where the bundle does not verify, BentoError where
+    It is in the store whole or not at all. Raises HallmarkError where the bundle does not verify, HallmarkError where
     BentoML does not take it or has one of this tag.
     """
     bundle = open_bundle(folder)
@@ -79,14 +75,14 @@ def build(folder: Path, device: Device = Device.cpu) -> str:
     return tag
 
 
-def _taken(tag: str) -> BentoError:
-    return BentoError(f"{tag}: already exists in BentoML's store; `bentoml delete {tag}` takes it out")
+def _taken(tag: str) -> HallmarkError:
+    return HallmarkError(f"{tag}: already exists in BentoML's store; `bentoml delete {tag}` takes it out")
 
 
 def _stage(stage: Path, bundle: Path, device: Device) -> None:
     """Lays out what bentofile.yaml includes, with this bundle in the place of out/bundle."""
     if not (ROOT / BENTOFILE).is_file():
-        raise BentoError(f"{ROOT / BENTOFILE}: is missing; a bento is built in the repository")
+        raise HallmarkError(f"{ROOT / BENTOFILE}: is missing; a bento is built in the repository")
     for room in ("serving", "bundle"):
         shutil.copytree(ROOT / room, stage / room, ignore=shutil.ignore_patterns("__pycache__"))
     copy_bundle(bundle, stage / "out" / "bundle")
@@ -124,7 +120,7 @@ def _run_bentoml(home: Path, tag: str) -> None:
     )
     if ended.returncode:
         reason = (ended.stderr.strip() or ended.stdout.strip() or "it does not say why").splitlines()[-1]
-        raise BentoError(f"{tag}: BentoML did not build it: {reason.removeprefix('Error: ')}")
+        raise HallmarkError(f"{tag}: BentoML did not build it: {reason.removeprefix('Error: ')}")
 
 
 if __name__ == "__main__":

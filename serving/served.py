@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.bundle import Bundle, BundleError, open_bundle
+from bundle.bundle import Bundle, open_bundle
+from bundle.errors import HallmarkError
 from bundle.served.replay import SELF_CHECK_ROWS, SelfCheck, count_apart, self_check
 from bundle.served.runtime import OnnxClassifier, available_cpus
 from serving.input.bodies import Admission
@@ -79,8 +80,8 @@ class Opened:
 def open_checked(settings: Settings) -> Opened:
     """Verifies the bundle, holds it against the settings' trust, and replays its closest rows on this host.
 
-    Raises BundleError (or another HallmarkError) where the bundle is refused or this host answers otherwise than the
-    bundle allows. The replay warms the model up as well.
+    Raises HallmarkError where the bundle is refused or this host answers otherwise than the bundle
+    allows. The replay warms the model up as well.
     """
     bundle = open_bundle(settings.bundle)
     trust = check_trust(settings, bundle)
@@ -89,7 +90,7 @@ def open_checked(settings: Settings) -> Opened:
     _check_contract(bundle, classifier)
     check = _check_host(settings, bundle, classifier)
     if not check.passed:
-        raise BundleError(f"self-check: {check.sentence()}; serve it where it answers as attested")
+        raise HallmarkError(f"self-check: {check.sentence()}; serve it where it answers as attested")
     return Opened(bundle, trust, classifier, check)
 
 
@@ -136,7 +137,7 @@ def _check_host(settings: Settings, bundle: Bundle, classifier: OnnxClassifier) 
     if bundle.evidence == "open":
         return self_check(classifier, bundle.outcomes, bundle.images, bundle.predicate)
     if settings.self_check == "required":
-        raise BundleError(
+        raise HallmarkError(
             "self-check: not possible: private evidence; HALLMARK_SELF_CHECK=if-possible serves the bundle without it"
         )
     allowed = bundle.predicate["selfCheck"]["allowedMoved"]
@@ -144,7 +145,7 @@ def _check_host(settings: Settings, bundle: Bundle, classifier: OnnxClassifier) 
     found = count_apart(classifier, noise, bundle.predicate)
     if found > allowed:
         told = f"{found} of {len(noise)} images of noise are answered otherwise alone than in a batch"
-        raise BundleError(f"self-check: {told}; the bundle allows {allowed}")
+        raise HallmarkError(f"self-check: {told}; the bundle allows {allowed}")
     return SelfCheck(0, 0, allowed, classifier.provider)
 
 
@@ -152,4 +153,4 @@ def _check_contract(bundle: Bundle, classifier: OnnxClassifier) -> None:
     attested = (*bundle.predicate["data"]["shape"], len(bundle.class_names))
     found = (*classifier.image_shape, classifier.classes)
     if attested != found:
-        raise BundleError(f"model.onnx: takes (H, W, C) and gives K as {found}, the attestation says {attested}")
+        raise HallmarkError(f"model.onnx: takes (H, W, C) and gives K as {found}, the attestation says {attested}")

@@ -37,10 +37,6 @@ CHOICES = {
 }
 
 
-class SettingsError(HallmarkError):
-    """A setting is not what it must be."""
-
-
 @dataclass(frozen=True)
 class Settings:
     """A service's settings; each is read from HALLMARK_ and its name in capitals.
@@ -89,23 +85,23 @@ class Settings:
     access_log: str = "yes"
 
     def __post_init__(self) -> None:
-        """Raises SettingsError with the first value that cannot be."""
+        """Raises HallmarkError with the first value that cannot be."""
         for name, least in LEAST.items():
             if getattr(self, name) < least:
-                raise SettingsError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+                raise HallmarkError(f"{name}: must be at least {least}, got {getattr(self, name)}")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise SettingsError(f"{name}: must be one of {', '.join(choices)}, got {getattr(self, name)}")
+                raise HallmarkError(f"{name}: must be one of {', '.join(choices)}, got {getattr(self, name)}")
         if self.token:
             check_token(self.token)
         read_origins(self.cors)
         if self.require_signature == "yes" and not self.trust:
-            raise SettingsError(
+            raise HallmarkError(
                 "trust: must name the public keys whose signatures count, since require_signature is yes"
             )
         if self.queue_rows < self.request_rows:
             wanted = f"at least request_rows, {self.request_rows}"
-            raise SettingsError(f"queue_rows: must be {wanted}, got {self.queue_rows}")
+            raise HallmarkError(f"queue_rows: must be {wanted}, got {self.queue_rows}")
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables; paths are absolute, since a worker may start elsewhere."""
@@ -113,7 +109,7 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings that environment variables give; raises SettingsError where a value is not of its type."""
+    """The settings that environment variables give; raises HallmarkError where a value is not of its type."""
     defaults = Settings()
     given: dict[str, Any] = {}
     for name in (item.name for item in fields(Settings)):
@@ -124,13 +120,13 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def read_port(environment: Mapping[str, str] = os.environ) -> int:
-    """The port that HALLMARK_PORT names, else 3000; raises SettingsError where it names none."""
+    """The port that HALLMARK_PORT names, else 3000; raises HallmarkError where it names none."""
     variable = PREFIX + "PORT"
     given = environment.get(variable)
     if given is None or _ADDRESS.match(given):
         return 3000
     if not re.fullmatch(r"[0-9]{1,5}", given) or not 1 <= int(given) <= 65535:
-        raise SettingsError(f"{variable}: must be a port, a whole number from 1 to 65535, got {given!r}")
+        raise HallmarkError(f"{variable}: must be a port, a whole number from 1 to 65535, got {given!r}")
     return int(given)
 
 
@@ -140,7 +136,7 @@ def _value(variable: str, text: str, default: Path | int | str) -> Path | int | 
         try:
             return int(text)
         except ValueError:
-            raise SettingsError(f"{variable}: must be a whole number, got {text!r}") from None
+            raise HallmarkError(f"{variable}: must be a whole number, got {text!r}") from None
     return Path(text) if isinstance(default, Path) else text
 
 

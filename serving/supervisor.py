@@ -26,7 +26,7 @@ SUPERVISOR, REFUSAL = "HALLMARK_SUPERVISOR", "HALLMARK_REFUSAL"
 def verify(settings: Settings) -> None:
     """Opens the bundle as the worker will and prints what was found; what it holds is given back.
 
-    Raises BundleError (or another HallmarkError) where the worker would not serve it.
+    Raises HallmarkError where the worker would not serve it.
     """
     opened = open_checked(settings)
     check, signer, gate = opened.check, opened.trust.signer, opened.trust.gate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,16 @@ def test_the_picture_is_of_these_imports() -> None:
     assert PICTURE.read_text(encoding="utf-8") == picture(), "python -m docs.draw_architecture draws it again"
 
 
+def test_an_error_has_its_own_class_where_somebody_catches_it() -> None:
+    """All others are a HallmarkError and their sentence. Users may catch those that docs/ names."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in modules().values()]
+    caught = {name for tree in trees for name in _caught(tree)}
+    for page in (ROOT / "docs").glob("*.md"):
+        caught |= {*re.findall(r"`(\w+Error)`", page.read_text(encoding="utf-8"))}
+    made = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and _raised(node)}
+    assert made and made - caught == set()
+
+
 def test_few_files_lie_at_the_top_of_bundle() -> None:
     assert len(list((ROOT / "bundle").glob("*.py"))) <= MOST_AT_THE_TOP
 
@@ -110,3 +121,27 @@ def _classes(path: Path) -> Iterator[str]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield node.name
+
+
+def _raised(node: ast.ClassDef) -> bool:
+    """Whether the class is one of exceptions, by its name or its base's."""
+    bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+    return any(name.endswith(("Error", "Exception")) for name in bases)
+
+
+def _caught(tree: ast.Module) -> Iterator[str]:
+    """The names that the module catches, suppresses, or asks an exception about."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and node.type:
+            yield from _names(node.type)
+        elif isinstance(node, ast.Call) and {*_names(node.func)} & {"isinstance", "suppress"}:
+            yield from (name for argument in node.args for name in _names(argument))
+
+
+def _names(node: ast.expr) -> list[str]:
+    """Every name in an expression, attributes' too."""
+    return [
+        item.id if isinstance(item, ast.Name) else item.attr
+        for item in ast.walk(node)
+        if isinstance(item, ast.Name | ast.Attribute)
+    ]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bundle.attestation import AttestationError
 from bundle.bundle import open_bundle
+from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION
 from tests.bundles import make_bundle
 from tests.test_line import ROOT, fresh_copy
@@ -101,5 +101,5 @@ def test_an_attestation_whose_line_ends_were_changed_is_called_so(repository: Pa
     git(other, "add", "-A")
     git(other, "commit", "-q", "-m", "first")
     cloned = clone(other, tmp_path / "clone", "core.autocrlf=true")
-    with pytest.raises(AttestationError, match=rf"^{ATTESTATION}: its line ends are CRLF, as git's core\.autocrlf"):
+    with pytest.raises(HallmarkError, match=rf"^{ATTESTATION}: its line ends are CRLF, as git's core\.autocrlf"):
         open_bundle(cloned / "published")

@@ -20,10 +20,6 @@ from bundle.pages.bom import render_bom
 from bundle.pages.card import render_card
 
 
-class DocumentError(HallmarkError):
-    """No document was asked for, or one would be written to a place where it must not be."""
-
-
 def render_documents(bundle: Bundle) -> dict[str, bytes]:
     """`card` (Markdown), `bom` (CycloneDX 1.6 JSON) and `crosswalk` (Markdown), the same to the byte for the same bundle."""
     return {
@@ -36,8 +32,8 @@ def render_documents(bundle: Bundle) -> dict[str, bytes]:
 def write_documents(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
     """Verifies the bundle in `path` and writes the documents that `files` names (`card`, `bom`, `crosswalk`).
 
-    Returns the SHA-256 of each. Raises DocumentError where nothing is named, two documents have one file, or a file
-    lies in the bundle, whose set of files is exact; BundleError where the bundle is refused.
+    Returns the SHA-256 of each. Raises HallmarkError where nothing is named, two documents have one file, a file
+    lies in the bundle, whose set of files is exact, or the bundle is refused.
     """
     _check_places(path, files)
     documents = render_documents(open_bundle(path))
@@ -48,13 +44,13 @@ def write_documents(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
 
 def _check_places(bundle: Path, files: Mapping[str, Path]) -> None:
     if not files:
-        raise DocumentError("nothing to write: name a file with --card, --bom or --crosswalk")
+        raise HallmarkError("nothing to write: name a file with --card, --bom or --crosswalk")
     places = [file.resolve() for file in files.values()]
     for file, place in zip(files.values(), places, strict=True):
         if places.count(place) > 1:
-            raise DocumentError(f"{file}: two documents cannot be one file")
+            raise HallmarkError(f"{file}: two documents cannot be one file")
         if place.is_relative_to(bundle.resolve()):
-            raise DocumentError(f"{file}: lies in the bundle, whose set of files is exact; write it elsewhere")
+            raise HallmarkError(f"{file}: lies in the bundle, whose set of files is exact; write it elsewhere")
 
 
 def document(

@@ -11,7 +11,7 @@ import typer
 
 from audit.client import Client
 from audit.live.asking import WAYS, Way
-from audit.live.evidence import LiveError, fetch_verified
+from audit.live.evidence import fetch_verified
 from audit.live.inspection import Plan, inspect
 from audit.live.report import Report, print_report
 from audit.terminal import AsJson, Trust, fail, print_json
@@ -78,5 +78,5 @@ def _inspect(
 
 def _checked(digest: str | None) -> str | None:
     if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
-        raise LiveError(f"--digest {digest}: must be the whole SHA-256, 64 digits in lower case")
+        raise HallmarkError(f"--digest {digest}: must be the whole SHA-256, 64 digits in lower case")
     return digest

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from audit.private.challenge import ChallengeError, draw_challenge
+from audit.private.challenge import draw_challenge
 from audit.private.proof import check_extent
 from audit.private.proof import prove as open_rows
 from audit.private.withholding import make_private, read_secret
 from audit.terminal import AsJson, print_json, say
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes, write_whole
+from bundle.errors import HallmarkError
 from bundle.numbers.intervals import most_false
 from bundle.private import FIELD
 
@@ -53,7 +54,7 @@ def challenge(
 ) -> None:
     """Name rows at random that the owner of private evidence is to open; keep the file, the proof is held against it."""
     if out.exists():
-        raise ChallengeError(f"{out}: is there already; a challenge is drawn once, so give another name with -o")
+        raise HallmarkError(f"{out}: is there already; a challenge is drawn once, so give another name with -o")
     opened = open_bundle(bundle)
     drawn = draw_challenge(opened, count, seed_from)
     check_extent(drawn, opened.predicate, str(out))

@@ -16,7 +16,6 @@ from audit.terminal import AsJson, Bundles, Releases, Trust, fail, print_json, s
 from audit.versions.find import (
     BUNDLE,
     RELEASES,
-    VersionError,
     find_version,
     hidden,
     list_versions,
@@ -27,6 +26,7 @@ from audit.versions.history import unseen
 from audit.versions.tables import print_version, print_versions
 from audit.versions.timeline import print_timeline, timeline, timeline_html, timeline_svg
 from bundle.digests import write_whole
+from bundle.errors import HallmarkError
 from bundle.gate.pairing import Pair
 
 #: Stands for `--` between the two sides of a comparison, which the parser of options would swallow.
@@ -61,7 +61,7 @@ def show(
     else:
         found = find_version(version, list_versions(bundles or [BUNDLE], releases, trust or []))
     if found.statement is None:
-        raise VersionError(f"{version}: {found.refusal}")
+        raise HallmarkError(f"{version}: {found.refusal}")
     if as_json:
         print_json({**found.describe(), "statement": found.statement})
     else:

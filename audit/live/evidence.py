@@ -25,22 +25,18 @@ from bundle.private import is_private
 from bundle.temporaries import temporary_folder
 
 
-class LiveError(HallmarkError):
-    """What a service hands out is refused, or does not go with the model that it names."""
-
-
 def fetch_verified(client: Client, trusted: Sequence[Path], data: Path | None) -> Verification:
     """A service's bundle as `hallmark verify` finds it, whole, in memory.
 
     Rows are held against `data`, a folder like out/data, but those of private evidence, whose digests are salted. Raises
-    LiveError where the bundle is refused, or is about another model than the one that answers.
+    HallmarkError where the bundle is refused, or is about another model than the one that answers.
     """
     with temporary_folder(Path(tempfile.gettempdir()), "hallmark-live", hidden=False) as folder:
         private = _fetch(client, folder)
         try:
             return verify(folder, trusted, None if private else data)
         except HallmarkError as error:
-            raise LiveError(str(error).replace(str(folder), client.url)) from None
+            raise HallmarkError(str(error).replace(str(folder), client.url)) from None
 
 
 def _fetch(client: Client, folder: Path) -> bool:
@@ -67,7 +63,7 @@ def _fetch(client: Client, folder: Path) -> bool:
 def _check_subject(client: Client, digest: str) -> None:
     if digest != client.digest:
         about, answering = digest[:VERSION_DIGITS], str(client.digest)[:VERSION_DIGITS]
-        raise LiveError(f"{ATTESTATION}: is about model {about}, but {answering} is the model that must answer")
+        raise HallmarkError(f"{ATTESTATION}: is about model {about}, but {answering} is the model that must answer")
 
 
 def contradictions(client: Client, bundle: Bundle) -> list[str]:

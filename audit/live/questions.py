@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from audit.live.asking import Asker
 from audit.live.report import Square
-from audit.verification import TEST_SPLIT, DataMismatchError, read_split
+from audit.verification import TEST_SPLIT, read_split
 from bundle.bundle import Bundle
+from bundle.errors import HallmarkError
 from bundle.numbers.claims import ALL_ATTACKS, find_claim
 from bundle.pages.headline import attack_names, headline_threat
 from bundle.private import CLEAN, image_sets
@@ -61,7 +62,7 @@ def evidence_questions(bundle: Bundle, rows: NDArray[np.int64], folder: Path | N
     """The images of these rows in every set of the evidence.
 
     Where they are withheld, only the clean ones, by their index from the test split in `folder`; [] without one. Raises
-    DataMismatchError where that is another split.
+    HallmarkError where that is another split.
     """
     if bundle.evidence == "open":
         return [Question(name, bundle.images[name][rows], name, rows) for name in image_sets(bundle.predicate)]
@@ -70,7 +71,7 @@ def evidence_questions(bundle: Bundle, rows: NDArray[np.int64], folder: Path | N
     images, labels = _split(bundle, folder)
     index = bundle.outcomes["index"][rows]
     if index.max() >= len(images) or np.any(labels[index] != bundle.outcomes["label"][rows]):
-        raise DataMismatchError(f"{folder / TEST_SPLIT}: is not the test split of the evidence: the labels are others")
+        raise HallmarkError(f"{folder / TEST_SPLIT}: is not the test split of the evidence: the labels are others")
     return [Question(CLEAN, images[index], CLEAN, rows)]
 
 
@@ -115,7 +116,7 @@ def _split(bundle: Bundle, folder: Path) -> tuple[Images, NDArray[np.int64]]:
     images, labels = read_split(folder / TEST_SPLIT)
     shape = tuple(bundle.predicate["data"]["shape"])
     if images.shape[1:] != shape:
-        raise DataMismatchError(f"{folder / TEST_SPLIT}: holds images of {images.shape[1:]}, the model takes {shape}")
+        raise HallmarkError(f"{folder / TEST_SPLIT}: holds images of {images.shape[1:]}, the model takes {shape}")
     return images, labels.astype(np.int64)
 
 

@@ -39,10 +39,6 @@ BALLS = ""
 NOTHING_IN_COMMON = "anything that the merged evaluations do not list"
 
 
-class MergeError(HallmarkError):
-    """The bundles are not evaluations of one model on the same images."""
-
-
 @dataclass(frozen=True)
 class Renaming:
     """What had to take another name: of which bundle it is, its old name and its new one (attacks: `linf-8/pgd-10`)."""
@@ -74,14 +70,14 @@ def merge(bundles: Sequence[Bundle]) -> Merged:
     them name. What is said of training, data, parity and environment is the first bundle's, and so are the margins on
     clean images.
 
-    Raises MergeError where a bundle is of another model, of other images or classes, gives other answers to clean
+    Raises HallmarkError where a bundle is of another model, of other images or classes, gives other answers to clean
     images, or has another threat of the same name.
     """
     if len(bundles) < 2:
-        raise MergeError(f"merging takes two bundles or more, got {len(bundles)}")
+        raise HallmarkError(f"merging takes two bundles or more, got {len(bundles)}")
     for bundle in bundles:
         if bundle.evidence == "private":
-            raise MergeError(
+            raise HallmarkError(
                 f"{bundle.path}: has private evidence; merge the bundles with images, then withhold theirs"
             )
     first = bundles[0]
@@ -188,14 +184,14 @@ def sources(bundles: Iterable[Bundle]) -> list[dict[str, Any]]:
 
 
 def _check_pair(first: Bundle, other: Bundle) -> None:
-    """Raises MergeError that says how `other` is not an evaluation of the same model on the same images."""
+    """Raises HallmarkError that says how `other` is not an evaluation of the same model on the same images."""
     if other.digest != first.digest:
-        raise MergeError(f"{other.path}: is of model {other.version}, {first.path} of model {first.version}")
+        raise HallmarkError(f"{other.path}: is of model {other.version}, {first.path} of model {first.version}")
     if other.class_names != first.class_names:
-        raise MergeError(f"{other.path}: names other classes than {first.path}")
+        raise HallmarkError(f"{other.path}: names other classes than {first.path}")
     for name in IDENTITY:
         if not np.array_equal(other.outcomes[name], first.outcomes[name]):
-            raise MergeError(f"{other.path}: is of other images than {first.path}: {name} differs")
+            raise HallmarkError(f"{other.path}: is of other images than {first.path}: {name} differs")
     # Margins are differences of two logits; on another host each may move by the tolerance.
     allowed = 2 * max(bundle.predicate["parity"]["tolerance"] for bundle in (first, other))
     for setting in SETTINGS:
@@ -203,7 +199,7 @@ def _check_pair(first: Bundle, other: Bundle) -> None:
             said, found = first.outcomes[name], other.outcomes[name]
             limit = 0 if name.endswith("prediction") else allowed
             if differing := int((~np.isclose(said, found, rtol=0, atol=limit, equal_nan=True)).sum()):
-                raise MergeError(f"{other.path}: {name} differs from that of {first.path} on {differing} images")
+                raise HallmarkError(f"{other.path}: {name} differs from that of {first.path} on {differing} images")
 
 
 def _threats(bundles: Sequence[Bundle]) -> list[Mapping[str, Any]]:
@@ -211,7 +207,7 @@ def _threats(bundles: Sequence[Bundle]) -> list[Mapping[str, Any]]:
     for bundle in bundles:
         for item in bundle.predicate["threats"]:
             if threats.setdefault(item["name"], item) != item:
-                raise MergeError(
+                raise HallmarkError(
                     f"{bundle.path}: threat {item['name']} has another radius than in the bundles before it"
                 )
     return list(threats.values())

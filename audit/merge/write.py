@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audit.merge.join import Merged, MergeError, Renaming, merge
+from audit.merge.join import Merged, Renaming, merge
 from bundle.assembly import assemble
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import whole_folder
@@ -90,17 +90,17 @@ def _write(folder: Path, first: Bundle, merged: Merged) -> None:
 
 def _check_target(paths: Sequence[Path], target: Path) -> None:
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise MergeError(f"{target}: is there already; a merged bundle goes into a new folder")
+        raise HallmarkError(f"{target}: is there already; a merged bundle goes into a new folder")
     for path in paths:
         if path.resolve() in target.resolve().parents:
-            raise MergeError(f"{target}: lies in the bundle {path}, which would not verify any more")
+            raise HallmarkError(f"{target}: lies in the bundle {path}, which would not verify any more")
 
 
 def _open(path: Path) -> Bundle:
     try:
         return open_bundle(path)
     except HallmarkError as error:
-        raise MergeError(f"{path}: does not verify: {error}") from None
+        raise HallmarkError(f"{path}: does not verify: {error}") from None
 
 
 def _share(predicate: Mapping[str, Any], setting: str, item: Mapping[str, Any]) -> float | None:

@@ -32,10 +32,6 @@ NONCE_BYTES = 32
 MOST_BYTES = 16 << 20
 
 
-class ChallengeError(HallmarkError):
-    """A challenge cannot be drawn, or is not one that `hallmark challenge` drew for this bundle."""
-
-
 @dataclass(frozen=True)
 class Challenge:
     """Which rows are to be opened.
@@ -60,14 +56,14 @@ class Challenge:
 def draw_challenge(bundle: Bundle, count: int, seed_from: str | None = None) -> Challenge:
     """Draws `count` different rows, from the system's entropy or from a text.
 
-    Raises ChallengeError where the bundle has its images, so that there is nothing to ask for, and where `count` is not
+    Raises HallmarkError where the bundle has its images, so that there is nothing to ask for, and where `count` is not
     1 to the number of its rows.
     """
     if bundle.evidence == "open":
-        raise ChallengeError(f"{bundle.path}: holds its images, so every row can be checked without a challenge")
+        raise HallmarkError(f"{bundle.path}: holds its images, so every row can be checked without a challenge")
     size = len(bundle.outcomes)
     if not 1 <= count <= size:
-        raise ChallengeError(f"a challenge must name 1 to {size} rows, as many as the bundle has, not {count}")
+        raise HallmarkError(f"a challenge must name 1 to {size} rows, as many as the bundle has, not {count}")
     nonce = _nonce(seed_from)
     attestation = sha256_bytes(bundle.statement_bytes)
     source = SYSTEM if seed_from is None else f"{TEXT}{seed_from}"
@@ -84,7 +80,7 @@ def drawn_rows(nonce: str, attestation: str, size: int, count: int) -> tuple[int
 def read_challenge(content: bytes, where: str) -> Challenge:
     """Parses a challenge file; `where` names it in the messages.
 
-    Raises ChallengeError where it is not canonical to the byte, or its rows are not those of its nonce.
+    Raises HallmarkError where it is not canonical to the byte, or its rows are not those of its nonce.
     """
     try:
         challenge = _parse(json.loads(content))
@@ -92,11 +88,11 @@ def read_challenge(content: bytes, where: str) -> Challenge:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         same, challenge = False, None
     if challenge is None or not same:
-        raise ChallengeError(f"{where}: is not a challenge as `hallmark challenge` writes it, to the byte")
+        raise HallmarkError(f"{where}: is not a challenge as `hallmark challenge` writes it, to the byte")
     if challenge.rows != drawn_rows(challenge.nonce, challenge.attestation, challenge.of, len(challenge.rows)):
-        raise ChallengeError(f"{where}: its rows are not those that its nonce names")
+        raise HallmarkError(f"{where}: its rows are not those that its nonce names")
     if challenge.source != SYSTEM and _nonce(challenge.source.removeprefix(TEXT)) != challenge.nonce:
-        raise ChallengeError(f"{where}: its nonce is not that of its source, {challenge.source}")
+        raise HallmarkError(f"{where}: its nonce is not that of its source, {challenge.source}")
     return challenge
 
 
@@ -113,17 +109,17 @@ def _parse(document: Any) -> Challenge:
 
 
 def check_bundle(challenge: Challenge, bundle: Bundle, where: str) -> None:
-    """Raises ChallengeError where a challenge is about another bundle than this one."""
+    """Raises HallmarkError where a challenge is about another bundle than this one."""
     if challenge.attestation != sha256_bytes(bundle.statement_bytes) or challenge.of != len(bundle.outcomes):
-        raise ChallengeError(f"{where}: is about attestation {challenge.attestation[:12]}…, not that of {bundle.path}")
+        raise HallmarkError(f"{where}: is about attestation {challenge.attestation[:12]}…, not that of {bundle.path}")
 
 
 def load_challenge(path: str | Path) -> Challenge:
-    """Reads a challenge file; raises ChallengeError where it is missing or is none."""
+    """Reads a challenge file; raises HallmarkError where it is missing or is none."""
     try:
         return read_challenge(read_bounded(Path(path), MOST_BYTES), str(path))
     except OSError as error:
-        raise ChallengeError(f"{path}: cannot be read as a challenge ({error.strerror})") from None
+        raise HallmarkError(f"{path}: cannot be read as a challenge ({error.strerror})") from None
 
 
 def _nonce(text: str | None) -> str:

@@ -22,10 +22,6 @@ RELATIVE = 0.5 * 10.0 ** (1 - DIGITS)
 ABSOLUTE = 0.5 * 10.0**-DECIMALS
 
 
-class OpeningError(HallmarkError):
-    """An opened row is not what the bundle commits to or says; the message names the row and what is wrong."""
-
-
 @dataclass(frozen=True)
 class Opening:
     """One row opened: its place in the outcome table, its salt (32 bytes), its audit path, its images (H, W, C)."""
@@ -50,7 +46,7 @@ class Replayed:
 
 
 def check_openings(bundle: Bundle, openings: Sequence[Opening], threads: int = 2) -> Replayed:
-    """Checks opened rows of a private bundle; raises OpeningError that names the first row that is not true.
+    """Checks opened rows of a private bundle; raises HallmarkError that names the first row that is not true.
 
     Checked of each row: the images are those of image_sets() in the model's shape; salt, images and the outcome table's
     columns give a leaf under the attested root; `image_sha256` is the salted digest of the clean image; each adversarial
@@ -66,7 +62,7 @@ def check_openings(bundle: Bundle, openings: Sequence[Opening], threads: int = 2
     names = image_sets(bundle.predicate)
     stacked = {name: np.stack([opening.images[name] for opening in openings]) for name in names}
     for name, place in outside(stacked, bundle.predicate):
-        raise OpeningError(f"row {openings[place].row}: {name} lies outside its ball")
+        raise HallmarkError(f"row {openings[place].row}: {name} lies outside its ball")
     classifier = OnnxClassifier(bundle.model, threads=threads, device="cpu", seconds=PATIENCE)
     rows = np.array([opening.row for opening in openings])
     said = Outcomes({name: values[rows] for name, values in bundle.outcomes.columns.items()})
@@ -79,24 +75,24 @@ def check_openings(bundle: Bundle, openings: Sequence[Opening], threads: int = 2
 def _check_committed(bundle: Bundle, opening: Opening) -> None:
     names, shape = image_sets(bundle.predicate), tuple(bundle.predicate["data"]["shape"])
     if set(opening.images) != set(names):
-        raise OpeningError(f"row {opening.row}: must open exactly {', '.join(names)}")
+        raise HallmarkError(f"row {opening.row}: must open exactly {', '.join(names)}")
     for name, image in opening.images.items():
         if image.dtype != np.uint8 or image.shape != shape:
-            raise OpeningError(f"row {opening.row}: {name} must be uint8 {shape}, is {image.dtype} {image.shape}")
+            raise HallmarkError(f"row {opening.row}: {name} must be uint8 {shape}, is {image.dtype} {image.shape}")
     images = [opening.images[name] for name in names]
     try:
         leaf = row_leaf(opening.salt, bundle.outcomes, opening.row, names, images)
         root = path_root(leaf, opening.row, len(bundle.outcomes), opening.path).hex()
     except (ValueError, IndexError) as error:
-        raise OpeningError(f"row {opening.row}: {error}") from None
+        raise HallmarkError(f"row {opening.row}: {error}") from None
     if root != bundle.predicate[FIELD]["root"]:
-        raise OpeningError(f"row {opening.row}: what was opened is not what the attestation's {FIELD} root commits to")
+        raise HallmarkError(f"row {opening.row}: what was opened is not what the attestation's {FIELD} root commits to")
     if salted_digest(opening.salt, opening.images[CLEAN]) != bundle.outcomes["image_sha256"][opening.row]:
-        raise OpeningError(f"row {opening.row}: {CLEAN} is not the image of image_sha256 in {OUTCOMES}")
+        raise HallmarkError(f"row {opening.row}: {CLEAN} is not the image of image_sha256 in {OUTCOMES}")
 
 
 def _moved(said: Outcomes, name: str, rows: NDArray[np.integer], logits: NDArray[np.float32], tolerance: float) -> int:
-    """How many answers are others here, all within the tolerance; raises OpeningError where one is not."""
+    """How many answers are others here, all within the tolerance; raises HallmarkError where one is not."""
     answers, place = said[f"served/{name}/prediction"], np.arange(len(rows))
     other = logits.argmax(axis=1) != answers
     far = other & ~(logits.max(axis=1) - logits[place, answers] <= tolerance)
@@ -110,5 +106,5 @@ def _moved(said: Outcomes, name: str, rows: NDArray[np.integer], logits: NDArray
     for what, right in checks.items():
         for wrong in np.flatnonzero(~right)[:1]:
             told = f"the model's {what} on {name} is not the one in {OUTCOMES}"
-            raise OpeningError(f"row {rows[wrong]}: {told}")
+            raise HallmarkError(f"row {rows[wrong]}: {told}")
     return int(other.sum())

@@ -30,10 +30,6 @@ TYPE = "urn:hallmark:proof:v1"
 MOST_BYTES = 256 << 20
 
 
-class ProofError(HallmarkError):
-    """A proof is refused, or cannot be made; the message names the file, and the row where it is about one."""
-
-
 @dataclass(frozen=True)
 class Extent:
     """The most that a proof of a challenge has: its bytes, and its marks, by which a parser's memory grows."""
@@ -86,12 +82,12 @@ class ProofCheck:
 def prove(challenge_path: str | Path, owned_path: str | Path) -> bytes:
     """The bytes of a proof: the challenge's rows with salts, audit paths and images, from the owner's part.
 
-    Raises ProofError where the challenge is about another bundle than the owner's part, and what load_challenge() and
+    Raises HallmarkError where the challenge is about another bundle than the owner's part, and what load_challenge() and
     open_owned() raise.
     """
     challenge, owned = load_challenge(challenge_path), open_owned(owned_path)
     if challenge.attestation != sha256_bytes(owned.statement_bytes) or challenge.of != len(owned.outcomes):
-        raise ProofError(f"{challenge_path}: is about another bundle than {owned_path}")
+        raise HallmarkError(f"{challenge_path}: is about another bundle than {owned_path}")
     check_extent(challenge, owned.statement["predicate"], str(challenge_path))
     leaves, names = owned.leaves(), image_sets(owned.statement["predicate"])
     rows = [
@@ -107,10 +103,10 @@ def prove(challenge_path: str | Path, owned_path: str | Path) -> bytes:
 
 
 def check_extent(challenge: Challenge, predicate: Mapping[str, Any], where: str) -> None:
-    """Raises ProofError where the proof of a challenge would be larger than one may be: its rows are opened together."""
+    """Raises HallmarkError where the proof of a challenge would be larger than one may be: its rows are opened together."""
     if (size := _extent(challenge, predicate).size) > MOST_BYTES:
         rows = f"{len(challenge.rows)} rows with all their images take {size} bytes in a proof"
-        raise ProofError(f"{where}: {rows}, which may have {MOST_BYTES} at most; draw fewer")
+        raise HallmarkError(f"{where}: {rows}, which may have {MOST_BYTES} at most; draw fewer")
 
 
 def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Path, threads: int = 2) -> ProofCheck:
@@ -121,7 +117,7 @@ def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Pa
     audit.private.openings.
     """
     if bundle.evidence == "open":
-        raise ProofError(f"{proof_path}: {bundle.path} holds its images, so there is nothing to prove")
+        raise HallmarkError(f"{proof_path}: {bundle.path} holds its images, so there is nothing to prove")
     challenge = load_challenge(challenge_path)
     check_bundle(challenge, bundle, str(challenge_path))
     check_extent(challenge, bundle.predicate, str(challenge_path))
@@ -131,7 +127,7 @@ def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Pa
     try:
         replayed = replay(bundle, openings, threads)
     except HallmarkError as error:
-        raise ProofError(f"{proof_path}: {error}") from None
+        raise HallmarkError(f"{proof_path}: {error}") from None
     return ProofCheck(challenge, replayed.images, replayed.different, replayed.moved, replayed.provider)
 
 
@@ -140,7 +136,7 @@ def _replay() -> Any:
     try:
         from audit.private.openings import check_openings
     except ImportError:
-        raise ProofError(
+        raise HallmarkError(
             "a proof is checked by running model.onnx: install ONNX Runtime (pip install onnxruntime)"
         ) from None
     return check_openings
@@ -152,9 +148,9 @@ def _openings(content: bytes, where: str, challenge: Challenge, predicate: Mappi
     shape = tuple(predicate["data"]["shape"])
     document = _parse(content, where)
     if document["challenge"] != sha256_bytes(challenge.encode()):
-        raise ProofError(f"{where}: answers another challenge than the one that it is held against")
+        raise HallmarkError(f"{where}: answers another challenge than the one that it is held against")
     if [item["row"] for item in document["rows"]] != list(challenge.rows):
-        raise ProofError(f"{where}: must open exactly the challenge's rows, each once and in order")
+        raise HallmarkError(f"{where}: must open exactly the challenge's rows, each once and in order")
     return [
         Opening(
             item["row"],
@@ -183,7 +179,7 @@ def _parse(content: bytes, where: str) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         same, document = False, {}
     if not same:
-        raise ProofError(f"{where}: is not a proof as `hallmark prove` writes it, to the byte")
+        raise HallmarkError(f"{where}: is not a proof as `hallmark prove` writes it, to the byte")
     return document
 
 
@@ -213,7 +209,7 @@ def _encode(challenge: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _image(text: str, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
     content = _bytes(text)
     if len(content) != int(np.prod(shape)):
-        raise ProofError(f"{where} has {len(content)} bytes, an image of shape {shape} has {int(np.prod(shape))}")
+        raise HallmarkError(f"{where} has {len(content)} bytes, an image of shape {shape} has {int(np.prod(shape))}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
@@ -234,11 +230,11 @@ def _hexadecimal(text: Any, size: int) -> str:
 
 
 def _read(path: str | Path, most: Extent) -> bytes:
-    """A proof's bytes; raises LimitError where they are more than its challenge asks for, and ProofError."""
+    """A proof's bytes; raises HallmarkError where they are more than its challenge asks for, and HallmarkError."""
     try:
         content = read_bounded(Path(path), most.size)
     except OSError as error:
-        raise ProofError(f"{path}: cannot be read as a proof ({error.strerror})") from None
+        raise HallmarkError(f"{path}: cannot be read as a proof ({error.strerror})") from None
     if _marks(content) > most.marks:
-        raise ProofError(f"{path}: has more values than a proof of this challenge")
+        raise HallmarkError(f"{path}: has more values than a proof of this challenge")
     return content

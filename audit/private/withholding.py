@@ -18,6 +18,7 @@ from bundle.assembly import assemble, pack_images
 from bundle.attestation import read_statement
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import whole_folder, write_whole
+from bundle.errors import HallmarkError
 from bundle.formats.archives import DAMAGE
 from bundle.images import EvidenceError, read_images
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES, read_bounded
@@ -26,7 +27,6 @@ from bundle.private import (
     FIELD,
     SALT_BYTES,
     SECRET_BYTES,
-    PrivateEvidenceError,
     Withheld,
     coarse,
     image_sets,
@@ -67,7 +67,7 @@ class Owned:
 def read_secret(path: str | Path) -> bytes:
     """The owner's secret, 32 bytes, from a file of 64 hexadecimal digits; where there is none, it is made.
 
-    A new secret is its owner's alone to read. Raises PrivateEvidenceError where the file is no such secret.
+    A new secret is its owner's alone to read. Raises HallmarkError where the file is no such secret.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -76,11 +76,11 @@ def read_secret(path: str | Path) -> bytes:
     try:
         secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except OSError as error:
-        raise PrivateEvidenceError(f"{path}: cannot be read as a secret ({error.strerror})") from None
+        raise HallmarkError(f"{path}: cannot be read as a secret ({error.strerror})") from None
     except ValueError:
         secret = b""
     if len(secret) != SECRET_BYTES:
-        raise PrivateEvidenceError(f"{path}: must hold {2 * SECRET_BYTES} random hexadecimal digits and nothing else")
+        raise HallmarkError(f"{path}: must hold {2 * SECRET_BYTES} random hexadecimal digits and nothing else")
     return secret
 
 
@@ -93,13 +93,13 @@ def make_private(source: Path, target: Path, owned: Path, secret: bytes) -> Bund
     target, owned : new folders, neither inside the other nor inside `source`; each is written whole or not at all.
     secret : 32 random bytes. The same secret for the next version lets the two be compared image by image.
 
-    Raises PrivateEvidenceError where a folder is there already or the source is private itself, and what open_bundle()
+    Raises HallmarkError where a folder is there already or the source is private itself, and what open_bundle()
     raises.
     """
     _check_folders(source, target, owned)
     bundle = open_bundle(source)
     if bundle.evidence == "private":
-        raise PrivateEvidenceError(f"{source}: has private evidence already")
+        raise HallmarkError(f"{source}: has private evidence already")
     salts = [row_salt(secret, int(index)) for index in bundle.outcomes["index"]]
     digests = [salted_digest(salt, image) for salt, image in zip(salts, bundle.images[CLEAN], strict=True)]
     outcomes = coarse(bundle.outcomes).with_columns({"image_sha256": digests})
@@ -128,7 +128,7 @@ def make_private(source: Path, target: Path, owned: Path, secret: bytes) -> Bund
 
 
 def open_owned(path: str | Path) -> Owned:
-    """Reads the owner's part of a private bundle; raises PrivateEvidenceError where it is not whole.
+    """Reads the owner's part of a private bundle; raises HallmarkError where it is not whole.
 
     Its rows must give the root that its attestation names.
     """
@@ -140,12 +140,12 @@ def open_owned(path: str | Path) -> Owned:
     try:
         images = read_images(contents[IMAGES], (len(outcomes), *predicate["data"]["shape"]), image_sets(predicate))
     except EvidenceError as error:
-        raise PrivateEvidenceError(f"{path}: must hold every image: {error}") from None
+        raise HallmarkError(f"{path}: must hold every image: {error}") from None
     owned = Owned(path, contents[ATTESTATION], statement, outcomes, images, _salts(contents))
     if owned.salts.shape != (len(outcomes), SALT_BYTES):
-        raise PrivateEvidenceError(f"{path}: must hold a salt for each row of {OUTCOMES}")
+        raise HallmarkError(f"{path}: must hold a salt for each row of {OUTCOMES}")
     if not is_private(predicate) or tree_root(owned.leaves()).hex() != predicate[FIELD]["root"]:
-        raise PrivateEvidenceError(f"{path}: its rows do not give the root that its {ATTESTATION} names")
+        raise HallmarkError(f"{path}: its rows do not give the root that its {ATTESTATION} names")
     return owned
 
 
@@ -166,12 +166,12 @@ def leaves(
 def _check_folders(source: Path, target: Path, owned: Path) -> None:
     for path in (target, owned):
         if os.path.lexists(path):
-            raise PrivateEvidenceError(f"{path}: is there already; choose a new folder")
+            raise HallmarkError(f"{path}: is there already; choose a new folder")
     places = [path.resolve() for path in (source, target, owned)]
     for place in places:
         for other in places:
             if place is not other and (place == other or other in place.parents):
-                raise PrivateEvidenceError(f"{place}: lies in {other}; the bundles and the owner's part lie apart")
+                raise HallmarkError(f"{place}: lies in {other}; the bundles and the owner's part lie apart")
 
 
 def _npy(array: NDArray[np.uint8]) -> bytes:
@@ -184,7 +184,7 @@ def _salts(contents: Mapping[str, bytes]) -> NDArray[np.uint8]:
     try:
         return np.asarray(np.load(io.BytesIO(contents[SALTS]), allow_pickle=False), dtype=np.uint8)
     except DAMAGE:
-        raise PrivateEvidenceError(f"{SALTS}: is not a .npy file of salts") from None
+        raise HallmarkError(f"{SALTS}: is not a .npy file of salts") from None
 
 
 def _read(path: Path) -> bytes:
@@ -192,4 +192,4 @@ def _read(path: Path) -> bytes:
         return read_bounded(path)
     except OSError as error:
         reason = "hallmark withhold makes such a folder"
-        raise PrivateEvidenceError(f"{path}: cannot be read ({error.strerror}); {reason}") from None
+        raise HallmarkError(f"{path}: cannot be read ({error.strerror}); {reason}") from None

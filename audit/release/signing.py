@@ -15,10 +15,6 @@ from bundle.signatures import key_id, read_private_key, sign
 RELEASES = "releases"
 
 
-class SigningError(HallmarkError):
-    """There is something else already where the signed bundle would go."""
-
-
 @dataclass(frozen=True)
 class Signed:
     """Where the signed bundle lies, by which key, and whether anything had to be written."""
@@ -59,7 +55,7 @@ def _sign_in_place(bundle: Bundle, envelope: bytes) -> bool:
     if bundle.envelope == envelope:
         return False
     if bundle.envelope is not None:
-        raise SigningError(f"{bundle.path / ENVELOPE}: another signature is there; remove it to sign anew")
+        raise HallmarkError(f"{bundle.path / ENVELOPE}: another signature is there; remove it to sign anew")
     try:
         write_whole(bundle.path / ENVELOPE, envelope, new=True, aside=bundle.path.resolve().parent)
     except FileExistsError:  # somebody else signed it in the same instant
@@ -76,7 +72,7 @@ def _release(bundle: Bundle, envelope: bytes, target: Path) -> bool:
             copy_bundle(bundle.path, copy)
             # What is signed is the copy, so the copy is what must verify: the source may have changed meanwhile.
             if open_bundle(copy).statement_bytes != bundle.statement_bytes:
-                raise SigningError(f"{bundle.path}: changed while it was copied; sign it again")
+                raise HallmarkError(f"{bundle.path}: changed while it was copied; sign it again")
             write_whole(copy / ENVELOPE, envelope)
     except FileExistsError:  # somebody else released it in the same instant
         _require_same(bundle, envelope, target)
@@ -89,4 +85,4 @@ def _require_same(bundle: Bundle, envelope: bytes, target: Path) -> None:
     for name in sorted({*bundle.files, ENVELOPE} | names):
         expected = (bundle.path / name).read_bytes() if name in bundle.files else envelope if name == ENVELOPE else None
         if not (target / name).is_file() or (target / name).read_bytes() != expected:
-            raise SigningError(f"{target}: is there already with another {name}; move it away to sign anew")
+            raise HallmarkError(f"{target}: is there already with another {name}; move it away to sign anew")

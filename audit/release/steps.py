@@ -29,10 +29,6 @@ from bundle.pages.wording import percent
 from bundle.signatures import sign
 
 
-class ReleaseError(HallmarkError):
-    """Something stands in the way of a release; nothing of it was made."""
-
-
 @dataclass(frozen=True)
 class Release:
     """What a release made: the bundle's folder (the signed copy, where there is one), the store's tag, git's tag."""
@@ -74,7 +70,7 @@ def release(
 
     `name` is the store's (by default hallmark-DATA-METHOD), the version there is the model's. HEAD must hold this
     attestation as out/bundle/attestation.json. Everything is checked first; then signed, stored and tagged, and where a
-    step fails, what was made before it is undone. A killed one goes on where it stopped. Raises ReleaseError, StoreError,
+    step fails, what was made before it is undone. A killed one goes on where it stopped. Raises HallmarkError, HallmarkError,
     GitError or another HallmarkError.
     """
     signed = prepare(bundle, key)
@@ -93,7 +89,7 @@ def release(
             undo.callback(store.remove, store_tag)
         # The copy is what will be served, so the copy is what must verify.
         if open_bundle(stored.folder).statement_bytes != bundle.statement_bytes:
-            raise ReleaseError(f"{bundle.path}: changed while it was copied; release it again")
+            raise HallmarkError(f"{bundle.path}: changed while it was copied; release it again")
         _keep_attestation(bundle, root, undo)
         git.ask(root, ["tag", "-a", tag, "-m", _message(found, store_tag), commit])
         undo.pop_all()
@@ -120,22 +116,22 @@ def _keep_attestation(bundle: Bundle, root: Path, undo: ExitStack) -> None:
 
 
 def _check_git(bundle: Bundle, tag: str, root: Path) -> str:
-    """The commit that HEAD is; raises ReleaseError or GitError where it cannot carry the tag."""
+    """The commit that HEAD is; raises HallmarkError where it cannot carry the tag."""
     commit = git.ask(root, ["rev-parse", "--verify", "HEAD^{commit}"]).decode().strip()
     if git.run(root, ["check-ref-format", f"refs/tags/{tag}"]).returncode or tag.startswith("-"):
-        raise ReleaseError(f"{tag}: is no name for a git tag")
+        raise HallmarkError(f"{tag}: is no name for a git tag")
     known = git.ask(root, ["tag", "--list"]).decode("utf-8", "replace").splitlines()
     if tag in known:
-        raise ReleaseError(f"{tag}: is a git tag already; a release is never moved, so choose another name")
+        raise HallmarkError(f"{tag}: is a git tag already; a release is never moved, so choose another name")
     git.ask(root, ["var", "GIT_COMMITTER_IDENT"])  # who tags must be known before anything is made
     shown = COMMITTED.removeprefix("./")
     kept = root / COMMITTED
     if kept.is_file() and kept.read_bytes() != bundle.statement_bytes:
-        raise ReleaseError(f"{shown}: is the attestation of another evaluation than {bundle.path / ATTESTATION}")
+        raise HallmarkError(f"{shown}: is the attestation of another evaluation than {bundle.path / ATTESTATION}")
     committed = attestation_at(root, commit)
     if committed is None or committed.content != bundle.statement_bytes:
         state = "is not committed" if committed is None else "is another one in the last commit"
-        raise ReleaseError(f"{shown}: {state}; `git add {shown}` and `git commit` first, so that the tag holds it")
+        raise HallmarkError(f"{shown}: {state}; `git add {shown}` and `git commit` first, so that the tag holds it")
     return commit
 
 

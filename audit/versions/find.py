@@ -38,10 +38,6 @@ SOURCES = ("releases", "store", "git")
 RANK = ("attestation only", "unsigned", "unchecked", "signed", "invalid")
 
 
-class VersionError(HallmarkError):
-    """No version, or more than one, has this name."""
-
-
 @dataclass(frozen=True)
 class Place:
     """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch` or `commit`, and its path or name.
@@ -132,13 +128,13 @@ def read_folder(path: Path, trusted: Sequence[Path] = ()) -> Version:
 def open_version(name: str, versions: Callable[[], Sequence[Version]] = list_versions) -> Bundle:
     """The verified bundle of a folder, or of the version at hand with this tag or digest; see find_version.
 
-    Raises VersionError where git alone has it, which keeps no evidence, and what open_bundle raises.
+    Raises HallmarkError where git alone has it, which keeps no evidence, and what open_bundle raises.
     """
     if Path(name).is_dir():
         return open_bundle(name)
     version = find_version(name, versions())
     if version.folder is None:
-        raise VersionError(
+        raise HallmarkError(
             f"{name}: {version.refusal or 'only its attestation is at hand, not its bundle'}; "
             "give the folder of its bundle, or --releases with the folder that holds it"
         )
@@ -179,16 +175,16 @@ def _row(place: Place, read: Callable[[], Version]) -> Version:
 def find_version(name: str, versions: Sequence[Version]) -> Version:
     """The version with this folder, tag or branch, or whose model's or attestation's SHA-256 starts with `name`.
 
-    Raises VersionError where there is none, or more than one.
+    Raises HallmarkError where there is none, or more than one.
     """
     by_place = [version for version in versions if any(place.name == name for place in version.places)]
     matching = by_place or [version for version in versions if _has_prefix(version, name)]
     if not matching:
         sentence = f"{name}: no version at hand has this folder, tag or digest; `hallmark versions` lists them"
-        raise VersionError("; ".join([sentence, *hidden(versions)]))
+        raise HallmarkError("; ".join([sentence, *hidden(versions)]))
     if len(matching) > 1:
         candidates = ", ".join(f"{(version.attestation or '?')[:12]} ({version.places[0]})" for version in matching)
-        raise VersionError(f"{name}: means more than one version; give more digits of an attestation: {candidates}")
+        raise HallmarkError(f"{name}: means more than one version; give more digits of an attestation: {candidates}")
     return matching[0]
 
 
@@ -218,7 +214,7 @@ def _attestation_only(place: Place, content: bytes) -> Version:
         check_plan(statement["predicate"])
         check_claimed(statement["predicate"])
     except (TablePlanError, OutcomeError) as error:
-        raise VersionError(f"{ATTESTATION}: {str(error).removeprefix(f'{ATTESTATION}: ')}") from None
+        raise HallmarkError(f"{ATTESTATION}: {str(error).removeprefix(f'{ATTESTATION}: ')}") from None
     return Version((place,), sha256_bytes(content), statement, signature="attestation only")
 
 

@@ -35,10 +35,6 @@ with bentoml.models.create(sys.argv[1], labels=json.loads(sys.argv[2])):
 """
 
 
-class StoreError(HallmarkError):
-    """The store cannot take the bundle."""
-
-
 @dataclass(frozen=True)
 class Stored:
     """A bundle in the store: its BentoML tag NAME:VERSION, and the bundle's folder."""
@@ -75,12 +71,12 @@ def _may_hold_bundle(version: Path) -> bool:
 
 
 def check_store(tag: str) -> None:
-    """Raises StoreError where BentoML is missing, or the tag is not one."""
+    """Raises HallmarkError where BentoML is missing, or the tag is not one."""
     if importlib.util.find_spec("bentoml") is None:
-        raise StoreError("BentoML is not installed, so there is no model store: pip install 'hallmark[serving]'")
+        raise HallmarkError("BentoML is not installed, so there is no model store: pip install 'hallmark[serving]'")
     for part in tag.split(":"):
         if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", part) or len(part) > LONGEST_NAME:
-            raise StoreError(
+            raise HallmarkError(
                 f"{part}: is no name for BentoML's store: lower-case letters, digits, '-', '_' and '.' inside, "
                 f"{LONGEST_NAME} characters at most"
             )
@@ -89,7 +85,7 @@ def check_store(tag: str) -> None:
 def find(tag: str, bundle: Bundle, labels: Mapping[str, str]) -> Stored | None:
     """What a release that was killed before its git tag left under this tag: this bundle, so signed and labelled.
 
-    None where the store has nothing; raises StoreError where it has anything else.
+    None where the store has nothing; raises HallmarkError where it has anything else.
     """
     folder = item_folder(MODELS, tag)
     if not folder.exists():
@@ -107,7 +103,7 @@ def find(tag: str, bundle: Bundle, labels: Mapping[str, str]) -> Stored | None:
 def put(bundle: Path, tag: str, labels: Mapping[str, str]) -> Stored:
     """Copies a bundle's files into the store, whole or not at all.
 
-    Raises StoreError where BentoML refuses it, or has something of this tag meanwhile.
+    Raises HallmarkError where BentoML refuses it, or has something of this tag meanwhile.
     """
     with private_home(tag) as home:
         _describe(tag, labels, home)
@@ -136,8 +132,8 @@ def _describe(tag: str, labels: Mapping[str, str], home: Path) -> None:
     )
     if ended.returncode:
         reason = (ended.stderr.strip() or "it does not say why").splitlines()[-1]
-        raise StoreError(f"{tag}: BentoML did not take it: {reason}")
+        raise HallmarkError(f"{tag}: BentoML did not take it: {reason}")
 
 
-def _taken(tag: str) -> StoreError:
-    return StoreError(f"{tag}: is in BentoML's model store already; `bentoml models delete {tag}` takes it out")
+def _taken(tag: str) -> HallmarkError:
+    return HallmarkError(f"{tag}: is in BentoML's model store already; `bentoml models delete {tag}` takes it out")

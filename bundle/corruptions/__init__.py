@@ -24,7 +24,7 @@ from bundle.corruptions import blur, digital, noise, weather
 from bundle.corruptions.filters import Corruption, Draws
 from bundle.errors import HallmarkError
 
-__all__ = ["NAMES", "SEVERITIES", "CorruptionError", "corrupt"]
+__all__ = ["NAMES", "SEVERITIES", "corrupt"]
 
 _CORRUPTIONS: dict[str, Corruption] = {
     "gaussian_noise": noise.gaussian_noise,
@@ -51,10 +51,6 @@ SHORTEST = 4
 CHUNK = 2**22
 
 
-class CorruptionError(HallmarkError):
-    """There is no such corruption or severity, or the images are not of a kind that can be corrupted."""
-
-
 def corrupt(
     images: NDArray[np.uint8], name: str, severity: int, *, seed: int, index: NDArray[np.integer[Any]]
 ) -> NDArray[np.uint8]:
@@ -67,7 +63,7 @@ def corrupt(
     seed, index : image n's random numbers come from (seed, index[n], corruption, severity), index (N,), so that they do
         not depend on the other images.
 
-    Returns uint8 of the same shape. Raises CorruptionError.
+    Returns uint8 of the same shape. Raises HallmarkError.
     """
     _check(images, name, severity, index)
     result = np.empty_like(images)
@@ -82,12 +78,12 @@ def corrupt(
 
 def _check(images: NDArray[Any], name: str, severity: int, index: NDArray[Any]) -> None:
     if name not in _CORRUPTIONS:
-        raise CorruptionError(f"corruption {name}: there is none of this name; there are {', '.join(NAMES)}")
+        raise HallmarkError(f"corruption {name}: there is none of this name; there are {', '.join(NAMES)}")
     if severity not in SEVERITIES:
-        raise CorruptionError(f"severity {severity} of {name}: must be 1, 2, 3, 4 or 5")
+        raise HallmarkError(f"severity {severity} of {name}: must be 1, 2, 3, 4 or 5")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise CorruptionError(f"images: must be uint8 (N, H, W, 1 or 3), got {images.dtype} {images.shape}")
+        raise HallmarkError(f"images: must be uint8 (N, H, W, 1 or 3), got {images.dtype} {images.shape}")
     if min(images.shape[1:3]) < SHORTEST:
-        raise CorruptionError(f"images: must be at least {SHORTEST} pixels a side, got {images.shape[1:3]}")
+        raise HallmarkError(f"images: must be at least {SHORTEST} pixels a side, got {images.shape[1:3]}")
     if index.shape != (len(images),):
-        raise CorruptionError(f"index: must have one entry for each of {len(images)} images, got {index.shape}")
+        raise HallmarkError(f"index: must have one entry for each of {len(images)} images, got {index.shape}")

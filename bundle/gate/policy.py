@@ -29,10 +29,6 @@ class Rule:
         return f"{self.name}: {self.measured}, must be {self.required}"
 
 
-class PolicyError(HallmarkError):
-    """The policy cannot be read, or has a wrong field; the message has a sentence for each."""
-
-
 @dataclass(frozen=True)
 class Threshold:
     """`minimum` ≤ number ≤ `maximum` (either may be None) for `end`, the value or an end of its interval."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from bundle.digests import each_once, sha256_bytes
+from bundle.errors import HallmarkError
 from bundle.formats.yaml12 import BYTES, YamlError, load
-from bundle.gate.policy import KEYS, METRICS, Metric, NotWorse, Policy, PolicyError, Threshold
+from bundle.gate.policy import KEYS, METRICS, Metric, NotWorse, Policy, Threshold
 from bundle.leakage import LEAKS
 from bundle.pages.wording import listing
 from bundle.table.outcomes import SETTINGS
@@ -53,21 +54,21 @@ class _Reading:
 def read_policy(path: str | Path) -> Policy:
     """Reads a policy of YAML, or of JSON where the file's name ends in .json.
 
-    Raises PolicyError with a sentence for each field that is unknown, repeated, or of another kind.
+    Raises HallmarkError with a sentence for each field that is unknown, repeated, or of another kind.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             content = file.read(BYTES + 1)  # load() refuses what is longer
     except OSError as error:
-        raise PolicyError(f"{path}: cannot be read as a policy ({error.strerror})") from None
+        raise HallmarkError(f"{path}: cannot be read as a policy ({error.strerror})") from None
     document = _parse(path, content)
     if not isinstance(document, dict) or not document:
-        raise PolicyError(f"{path}: must be a policy, fields with what they ask for, as docs/policy.yaml shows them")
+        raise HallmarkError(f"{path}: must be a policy, fields with what they ask for, as docs/policy.yaml shows them")
     reading = _Reading()
     fields = dict(_fields(reading, cast("dict[str, Any]", document), path.parent))
     if reading.wrong:
-        raise PolicyError(f"{path}: {'; '.join(reading.wrong)}")
+        raise HallmarkError(f"{path}: {'; '.join(reading.wrong)}")
     return Policy(path.as_posix(), sha256_bytes(content), **fields)
 
 
@@ -77,7 +78,7 @@ def _parse(path: Path, content: bytes) -> Any:
             return json.loads(content, object_pairs_hook=each_once)
         return load(content)
     except (ValueError, TypeError, YamlError, RecursionError) as error:
-        raise PolicyError(f"{path}: cannot be read as a policy: {' '.join(str(error).split())}") from None
+        raise HallmarkError(f"{path}: cannot be read as a policy: {' '.join(str(error).split())}") from None
 
 
 def _fields(reading: _Reading, document: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:

@@ -31,12 +31,8 @@ MAKERS = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "CenterCropPad": 1, "Res
 SHOWN = 40
 
 
-class ModelFileError(HallmarkError):
-    """The model file is none that may be served; the message says what it holds that it may not."""
-
-
 def check_model_file(content: bytes) -> None:
-    """Raises ModelFileError where the bytes of a model.onnx are no ONNX file of the kind that may be served.
+    """Raises HallmarkError where the bytes of a model.onnx are no ONNX file of the kind that may be served.
 
     Refused: tensors in other files, sparse ones, ones that hold fewer bytes than their shape asks for; operators of other
     domains, with graphs inside (Loop, If, Scan), that draw, or that answer from the rest of the batch as in training;
@@ -46,9 +42,9 @@ def check_model_file(content: bytes) -> None:
     try:
         model = read_onnx(content)
     except WireError as error:
-        raise ModelFileError(f"{MODEL}: cannot be read as an ONNX file ({error})") from None
+        raise HallmarkError(f"{MODEL}: cannot be read as an ONNX file ({error})") from None
     for wrong in _wrong(model):
-        raise ModelFileError(f"{MODEL}: {wrong}")
+        raise HallmarkError(f"{MODEL}: {wrong}")
 
 
 def _wrong(model: OnnxFile) -> Iterator[str]:

@@ -24,10 +24,6 @@ Logits = NDArray[np.float32]
 SELF_CHECK_ROWS = 64
 
 
-class ReplayError(HallmarkError):
-    """A model does not answer as its evidence says, or answers an image otherwise alone than in a batch."""
-
-
 @dataclass(frozen=True)
 class ReplayedVerdicts:
     """A model's answers: predictions (N,), margins (N,), and the probability of each answer (N,)."""
@@ -85,9 +81,9 @@ class SelfCheck:
         return f"{moved}, alone or in a batch; the bundle allows {self.allowed}"
 
     def require(self) -> None:
-        """Raises ReplayError where it did not pass; for who is about to attest the verdicts."""
+        """Raises HallmarkError where it did not pass; for who is about to attest the verdicts."""
         if not self.passed:
-            raise ReplayError(f"model.onnx: {self.sentence()}; an image's answer must depend on that image alone")
+            raise HallmarkError(f"model.onnx: {self.sentence()}; an image's answer must depend on that image alone")
 
 
 def closest_rows(outcomes: Outcomes, attacks: list[Mapping[str, Any]], rows: int) -> list[tuple[str, int]]:

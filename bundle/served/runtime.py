@@ -43,10 +43,6 @@ CHANGING = {
 BATCH, LEVELS = 256, 1 << 22
 
 
-class ModelError(HallmarkError):
-    """The ONNX file cannot be run, or does not keep the contract: uint8 (N, H, W, C) in, float logits (N, K) out."""
-
-
 class OnnxClassifier:
     """A model file ready to answer.
 
@@ -57,8 +53,8 @@ class OnnxClassifier:
     device : `auto` takes CUDA where ONNX Runtime has it, `cpu` and `cuda` insist.
     seconds : how long loading and each call may take; None for no limit. An operator that has begun is let finish.
 
-    Raises ModelFileError where the file is none that may be served (bundle.served.model_file), and ModelError where it cannot
-    run, takes more than MEMORY or `seconds`, or CUDA was asked for and is not there.
+    Raises HallmarkError where the file is none that may be served (bundle.served.model_file), cannot run, takes more
+    than MEMORY or `seconds`, or CUDA was asked for and is not there.
     """
 
     def __init__(self, model: bytes, *, threads: int = 2, device: str = "auto", seconds: float | None = None) -> None:
@@ -75,33 +71,33 @@ class OnnxClassifier:
         #: Whether ONNX Runtime said nothing and took the CPU where CUDA was meant.
         self.fell_back = len(providers) > 1 and self.provider == "CPUExecutionProvider"
         if device == "cuda" and self.provider != "CUDAExecutionProvider":
-            raise ModelError("device cuda: ONNX Runtime fell back to the CPU; check the CUDA libraries")
+            raise HallmarkError("device cuda: ONNX Runtime fell back to the CPU; check the CUDA libraries")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if (
             [item.name for item in inputs] != ["images"]
             or inputs[0].type != "tensor(uint8)"
             or len(inputs[0].shape) != 4
         ):
-            raise ModelError("model.onnx: must take one uint8 input `images` of shape (N, H, W, C)")
+            raise HallmarkError("model.onnx: must take one uint8 input `images` of shape (N, H, W, C)")
         if [item.name for item in outputs] != ["logits"] or outputs[0].type != "tensor(float)":
-            raise ModelError("model.onnx: must return one float output `logits` of shape (N, K)")
+            raise HallmarkError("model.onnx: must return one float output `logits` of shape (N, K)")
         sizes: list[Any] = [*inputs[0].shape[1:], *outputs[0].shape[1:]]
         if len(sizes) != 4 or not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise ModelError("model.onnx: must state H, W, C and K, each as a whole number above 0")
+            raise HallmarkError("model.onnx: must state H, W, C and K, each as a whole number above 0")
         height, width, channels, self.classes = sizes
         self.image_shape: tuple[int, int, int] = (height, width, channels)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, K), float32, of images uint8 (N, H, W, C)."""
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
-            raise ModelError(
+            raise HallmarkError(
                 f"images: must be uint8 (N, {', '.join(map(str, self.image_shape))}), got {images.dtype} {images.shape}"
             )
         options = None if self._seconds is None else onnxruntime.RunOptions()
         with _patient(self._seconds, lambda: setattr(options, "terminate", True), "cannot run it"):
             logits: Any = self._session.run(["logits"], {"images": np.ascontiguousarray(images)}, options)[0]
         if logits.shape != (len(images), self.classes):
-            raise ModelError(f"model.onnx: answers {len(images)} images with logits of shape {logits.shape}")
+            raise HallmarkError(f"model.onnx: answers {len(images)} images with logits of shape {logits.shape}")
         return logits
 
     def logits_in_batches(self, images: NDArray[np.uint8], batch_size: int | None = None) -> NDArray[np.float32]:
@@ -112,7 +108,7 @@ class OnnxClassifier:
 
 @contextmanager
 def _patient(seconds: float | None, stop: Callable[[], None], failed: str) -> Generator[None]:
-    """Calls `stop` after so many seconds, and makes a ModelError of whatever ONNX Runtime raises."""
+    """Calls `stop` after so many seconds, and makes a sentence of whatever ONNX Runtime raises."""
     late = threading.Event()
     timer = None if seconds is None else threading.Timer(seconds, lambda: (late.set(), stop()))
     if timer is not None:
@@ -126,7 +122,7 @@ def _patient(seconds: float | None, stop: Callable[[], None], failed: str) -> Ge
             reason = f"takes longer than {seconds:g} seconds"
         elif "Available memory of" in str(error):
             reason = f"takes more than {MEMORY >> 30} GiB of memory"
-        raise ModelError(f"model.onnx: {reason}") from None
+        raise HallmarkError(f"model.onnx: {reason}") from None
     finally:
         if timer is not None:
             timer.cancel()
@@ -136,7 +132,7 @@ def _options(threads: int) -> Any:
     """The options of a session: nothing but the file's own bytes decides an answer, and its memory has a limit."""
     for name, what in CHANGING.items():
         if os.environ.get(name, "0") != "0":
-            raise ModelError(f"{name}: must be 0 or unset in the environment, since {what}")
+            raise HallmarkError(f"{name}: must be 0 or unset in the environment, since {what}")
     _limit_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -171,7 +167,9 @@ def _providers(device: str) -> list[Any]:
     cpu: list[Any] = ["CPUExecutionProvider"]
     if device == "cpu" or "CUDAExecutionProvider" not in available:
         if device == "cuda":
-            raise ModelError("device cuda: this ONNX Runtime has no CUDA; install onnxruntime-gpu or set device: auto")
+            raise HallmarkError(
+                "device cuda: this ONNX Runtime has no CUDA; install onnxruntime-gpu or set device: auto"
+            )
         return cpu
     if device == "auto" and not _cuda_device():
         return cpu

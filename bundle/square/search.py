@@ -28,10 +28,6 @@ HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 BLOCK = 16
 
 
-class SquareError(HallmarkError):
-    """What was given to the attack does not fit together, or the scores are no scores."""
-
-
 @dataclass(frozen=True)
 class SquareResult:
     """What the attack left of N images.
@@ -70,7 +66,7 @@ def square(
     queries : the most images to ask about for each image, the clean one included, at least 1.
     progress : is told after each round how many queries of the budget are over, and how many images are broken.
 
-    An image is asked about until it is broken; a round asks about all others together. Raises SquareError where shapes
+    An image is asked about until it is broken; a round asks about all others together. Raises HallmarkError where shapes
     do not fit, or a query count is not positive.
     """
     _check(images, labels, index, queries, batch_size)
@@ -108,11 +104,11 @@ def window_share(step: int, queries: int) -> float:
 
 def _check(images: NDArray[Any], labels: NDArray[Any], index: NDArray[Any], queries: int, batch_size: int) -> None:
     if images.dtype != np.uint8 or images.ndim != 4:
-        raise SquareError(f"images: must be uint8 (N, H, W, C), got {images.dtype} {images.shape}")
+        raise HallmarkError(f"images: must be uint8 (N, H, W, C), got {images.dtype} {images.shape}")
     if labels.shape != (len(images),) or index.shape != (len(images),):
-        raise SquareError(f"labels and index: must have one entry for each of {len(images)} images")
+        raise HallmarkError(f"labels and index: must have one entry for each of {len(images)} images")
     if queries < 1 or batch_size < 1:
-        raise SquareError(f"queries and batch_size: must be at least 1, got {queries} and {batch_size}")
+        raise HallmarkError(f"queries and batch_size: must be at least 1, got {queries} and {batch_size}")
 
 
 class _Asker:
@@ -130,7 +126,7 @@ class _Asker:
         answers = [np.asarray(self._scores(images[start : start + self._batch_size])) for start in starts]
         found = np.concatenate(answers).astype(np.float64)
         if found.ndim != 2 or len(found) != len(images) or not labels.max() < found.shape[1]:
-            raise SquareError(f"scores: must be (N, K) with a score for every label, got {found.shape}")
+            raise HallmarkError(f"scores: must be (N, K) with a score for every label, got {found.shape}")
         wrong = found.argmax(axis=1) != labels
         if self._probabilities:
             found = np.log(np.maximum(found, np.finfo(np.float64).tiny))

@@ -38,7 +38,7 @@ def square_onnx(
 
     Returns uint8 images inside the ball in whole levels, the queries each image took, and whether it is broken: what
     was found needs no rounding, so that the served setting judges the very images that the attack saw. Raises
-    ModelError where the file is no served model, SquareError where the arrays do not fit together.
+    HallmarkError where the file is no served model, or the arrays do not fit together.
     """
     classifier = model if isinstance(model, OnnxClassifier) else OnnxClassifier(model, threads=threads)
     return square(

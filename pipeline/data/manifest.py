@@ -66,7 +66,7 @@ def save_manifest(path: str | Path, manifest: dict[str, Any]) -> None:
 
 
 def load_manifest(path: str | Path) -> dict[str, Any]:
-    """Reads what save_manifest wrote; raises RecordError where the file is missing or something else."""
+    """Reads what save_manifest wrote; raises HallmarkError where the file is missing or something else."""
     return load_record(path, Manifest)
 
 

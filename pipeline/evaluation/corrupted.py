@@ -36,7 +36,7 @@ def corruption_columns(
     kept : a folder of this model's, where the answers of finished corruptions are kept and found again. What was kept
         for other images, rows or seed, or cannot be read, is computed anew.
 
-    Raises CorruptionError where the images are not grey or RGB, ModelError where they are not the model's.
+    Raises HallmarkError where the images are not grey or RGB, or not the model's.
     """
     key = _key(images, index, seed)
     columns: dict[str, NDArray[np.int64]] = {}

@@ -165,7 +165,7 @@ def _data(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_fields(path: Path, fields: Mapping[str, Any]) -> None:
-    """Raises AttestationError, with the file's name, where a record holds what no attestation may say."""
+    """Raises HallmarkError, with the file's name, where a record holds what no attestation may say."""
     for name, value in fields.items():
         check_field(name, value, str(path))
 

@@ -39,10 +39,6 @@ OWNERS = {"seed": "seeds", "data.path": "--data", "attack.images": "images"}
 ATTACKS = {"pgd", "margin", "autoattack", "transfer", "adaptive"}
 
 
-class PlanError(HallmarkError):
-    """A plan that cannot be worked off; the message names the experiment and the field."""
-
-
 class Experiment(Section):
     """One entry of the plan."""
 
@@ -68,7 +64,9 @@ class Experiment(Section):
         document["data"] = {**document.get("data", {}), "path": data}
         shard = min(self.shard, self.images)
         if self.whole and self.images % shard:  # the first stage must end where a shard ends
-            raise PlanError(f"images: must be a multiple of shard, got {self.images} and {self.shard}; or whole: false")
+            raise HallmarkError(
+                f"images: must be a multiple of shard, got {self.images} and {self.shard}; or whole: false"
+            )
         params = complete(document)
         self._check_limits(shard, {threat.name for threat in attacked_threats(params.attack)})
         return Run(
@@ -79,20 +77,20 @@ class Experiment(Section):
         known = threats | ATTACKS | {f"{threat}/{attack}" for threat in threats for attack in ATTACKS}
         for key, limit in self.limits.items():
             if key not in known:
-                raise PlanError(f"limits.{key}: {one_of(sorted(threats | ATTACKS), key)}, or both as threat/attack")
+                raise HallmarkError(f"limits.{key}: {one_of(sorted(threats | ATTACKS), key)}, or both as threat/attack")
             if limit % shard:
-                raise PlanError(f"limits.{key}: must be a multiple of shard, got {limit} and {shard}")
+                raise HallmarkError(f"limits.{key}: must be a multiple of shard, got {limit} and {shard}")
 
 
 def load_plan(path: Path, data: str = "datasets") -> list[Run]:
     """The runs of a plan, one list after another: the first seed of each of its experiments, then the second, and so on.
 
-    Raises PlanError with a line for each wrong field, `results/plan.yaml: resnet18-regmix: method.gamma: …`.
+    Raises HallmarkError with a line for each wrong field, `results/plan.yaml: resnet18-regmix: method.gamma: …`.
     """
     lists = [[_experiment(path, number, entry) for number, entry in enumerate(part, 1)] for part in _lists(path)]
     names = [experiment.name for part in lists for experiment in part]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise PlanError(f"{path}: {twice}: there are two experiments of this name; give one another")
+        raise HallmarkError(f"{path}: {twice}: there are two experiments of this name; give one another")
     runs: list[Run] = []
     for part in lists:
         last = max((len(experiment.seeds) for experiment in part), default=0)
@@ -105,21 +103,21 @@ def load_plan(path: Path, data: str = "datasets") -> list[Run]:
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"method.name": "mat"}` as `{"method": {"name": "mat"}}`; raises PlanError for a key that cannot stand there."""
+    """`{"method.name": "mat"}` as `{"method": {"name": "mat"}}`; raises HallmarkError for a key that cannot stand there."""
     document: dict[str, Any] = {}
     for key, value in dotted.items():
         if key in OWNERS:
-            raise PlanError(f"settings.{key}: is said by {OWNERS[key]}; take it out here")
+            raise HallmarkError(f"settings.{key}: is said by {OWNERS[key]}; take it out here")
         if isinstance(value, dict):
-            raise PlanError(f"settings.{key}: write its keys with dots, {key}.{next(iter(value), 'KEY')}")
+            raise HallmarkError(f"settings.{key}: write its keys with dots, {key}.{next(iter(value), 'KEY')}")
         *sections, last = key.split(".")
         section = document
         for part in sections:
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
-                raise PlanError(f"settings.{key}: {part} has a value of its own; write only one of both")
+                raise HallmarkError(f"settings.{key}: {part} has a value of its own; write only one of both")
         if last in section:
-            raise PlanError(f"settings.{key}: is given as a section and as a value; write only one of both")
+            raise HallmarkError(f"settings.{key}: is given as a section and as a value; write only one of both")
         section[last] = value
     return document
 
@@ -128,7 +126,7 @@ def _lists(path: Path) -> list[list[Any]]:
     document = read_yaml(path, "there is no such plan")
     lists = list(document.values()) if isinstance(document, dict) else [document]
     if not all(isinstance(part, list) for part in lists):
-        raise PlanError(
+        raise HallmarkError(
             f"{path}: must be a list of experiments, each with a name and settings, or such lists by heading"
         )
     return lists
@@ -139,7 +137,7 @@ def _experiment(path: Path, number: int, entry: Any) -> Experiment:
     with _named(path, str(name or f"experiment {number}")):
         experiment = validated(Experiment, entry)
         if len(set(experiment.seeds)) != len(experiment.seeds):
-            raise PlanError(f"seeds: must list each seed once, got {experiment.seeds}")
+            raise HallmarkError(f"seeds: must list each seed once, got {experiment.seeds}")
         return experiment
 
 
@@ -149,7 +147,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except HallmarkError as error:
-        raise PlanError(*(f"{path}: {name}: {line}" for line in str(error).splitlines())) from None
+        raise HallmarkError(*(f"{path}: {name}: {line}" for line in str(error).splitlines())) from None
 
 
 Suite = Literal["core", "papers"]

@@ -31,10 +31,6 @@ Point = Annotated[tuple[Epoch, Percent, Percent], Field(strict=False)]
 Read = TypeVar("Read", bound="Source")
 
 
-class PublishedError(HallmarkError):
-    """A file of published numbers is missing or says something wrong."""
-
-
 class Source(Section):
     """Who says something of which training, and how far it is to be trusted.
 
@@ -98,12 +94,12 @@ class PublishedCurve(Source):
 
 
 def load_published(path: Path) -> list[Published]:
-    """The rows in the file's order; raises PublishedError."""
+    """The rows in the file's order; raises HallmarkError."""
     return _load(path, Published, "row")
 
 
 def load_curves(path: Path) -> list[PublishedCurve]:
-    """The curves in the file's order; raises PublishedError."""
+    """The curves in the file's order; raises HallmarkError."""
     return _load(path, PublishedCurve, "curve")
 
 
@@ -111,17 +107,17 @@ def _load(path: Path, model: type[Read], noun: str) -> list[Read]:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(said, list):
-            raise PublishedError(f"must be a list of {noun}s, got {said!r:.60}")
+            raise HallmarkError(f"must be a list of {noun}s, got {said!r:.60}")
         read = [validated(model, entry, f"{noun} {number}") for number, entry in enumerate(said, 1)]
         _refuse_repeats(read, noun)
     except FileNotFoundError:
-        raise PublishedError(f"{path}: there is no such file") from None
+        raise HallmarkError(f"{path}: there is no such file") from None
     except OSError as error:
-        raise PublishedError(f"{path}: cannot be read ({error.strerror})") from None
+        raise HallmarkError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise PublishedError(f"{path}: is not JSON ({error})") from None
+        raise HallmarkError(f"{path}: is not JSON ({error})") from None
     except HallmarkError as error:
-        raise PublishedError(f"{path}: {error}") from None
+        raise HallmarkError(f"{path}: {error}") from None
     return read
 
 
@@ -129,7 +125,7 @@ def _refuse_repeats(read: Sequence[Source], noun: str) -> None:
     said: set[tuple[str, ...]] = set()
     for number, entry in enumerate(read, 1):
         if entry.key() in said:
-            raise PublishedError(
+            raise HallmarkError(
                 f"{noun} {number}: {entry.source} says this method at this eps already; merge the {noun}s"
             )
         said.add(entry.key())

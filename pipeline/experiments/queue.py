@@ -179,7 +179,7 @@ class Queue:
 
 
 def has_result(run: Run, places: Places, whole: bool = False) -> bool:
-    """Whether a run's published result is of its settings and of enough images; raises ResultError for a damaged one."""
+    """Whether a run's published result is of its settings and of enough images; raises HallmarkError for a damaged one."""
     path = places.result(run)
     if not path.exists():
         return False

@@ -26,10 +26,6 @@ from pipeline.params import Section
 SCHEMA = 1
 
 
-class ResultError(HallmarkError):
-    """A result's file that is missing, damaged, or contradicts itself."""
-
-
 def _sha256(text: str) -> str:
     if len(text) != 64 or set(text) - set("0123456789abcdef"):
         raise ValueError("must be a SHA-256 in 64 hexadecimal digits")
@@ -177,19 +173,19 @@ def save_result(path: Path, result: Result) -> None:
 
 
 def load_result(path: Path) -> Result:
-    """Reads and checks what save_result wrote; raises ResultError."""
+    """Reads and checks what save_result wrote; raises HallmarkError."""
     try:
         return Result.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ResultError(f"{path}: there is no such result") from None
+        raise HallmarkError(f"{path}: there is no such result") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ResultError(
+        raise HallmarkError(
             f"{path}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ResultError(f"{path}: is no result ({type(error).__name__}: {error})") from None
+        raise HallmarkError(f"{path}: is no result ({type(error).__name__}: {error})") from None
 
 
 def load_results(folder: Path) -> list[Result]:

@@ -45,10 +45,6 @@ NOTE = (
 )
 
 
-class TableError(HallmarkError):
-    """README has no place for the table, or a page is out of date."""
-
-
 def main(
     readme: Annotated[Path, typer.Option(help="the page that holds the markers")] = Path("README.md"),
     results: Annotated[Path, typer.Option(help="folder of the results; its README.md is written")] = Path("results"),
@@ -59,7 +55,7 @@ def main(
         for path, content in pages(readme, results).items():
             before = path.read_text(encoding="utf-8") if path.exists() else ""
             if check and before != content:
-                raise TableError(f"{path}: is out of date; run python -m pipeline.experiments.tables")
+                raise HallmarkError(f"{path}: is out of date; run python -m pipeline.experiments.tables")
             if before != content:
                 write_whole(path, content.encode())
     except FileNotFoundError as error:
@@ -85,9 +81,9 @@ def pages(readme: Path, results: Path) -> dict[Path, str]:
 
 
 def fill(page: str, content: str, where: str) -> str:
-    """The page with `content` between its markers; raises TableError where they are not there once, in order."""
+    """The page with `content` between its markers; raises HallmarkError where they are not there once, in order."""
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise TableError(f"{where}: must hold the lines {BEGIN} and {END} once, in this order")
+        raise HallmarkError(f"{where}: must hold the lines {BEGIN} and {END} once, in this order")
     before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
     return f"{before}\n{content}\n{after}"
 

@@ -11,11 +11,7 @@ from importlib import import_module
 from bundle.errors import HallmarkError
 from pipeline.methods.method import Batch, Method, Task
 
-__all__ = ["Batch", "Method", "MethodError", "Task", "method_class", "method_names"]
-
-
-class MethodError(HallmarkError):
-    """There is no method of this name, or it cannot be built as asked."""
+__all__ = ["Batch", "Method", "Task", "method_class", "method_names"]
 
 
 def method_names() -> list[str]:
@@ -24,12 +20,12 @@ def method_names() -> list[str]:
 
 
 def method_class(name: object) -> type[Method]:
-    """The method of this name; raises MethodError with the nearest name."""
+    """The method of this name; raises HallmarkError with the nearest name."""
     registry = _registry()
     if not isinstance(name, str) or name not in registry:
         close = difflib.get_close_matches(str(name), registry, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise MethodError(f"method.name: must be one of {', '.join(method_names())}, got {name!r}{hint}")
+        raise HallmarkError(f"method.name: must be one of {', '.join(method_names())}, got {name!r}{hint}")
     return registry[name]
 
 

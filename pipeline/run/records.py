@@ -17,10 +17,6 @@ from bundle.errors import HallmarkError
 from pipeline.params import ParamsError, validated
 
 
-class RecordError(HallmarkError):
-    """A stage's record is missing, damaged or of another form; the message names the file and the stage."""
-
-
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -136,24 +132,26 @@ MAKERS: dict[type[BaseModel], str] = {
 
 
 def load_record(path: str | Path, form: type[BaseModel]) -> dict[str, Any]:
-    """A stage's record as it was written; raises RecordError."""
+    """A stage's record as it was written; raises HallmarkError."""
     path, stage = Path(path), MAKERS[form]
     remedy = f"the stage {stage} makes it (`dvc repro --force {stage}`)"
     try:
         document = json.loads(read_input(path, stage), object_pairs_hook=each_once)
         validated(form, document)
     except (ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError too
-        raise RecordError(f"{path}: is not JSON ({error}); {remedy}") from None
+        raise HallmarkError(f"{path}: is not JSON ({error}); {remedy}") from None
     except ParamsError as error:
-        raise RecordError(f"{path}: {str(error).splitlines()[0].removeprefix(': ')}; {remedy}") from None
+        raise HallmarkError(f"{path}: {str(error).splitlines()[0].removeprefix(': ')}; {remedy}") from None
     return document
 
 
 def read_input(path: Path, stage: str) -> bytes:
-    """A file that another stage makes; raises RecordError where it is not there or cannot be read."""
+    """A file that another stage makes; raises HallmarkError where it is not there or cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise RecordError(f"{path}: there is no such file; the stage {stage} makes it (`dvc repro {stage}`)") from None
+        raise HallmarkError(
+            f"{path}: there is no such file; the stage {stage} makes it (`dvc repro {stage}`)"
+        ) from None
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}); the stage {stage} makes it") from None
+        raise HallmarkError(f"{path}: cannot be read ({error.strerror}); the stage {stage} makes it") from None

@@ -23,16 +23,12 @@ TOKEN_LENGTH = 16
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hallmark"'}
 
 
-class AccessError(HallmarkError):
-    """The token is not one that can be asked for. The message never has the token in it."""
-
-
 def check_token(token: str) -> None:
-    """Raises AccessError where a token is too short, or has a character that a header cannot carry as it is."""
+    """Raises HallmarkError where a token is too short, or has a character that a header cannot carry as it is."""
     if len(token) < TOKEN_LENGTH:
-        raise AccessError(f"token: must have at least {TOKEN_LENGTH} characters, has {len(token)}")
+        raise HallmarkError(f"token: must have at least {TOKEN_LENGTH} characters, has {len(token)}")
     if not all("!" <= character <= "~" for character in token):
-        raise AccessError("token: must be of visible ASCII characters, without spaces")
+        raise HallmarkError("token: must be of visible ASCII characters, without spaces")
 
 
 class BearerToken:
@@ -67,16 +63,12 @@ SENT = ("Authorization", "Content-Type", "If-None-Match", REQUEST_HEADER)
 READ = (VERSION_HEADER, DIGEST_HEADER, REQUEST_HEADER, "ETag", "Retry-After")
 
 
-class OriginError(HallmarkError):
-    """A setting names an origin that no browser sends."""
-
-
 def read_origins(cors: str) -> list[str]:
-    """The origins of a setting, separated by spaces; raises OriginError where one is not spelt as browsers spell it."""
+    """The origins of a setting, separated by spaces; raises HallmarkError where one is not spelt as browsers spell it."""
     origins = cors.split()
     for origin in origins:
         if origin != "*" and not _is_origin(origin):
-            raise OriginError(
+            raise HallmarkError(
                 f"cors: {origin} is no origin; write http or https, ://, the host and its port where it is not "
                 "the usual one, in small letters, and nothing behind"
             )

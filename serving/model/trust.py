@@ -82,10 +82,6 @@ def _name(path: Path) -> str:
     return Path(os.path.abspath(path)).parent.name if path.name == PUBLIC_KEY else path.stem
 
 
-class TrustError(HallmarkError):
-    """The bundle may not be served here; the message names the key or the failed rules."""
-
-
 @dataclass(frozen=True)
 class Trust:
     """Who signed the bundle, of the trusted keys, and which policy it meets; None where none was asked for."""
@@ -103,7 +99,7 @@ class Trust:
 def check_trust(settings: Settings, bundle: Bundle) -> Trust:
     """Holds a verified bundle against the settings.
 
-    Raises SignatureError, PolicyError or TrustError where it is not signed as asked, or does not meet the policy.
+    Raises HallmarkError where it is not signed as asked, or does not meet the policy.
     """
     signer = TrustPolicy.read(_paths(settings.trust)).check(bundle) if settings.trust else None
     return Trust(signer, _gate(settings, bundle) if settings.policy else None)
@@ -113,14 +109,14 @@ def _gate(settings: Settings, bundle: Bundle) -> Gate:
     policy = read_policy(Path(settings.policy))
     found = gate(bundle, policy, _baseline(settings, policy), _paths(settings.trust))
     if found.failed:
-        raise TrustError(found.sentence())
+        raise HallmarkError(found.sentence())
     return found
 
 
 def _baseline(settings: Settings, policy: Policy) -> Baseline | None:
     if not settings.baseline:
         if policy.not_worse:
-            raise TrustError(
+            raise HallmarkError(
                 f"{policy.source}: asks for not_worse; HALLMARK_BASELINE must name the bundle to compare with"
             )
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.bundle import Bundle, BundleError, open_bundle
+from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.layout import (
@@ -142,7 +142,7 @@ class EvidenceFile:
 
 
 def evidence(bundle: Bundle) -> dict[str, EvidenceFile]:
-    """Every file of a verified bundle by name; raises BundleError where one changed after it was verified."""
+    """Every file of a verified bundle by name; raises HallmarkError where one changed after it was verified."""
     attested = {item["name"]: item["sha256"] for item in bundle.predicate["files"]}
     held: dict[str, bytes] = {MODEL: bundle.model, ATTESTATION: bundle.statement_bytes}
     if bundle.envelope is not None:
@@ -157,4 +157,4 @@ def evidence(bundle: Bundle) -> dict[str, EvidenceFile]:
 def _check(files: Mapping[str, EvidenceFile], attested: Mapping[str, str]) -> None:
     for name, digest in attested.items():
         if files[name].sha256 != digest:
-            raise BundleError(f"{name}: changed while the service started; start it again")
+            raise HallmarkError(f"{name}: changed while the service started; start it again")

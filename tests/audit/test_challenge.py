@@ -17,7 +17,7 @@ from scipy.stats import hypergeom
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.private.challenge import TYPE, ChallengeError, draw_challenge, drawn_rows, load_challenge, read_challenge
+from audit.private.challenge import TYPE, draw_challenge, drawn_rows, load_challenge, read_challenge
 from audit.private.proof import ProofCheck, check_proof, prove
 from audit.private.withholding import leaves, make_private, open_owned
 from bundle.bundle import open_bundle
@@ -413,7 +413,7 @@ def test_a_small_challenge_takes_little_memory() -> None:
     """400 bytes that name more rows than any table has made their reader hold all of them."""
     document = {"attestation": "0" * 64, "model": "0" * 64, "nonce": "0" * 64, "rows": [1], "source": "system entropy"}
     content = canonical_json({"type": TYPE, "of": 10**7, **document})
-    with pytest.raises(ChallengeError, match="is not a challenge as"):
+    with pytest.raises(HallmarkError, match="is not a challenge as"):
         read_challenge(content, "challenge.json")
     tracemalloc.start()
     rows = drawn_rows("0" * 64, "0" * 64, 10**5, 3)

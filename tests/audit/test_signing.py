@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from audit.release.signing import SigningError, sign_bundle
+from audit.release.signing import sign_bundle
 from audit.verification import verify
-from bundle.bundle import BundleError
-from bundle.errors import FullDiskError
+from bundle.errors import FullDiskError, HallmarkError
 from bundle.layout import ATTESTATION, CARD, ENVELOPE
 from bundle.signatures import SignatureError
 from tests.audit.conftest import Masters
@@ -48,14 +47,14 @@ def test_signing_again_changes_nothing(signed: Path, masters: Masters) -> None:
 
 def test_another_signature_is_never_replaced(signed: Path, masters: Masters) -> None:
     before = contents(signed)
-    with pytest.raises(SigningError, match="another signature is there"):
+    with pytest.raises(HallmarkError, match="another signature is there"):
         sign_bundle(signed, masters.other / "key.pem")
     assert contents(signed) == before
 
 
 def test_a_bundle_that_does_not_verify_is_not_signed(unsigned: Path, masters: Masters) -> None:
     (unsigned / CARD).write_text("98 % robust\n")
-    with pytest.raises(BundleError, match=CARD):
+    with pytest.raises(HallmarkError, match=CARD):
         sign_bundle(unsigned, masters.trusted / "key.pem")
     assert not (unsigned / ENVELOPE).exists()
 
@@ -113,7 +112,7 @@ def test_a_release_is_never_replaced(repository: Path, masters: Masters, change:
     before = contents(signed.folder)
     named = {"another key": ENVELOPE, "extra": "notes.txt", "missing": ENVELOPE}.get(change, change)
     key = masters.other if change == "another key" else masters.trusted
-    with pytest.raises(SigningError, match=f"is there already with another {named}"):
+    with pytest.raises(HallmarkError, match=f"is there already with another {named}"):
         sign_bundle("out/bundle", key / "key.pem")
     assert contents(signed.folder) == before
     assert os.listdir("releases") == [signed.version]

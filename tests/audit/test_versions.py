@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from audit.release.signing import sign_bundle
-from audit.versions.find import Place, Version, VersionError, find_version, list_versions
+from audit.versions.find import Place, Version, find_version, list_versions
 from bundle.digests import sha256_file
+from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, CARD, ENVELOPE, MODEL
 from bundle.pages.headline import headline
 from tests.audit.conftest import Masters
@@ -97,7 +98,7 @@ def test_a_machine_without_git_lists_its_folders(
     found, unread = list_versions()
     assert (names(found), names(unread)) == ({"out/bundle"}, {"git ."})
     assert unread.refusal == "git cannot be run here (No such file or directory)"
-    with pytest.raises(VersionError, match=r"no version at hand has .*; git cannot be run here"):
+    with pytest.raises(HallmarkError, match=r"no version at hand has .*; git cannot be run here"):
         find_version("v1", [found, unread])
 
 
@@ -170,14 +171,16 @@ def test_versions_are_found_by_tag_folder_and_digits(history: Path, masters: Mas
         assert find_version(name, versions) is first
     assert find_version("v2", versions) is second
     for name in ("v3", digest[:3], "", "zzzz"):
-        with pytest.raises(VersionError, match="no version at hand"):
+        with pytest.raises(HallmarkError, match="no version at hand"):
             find_version(name, versions)
 
 
 def test_digits_that_mean_two_attestations_of_one_model_are_refused(masters: Masters) -> None:
     statement = list_versions([masters.unsigned], Path("absent"), root=Path("/"))[0].statement
     pair = [Version((Place("tag", name),), digit * 64, statement) for name, digit in (("a", "1"), ("b", "2"))]
-    with pytest.raises(VersionError, match=r"more than one version; .* 111111111111 \(tag a\), 222222222222 \(tag b\)"):
+    with pytest.raises(
+        HallmarkError, match=r"more than one version; .* 111111111111 \(tag a\), 222222222222 \(tag b\)"
+    ):
         find_version(sha256_file(masters.unsigned / MODEL)[:12], pair)
     assert find_version("2222", pair) is pair[1]
 

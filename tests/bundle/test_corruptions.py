@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from bundle.corruptions import NAMES, SEVERITIES, CorruptionError, corrupt
+from bundle.corruptions import NAMES, SEVERITIES, corrupt
 from bundle.corruptions.blur import disc
 from bundle.corruptions.filters import sampled, streaked, zoomed
 from bundle.corruptions.weather import plasma
+from bundle.errors import HallmarkError
 from tests.bundles import digits
 
 #: Corruptions whose published severities are not ordered by how far the pixels move: see the tests of their own.
@@ -198,16 +199,16 @@ def test_plasma_spans_its_range_and_is_smoother_with_more_decay():
 
 def test_what_cannot_be_corrupted_is_refused_in_a_sentence():
     images, index = pictures(2), np.arange(2)
-    with pytest.raises(CorruptionError, match="rain: there is none of this name; there are gaussian_noise"):
+    with pytest.raises(HallmarkError, match="rain: there is none of this name; there are gaussian_noise"):
         corrupt(images, "rain", 1, seed=0, index=index)
     for severity in (0, 6):
-        with pytest.raises(CorruptionError, match="must be 1, 2, 3, 4 or 5"):
+        with pytest.raises(HallmarkError, match="must be 1, 2, 3, 4 or 5"):
             corrupt(images, "fog", severity, seed=0, index=index)
-    with pytest.raises(CorruptionError, match="uint8"):
+    with pytest.raises(HallmarkError, match="uint8"):
         corrupt(images / 255, "fog", 1, seed=0, index=index)
-    with pytest.raises(CorruptionError, match="uint8"):
+    with pytest.raises(HallmarkError, match="uint8"):
         corrupt(images[..., :2], "fog", 1, seed=0, index=index)
-    with pytest.raises(CorruptionError, match="at least 4 pixels"):
+    with pytest.raises(HallmarkError, match="at least 4 pixels"):
         corrupt(images[:, :3], "fog", 1, seed=0, index=index)
-    with pytest.raises(CorruptionError, match="one entry"):
+    with pytest.raises(HallmarkError, match="one entry"):
         corrupt(images, "fog", 1, seed=0, index=index[:1])

@@ -19,9 +19,10 @@ import pytest
 
 from bundle import layout as limits
 from bundle.assembly import assemble
-from bundle.attestation import AttestationError, check_field
+from bundle.attestation import check_field
 from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
+from bundle.errors import HallmarkError
 from bundle.formats.parquet import CHUNK_PACKED, FIRST_DICTIONARY, FIRST_PAGE, ParquetError, _chunks, _struct
 from bundle.layout import ATTESTATION, ENVELOPE, IMAGES, MODEL, OUTCOMES, WEIGHTS
 from bundle.table.outcomes import OutcomeError, read_outcomes
@@ -212,7 +213,7 @@ def test_a_whole_number_has_one_spelling(folder: Path, path: tuple[str | int, ..
 def test_a_whole_number_has_one_spelling_in_a_stages_record_too() -> None:
     sample = {"size": 60, "of": 360, "seed": 0, "rule": "stratified draw"}
     check_field("sample", sample, "attacks.json")
-    with pytest.raises(AttestationError, match=r"attacks\.json: size: 60\.0 is not of type 'integer'"):
+    with pytest.raises(HallmarkError, match=r"attacks\.json: size: 60\.0 is not of type 'integer'"):
         check_field("sample", {**sample, "size": 60.0}, "attacks.json")
 
 
@@ -232,7 +233,7 @@ def test_what_would_be_refused_is_not_assembled(
     monkeypatch.setattr(limits, bound, most)
     if bound == "STATEMENT_BYTES":
         monkeypatch.setitem(limits.BYTES, ATTESTATION, most)
-    with pytest.raises(limits.LimitError, match=re.escape(said)):
+    with pytest.raises(limits.HallmarkError, match=re.escape(said)):
         assemble(tmp_path / "other", **parts, images=made.images, predicate=made.predicate)
     assert not (tmp_path / "other").exists()
 
@@ -241,7 +242,7 @@ def test_whole_numbers_beyond_64_bits_are_not_assembled(master: Path, tmp_path: 
     made = open_bundle(master)
     parts: dict[str, Any] = {"model": made.model, "weights": made.weights, "outcomes": made.outcomes}
     predicate = {**made.predicate, "parameters": {**made.predicate["parameters"], "seed": 2**64}}
-    with pytest.raises(AttestationError, match="is beyond the whole numbers of 64 bits"):
+    with pytest.raises(HallmarkError, match="is beyond the whole numbers of 64 bits"):
         assemble(tmp_path / "other", **parts, images=made.images, predicate=predicate)
     assert not (tmp_path / "other").exists()
 

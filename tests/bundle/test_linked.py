@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bundle.bundle import BundleError, copy_bundle, open_bundle
+from bundle.bundle import copy_bundle, open_bundle
 from bundle.digests import sha256_file
+from bundle.errors import HallmarkError
 from bundle.layout import MODEL, REQUIRED, WEIGHTS
 from bundle.signatures import generate_key
 from serving.model.trust import TrustPolicy
@@ -30,7 +31,7 @@ def volume(plain: Path, tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path) -> str:
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(HallmarkError) as caught:
         open_bundle(folder)
     return str(caught.value)
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.merge.join import NOTHING_IN_COMMON, Merged, MergeError, merge
+from audit.merge.join import NOTHING_IN_COMMON, Merged, merge
 from bundle.assembly import assemble
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes
+from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION
 from bundle.numbers.breakdowns import corruption_accuracy
 from bundle.numbers.claims import ALL_ATTACKS, claims
@@ -242,7 +243,7 @@ def test_a_norm_that_no_evaluation_attacked_stays_untested(parts: dict[str, Bund
 def test_other_images_answers_or_threats_are_refused(
     parts: dict[str, Bundle], columns: dict[str, Any], predicate: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(MergeError, match=sentence):
+    with pytest.raises(HallmarkError, match=sentence):
         merge([parts["again"], changed(parts["again"], columns=columns, **predicate)])
 
 
@@ -255,12 +256,12 @@ def test_margins_may_differ_as_much_as_logits_do_between_hosts(parts: dict[str, 
 
 def test_other_models_and_other_classes_are_refused_by_name(parts: dict[str, Bundle], tmp_path: Path) -> None:
     stranger = open_bundle(make_bundle(tmp_path / "stranger", seed=1, noise=0.3))
-    with pytest.raises(MergeError, match=f"{stranger.version}.*{parts['again'].version}"):
+    with pytest.raises(HallmarkError, match=f"{stranger.version}.*{parts['again'].version}"):
         merge([parts["again"], stranger])
     data = {**parts["again"].predicate["data"], "classes": [f"digit {number}" for number in range(10)]}
-    with pytest.raises(MergeError, match="names other classes"):
+    with pytest.raises(HallmarkError, match="names other classes"):
         merge([parts["again"], changed(parts["again"], data=data)])
-    with pytest.raises(MergeError, match="two bundles or more, got 1"):
+    with pytest.raises(HallmarkError, match="two bundles or more, got 1"):
         merge([parts["again"]])
 
 

@@ -24,11 +24,12 @@ from typer.testing import CliRunner
 from audit.cli import app
 from bundle.assembly import assemble
 from bundle.bundle import open_bundle
+from bundle.errors import HallmarkError
 from bundle.layout import MODEL, WEIGHTS
 from bundle.served import onnx_file
-from bundle.served.model_file import ELEMENTS, NODES, ModelFileError, check_model_file
+from bundle.served.model_file import ELEMENTS, NODES, check_model_file
 from bundle.served.onnx_file import read_onnx
-from bundle.served.runtime import ModelError, OnnxClassifier
+from bundle.served.runtime import OnnxClassifier
 from bundle.served.wire import WireType
 from tests import models
 from tests.audit.tampering import rewrite
@@ -39,7 +40,7 @@ Edit = Callable[[onnx.ModelProto], object]
 
 def refusal(model: onnx.ModelProto | bytes) -> str:
     content = model if isinstance(model, bytes) else model.SerializeToString()
-    with pytest.raises(ModelFileError) as error:
+    with pytest.raises(HallmarkError) as error:
         check_model_file(content)
     said = str(error.value)
     assert said.startswith("model.onnx: ") and "\n" not in said and said.isprintable()
@@ -241,7 +242,7 @@ def test_changed_bytes_are_read_or_refused_in_one_sentence(data: st.DataObject) 
     for changed in (bytes(content), bytes(content[:cut])):
         try:
             check_model_file(changed)
-        except ModelFileError as error:
+        except HallmarkError as error:
             assert "\n" not in str(error) and str(error).isprintable()
             continue
         # What decides nothing here (types, texts) is not opened, and may be damaged: then ONNX Runtime refuses it.
@@ -255,7 +256,7 @@ def test_changed_bytes_are_read_or_refused_in_one_sentence(data: st.DataObject) 
 def test_any_bytes_are_refused_in_one_sentence(content: bytes) -> None:
     try:
         check_model_file(content)
-    except ModelFileError as error:
+    except HallmarkError as error:
         assert "\n" not in str(error) and str(error).isprintable()
 
 
@@ -270,11 +271,11 @@ def test_such_a_bundle_is_neither_opened_verified_nor_assembled(kind: str, maste
     content, folder = make().SerializeToString(), shutil.copytree(master, tmp_path / "bundle")
     bundle = open_bundle(folder)
     rewrite(folder, files={MODEL: content})
-    with pytest.raises(ModelFileError, match=r"^model\.onnx: "):
+    with pytest.raises(HallmarkError, match=r"^model\.onnx: "):
         open_bundle(folder)
     result = CliRunner().invoke(app, ["verify", str(folder)])
     assert result.exit_code == 1 and said in result.output
-    with pytest.raises(ModelFileError):
+    with pytest.raises(HallmarkError, match=r"^model\.onnx: "):
         assemble(
             tmp_path / "new",
             model=content,
@@ -284,7 +285,7 @@ def test_such_a_bundle_is_neither_opened_verified_nor_assembled(kind: str, maste
             predicate=bundle.predicate,
         )
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ModelFileError):
+    with pytest.raises(HallmarkError, match=r"^model\.onnx: "):
         OnnxClassifier(content, device="cpu")
     assert WEIGHTS in bundle.files
 
@@ -296,7 +297,7 @@ def test_a_file_beside_the_process_is_no_part_of_an_answer(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     monkeypatch.setattr("bundle.served.runtime.check_model_file", lambda content: None)
-    with pytest.raises(ModelError, match=r"^model.onnx: ONNX Runtime cannot load it .*External data"):
+    with pytest.raises(HallmarkError, match=r"^model.onnx: ONNX Runtime cannot load it .*External data"):
         OnnxClassifier(model.SerializeToString(), device="cpu")
 
 
@@ -304,7 +305,7 @@ def test_a_file_beside_the_process_is_no_part_of_an_answer(tmp_path: Path, monke
 def test_the_environment_changes_no_answer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = models.honest().SerializeToString()
     monkeypatch.setenv(name, "1")
-    with pytest.raises(ModelError, match=f"^{name}: must be 0 or unset in the environment"):
+    with pytest.raises(HallmarkError, match=f"^{name}: must be 0 or unset in the environment"):
         OnnxClassifier(content, device="cpu")
     monkeypatch.setenv(name, "0")
     assert OnnxClassifier(content, device="cpu").classes == 10
@@ -312,7 +313,7 @@ def test_the_environment_changes_no_answer(name: str, monkeypatch: pytest.Monkey
 
 def test_what_cannot_be_loaded_is_said_once_and_nowhere_else(capfd: pytest.CaptureFixture[str]) -> None:
     node = helper.make_node("NoSuchOperator", ["bias"], [models.EXTRA])
-    with pytest.raises(ModelError, match=r"^model\.onnx: ONNX Runtime cannot load it \(.*NoSuchOperator"):
+    with pytest.raises(HallmarkError, match=r"^model\.onnx: ONNX Runtime cannot load it \(.*NoSuchOperator"):
         OnnxClassifier(models.extended([node], {}).SerializeToString(), device="cpu")
     assert capfd.readouterr() == ("", "")
 
@@ -340,18 +341,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20)
 def test_a_strangers_model_is_given_up_after_its_time() -> None:
     content = models.slow(2000).SerializeToString()
     classifier = OnnxClassifier(content, threads=1, device="cpu", seconds=1.0)
-    with pytest.raises(ModelError, match=r"^model.onnx: takes longer than 1 seconds$"):
+    with pytest.raises(HallmarkError, match=r"^model.onnx: takes longer than 1 seconds$"):
         classifier.logits(models.images(1))
 
 
 def test_a_model_states_its_sizes_and_keeps_to_them() -> None:
     model = models.honest()
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "H"
-    with pytest.raises(ModelError, match="must state H, W, C and K"):
+    with pytest.raises(HallmarkError, match="must state H, W, C and K"):
         OnnxClassifier(model.SerializeToString(), device="cpu")
     model = models.honest()
     model.graph.node[-1].output[0] = "linear"
     model.graph.node.append(helper.make_node("Concat", ["linear", "linear"], ["logits"], axis=0))
     classifier = OnnxClassifier(model.SerializeToString(), device="cpu")
-    with pytest.raises(ModelError, match=r"answers 3 images with logits of shape \(6, 10\)"):
+    with pytest.raises(HallmarkError, match=r"answers 3 images with logits of shape \(6, 10\)"):
         classifier.logits(models.images(3))

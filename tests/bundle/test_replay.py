@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle, open_bundle
-from bundle.served.replay import SELF_CHECK_ROWS, ReplayError, count_apart, self_check
+from bundle.errors import HallmarkError
+from bundle.served.replay import SELF_CHECK_ROWS, count_apart, self_check
 from bundle.served.runtime import OnnxClassifier
 from tests import models
 from tests.bundles import make_bundle
@@ -43,7 +44,7 @@ def test_a_model_that_answers_otherwise_alone_is_found(bundle: Bundle) -> None:
         "64 of the 64 closest verdicts differ on this host (CPUExecutionProvider), alone"
     )
     assert count_apart(model, models.images(50), bundle.predicate) == 50
-    with pytest.raises(ReplayError, match="an image's answer must depend on that image alone"):
+    with pytest.raises(HallmarkError, match="an image's answer must depend on that image alone"):
         check.require()
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bundle.errors import HallmarkError
 from bundle.square.candidates import bumps
-from bundle.square.search import SHARE, SquareError, square, window_share
+from bundle.square.search import SHARE, square, window_share
 from bundle.table.threats import Threat
 from tests.bundles import digits, linear_model
 
@@ -160,11 +161,11 @@ def test_bumps_have_length_one_and_two_signs(side: int):
 def test_bad_input_is_refused_in_a_sentence():
     images, labels, index = clean(3)
     threat = Threat("linf", 8)
-    with pytest.raises(SquareError, match="images: must be uint8"):
+    with pytest.raises(HallmarkError, match="images: must be uint8"):
         square(logits, images / 255, labels, threat=threat, seed=0, index=index)
-    with pytest.raises(SquareError, match="labels and index"):
+    with pytest.raises(HallmarkError, match="labels and index"):
         square(logits, images, labels[:2], threat=threat, seed=0, index=index)
-    with pytest.raises(SquareError, match="at least 1"):
+    with pytest.raises(HallmarkError, match="at least 1"):
         square(logits, images, labels, threat=threat, seed=0, index=index, queries=0)
-    with pytest.raises(SquareError, match=r"scores: must be \(N, K\)"):
+    with pytest.raises(HallmarkError, match=r"scores: must be \(N, K\)"):
         square(lambda batch: logits(batch)[:, 0], images, labels, threat=threat, seed=0, index=index)

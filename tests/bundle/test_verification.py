@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bundle.bundle import BundleError, open_bundle
+from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, IMAGES, NETWORK, OUTCOMES, REQUIRED, WEIGHTS
@@ -305,7 +305,7 @@ def test_a_damaged_archive_whose_digest_fits_is_refused(folder: Path) -> None:
         rewrite(folder, files={IMAGES: bytes(changed)}, recompute=False)
         try:
             after = open_bundle(folder).images
-        except BundleError as error:
+        except HallmarkError as error:
             assert str(error).startswith(f"{IMAGES}: ")
         else:
             assert all(np.array_equal(after[name], before[name]) for name in before)

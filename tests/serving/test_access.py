@@ -11,7 +11,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from serving.middleware.access import OPEN_PATHS, AccessError, BearerToken, OriginError, check_token, read_origins
+from bundle.errors import HallmarkError
+from serving.middleware.access import OPEN_PATHS, BearerToken, check_token, read_origins
 from serving.served import Served
 from serving.settings import Settings
 from tests.serving.conftest import running_service
@@ -35,7 +36,7 @@ PREFLIGHT = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Co
     ],
 )
 def test_a_token_that_cannot_be_asked_for_is_refused_without_being_shown(token: str, message: str) -> None:
-    with pytest.raises(AccessError) as refused:
+    with pytest.raises(HallmarkError) as refused:
         check_token(token)
     assert str(refused.value) == message and token not in message
 
@@ -126,7 +127,7 @@ def test_the_body_is_not_read_before_the_token(served: Served) -> None:
     ],
 )
 def test_what_no_browser_sends_is_no_origin(cors: str) -> None:
-    with pytest.raises(OriginError, match=r"^cors: .* is no origin; write"):
+    with pytest.raises(HallmarkError, match=r"^cors: .* is no origin; write"):
         read_origins(f"{PAGE} {cors}")
 
 

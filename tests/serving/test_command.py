@@ -17,7 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from serving.settings import LEAST, PREFIX, Settings, SettingsError, read_port, read_settings
+from bundle.errors import HallmarkError
+from serving.settings import LEAST, PREFIX, Settings, read_port, read_settings
 from serving.supervisor import SUPERVISOR, end_with_supervisor
 from tests.serving.conftest import REPOSITORY, free_port, wait_until_ready
 from tests.serving.test_rolling import SlowRequest
@@ -86,9 +87,9 @@ def test_settings_travel_through_the_environment() -> None:
     ],
 )
 def test_a_wrong_setting_is_named(variable: str, value: str, message: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{message}$"):
+    with pytest.raises(HallmarkError, match=f"^{message}$"):
         read_settings({variable: value})
-    with pytest.raises(SettingsError, match="threads"):
+    with pytest.raises(HallmarkError, match="threads"):
         replace(Settings(), threads=-1)
 
 
@@ -121,7 +122,7 @@ def test_a_service_starts_beside_a_service_of_its_name(folders: Path) -> None:
 @pytest.mark.parametrize("given", ["0", "65536", "http", "-1", "３０００", "80/tcp", ""])
 def test_a_port_that_is_none_is_one_sentence(given: str) -> None:
     message = f"HALLMARK_PORT: must be a port, a whole number from 1 to 65535, got {given!r}"
-    with pytest.raises(SettingsError, match=f"^{message}$"):
+    with pytest.raises(HallmarkError, match=f"^{message}$"):
         read_port({"HALLMARK_PORT": given})
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from audit.private.withholding import make_private
-from bundle.bundle import BundleError
+from bundle.errors import HallmarkError
 from bundle.layout import MODEL
 from serving.served import open_checked
 from serving.settings import Settings
@@ -55,5 +55,5 @@ def test_without_images_a_batch_is_tried_with_noise(tmp_path: Path) -> None:
     rewrite(source, files={MODEL: models.by_batch().SerializeToString()})
     make_private(source, tmp_path / "made", tmp_path / "own", bytes(32))
     settings = Settings(bundle=tmp_path / "made", threads=1, device="cpu", self_check="if-possible")
-    with pytest.raises(BundleError, match=r"^self-check: 64 of 64 images of noise are answered otherwise alone"):
+    with pytest.raises(HallmarkError, match=r"^self-check: 64 of 64 images of noise are answered otherwise alone"):
         open_checked(replace(settings, releases=tmp_path / "none"))

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from bundle.bundle import BundleError, open_bundle
+from bundle.bundle import open_bundle
+from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, ENVELOPE
 from bundle.signatures import SignatureError, generate_key, read_envelope, sign
-from serving.model.trust import TrustError, check_trust
+from serving.model.trust import check_trust
 from serving.served import open_checked
-from serving.settings import Settings, SettingsError
+from serving.settings import Settings
 from tests.audit.tampering import rewrite, unbreak
 from tests.bundles import make_bundle
 from tests.serving.conftest import REPOSITORY, free_port
@@ -59,7 +60,7 @@ def test_another_key_and_no_signature_are_refused(signed: Path, keys: Path, fold
 
 
 def test_a_signature_cannot_be_required_of_nobody(signed: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^trust: must name the public keys"):
+    with pytest.raises(HallmarkError, match=r"^trust: must name the public keys"):
         _settings(signed, require_signature="yes")
 
 
@@ -79,7 +80,7 @@ def test_the_operators_policy_decides(signed: Path, tmp_path: Path, policy: str,
     if refusal is None:
         assert open_checked(settings).trust.describe()["policy"]["rules"] == 2
         return
-    with pytest.raises(TrustError, match=refusal):
+    with pytest.raises(HallmarkError, match=refusal):
         open_checked(settings)
 
 
@@ -115,7 +116,7 @@ def test_a_service_whose_answers_moved_does_not_start(folders: Path, tmp_path: P
     assert ended.returncode == 1
     [line] = ended.stderr.splitlines()
     assert line.startswith("self-check: ") and "closest verdicts differ on this host (CPUExecutionProvider)" in line
-    with pytest.raises(BundleError, match="serve it where it answers as attested"):
+    with pytest.raises(HallmarkError, match="serve it where it answers as attested"):
         open_checked(_settings(bundle))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bundle.gate.policy import NotWorse, Policy, PolicyError
+from bundle.errors import HallmarkError
+from bundle.gate.policy import NotWorse, Policy
 from bundle.gate.reading import read_policy
 
 GOOD = """
@@ -34,7 +35,7 @@ def read(folder: Path, content: str, name: str = "policy.yaml") -> Policy:
 
 
 def refusal(folder: Path, document: Any) -> str:
-    with pytest.raises(PolicyError) as refused:
+    with pytest.raises(HallmarkError) as refused:
         read(folder, json.dumps(document), "policy.json")
     return str(refused.value)
 
@@ -153,7 +154,7 @@ def test_counts_and_distances_are_no_shares(tmp_path: Path) -> None:
 )
 def test_a_repeated_field_is_refused(name: str, content: str, tmp_path: Path) -> None:
     """Of two thresholds the parser would keep the last, and a reader may see the first."""
-    with pytest.raises(PolicyError, match=r"cannot be read as a policy: .*(tier|min) is there twice"):
+    with pytest.raises(HallmarkError, match=r"cannot be read as a policy: .*(tier|min) is there twice"):
         read(tmp_path, content, name)
 
 
@@ -161,11 +162,11 @@ def test_a_repeated_field_is_refused(name: str, content: str, tmp_path: Path) ->
     "content", ["tier: [", "!!python/object/apply:os.getcwd []", "? [a]\n: 1\n", "\x00", "tier: &a [*a]"]
 )
 def test_what_is_no_policy_is_one_line(content: str, tmp_path: Path) -> None:
-    with pytest.raises(PolicyError) as refused:
+    with pytest.raises(HallmarkError) as refused:
         read(tmp_path, content)
     assert "\n" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match=r"absent\.yaml: cannot be read as a policy"):
+    with pytest.raises(HallmarkError, match=r"absent\.yaml: cannot be read as a policy"):
         read_policy(tmp_path / "absent.yaml")

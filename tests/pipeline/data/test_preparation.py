@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.errors import HallmarkError
 from pipeline.data.manifest import build_manifest, load_manifest, save_manifest, split_sha256
 from pipeline.data.preparation import prepare_data
 from pipeline.data.split import DataError, ImageSet, Split, load_split
 from pipeline.params import DataSettings
-from pipeline.run.records import RecordError
 
 NAMES = ("train", "validation", "test")
 
@@ -129,7 +129,7 @@ def test_a_manifest_is_sorted_indented_and_ends_with_a_newline(tmp_path):
 def test_a_missing_or_broken_manifest_names_the_stage(tmp_path, content):
     if content is not None:
         (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(RecordError, match=r"manifest\.json: .*stage prepare"):
+    with pytest.raises(HallmarkError, match=r"manifest\.json: .*stage prepare"):
         load_manifest(tmp_path / "manifest.json")
 
 

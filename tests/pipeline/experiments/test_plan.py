@@ -8,7 +8,7 @@ import pytest
 
 from bundle.errors import HallmarkError
 from pipeline.experiments import plan as run_module
-from pipeline.experiments.plan import PlanError, load_plan, nested
+from pipeline.experiments.plan import load_plan, nested
 from pipeline.experiments.verdicts import asked_of
 from pipeline.params.reading import read_value
 from tests.pipeline.experiments.samples import small, write_plan
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def refusal(tmp_path: Path, *entries: str) -> str:
-    with pytest.raises(PlanError) as refused:
+    with pytest.raises(HallmarkError) as refused:
         load_plan(write_plan(tmp_path / "plan.yaml", *entries))
     return str(refused.value).replace(str(tmp_path / "plan.yaml"), "PLAN")
 
@@ -121,14 +121,14 @@ def test_a_plan_that_is_absent_or_no_list_is_refused(tmp_path: Path):
     with pytest.raises(HallmarkError, match="there is no such plan"):
         load_plan(tmp_path / "plan.yaml")
     (tmp_path / "plan.yaml").write_text("name: a")
-    with pytest.raises(PlanError, match="must be a list of experiments"):
+    with pytest.raises(HallmarkError, match="must be a list of experiments"):
         load_plan(tmp_path / "plan.yaml")
 
 
 def test_dotted_keys_nest_and_contradictions_are_refused():
     assert nested({"a.b": 1, "a.c": 2, "d": 3}) == {"a": {"b": 1, "c": 2}, "d": 3}
     for keys in ({"a": 1, "a.b": 2}, {"a.b": 2, "a": 1}):
-        with pytest.raises(PlanError, match="write only one of both"):
+        with pytest.raises(HallmarkError, match="write only one of both"):
             nested(keys)
     assert read_value("1e-3") == 0.001 and read_value("true") is True
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.experiments.published import PublishedError, load_curves, load_published
+from bundle.errors import HallmarkError
+from pipeline.experiments.published import load_curves, load_published
 from pipeline.methods import method_names
 from pipeline.networks import network_names
 
@@ -141,22 +142,22 @@ def test_a_curve_is_read(tmp_path: Path):
 )
 def test_what_is_wrong_is_named(tmp_path: Path, load: Load, said: object, sentence: str):
     path = _write(tmp_path, said)
-    with pytest.raises(PublishedError) as refused:
+    with pytest.raises(HallmarkError) as refused:
         load(path)
     assert str(refused.value).startswith(f"{path}: {sentence}") and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("load", [load_published, load_curves])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, load: Load):
-    with pytest.raises(PublishedError, match=r"none\.json: there is no such file"):
+    with pytest.raises(HallmarkError, match=r"none\.json: there is no such file"):
         load(tmp_path / "none.json")
-    with pytest.raises(PublishedError, match=r": cannot be read \(Is a directory\)"):
+    with pytest.raises(HallmarkError, match=r": cannot be read \(Is a directory\)"):
         load(tmp_path)
     (tmp_path / "half.json").write_text("[")
-    with pytest.raises(PublishedError, match=r"half\.json: is not JSON"):
+    with pytest.raises(HallmarkError, match=r"half\.json: is not JSON"):
         load(tmp_path / "half.json")
     (tmp_path / "bytes.json").write_bytes(b"\xff[]")
-    with pytest.raises(PublishedError, match=r"bytes\.json: is not JSON"):
+    with pytest.raises(HallmarkError, match=r"bytes\.json: is not JSON"):
         load(tmp_path / "bytes.json")
 
 

@@ -10,18 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bundle.errors import HallmarkError
 from bundle.numbers.intervals import clopper_pearson
 from bundle.table.threats import Threat
-from pipeline.experiments.result import (
-    Accuracy,
-    ResultError,
-    Share,
-    load_result,
-    load_results,
-    pack,
-    save_result,
-    unpack,
-)
+from pipeline.experiments.result import Accuracy, Share, load_result, load_results, pack, save_result, unpack
 from pipeline.experiments.verdicts import order_digest, seeded_order
 from tests.pipeline.experiments.samples import make_result, rights
 
@@ -116,7 +108,7 @@ def test_a_damaged_result_is_refused_in_a_sentence(
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
-    with pytest.raises(ResultError) as refused:
+    with pytest.raises(HallmarkError) as refused:
         load_result(path)
     assert sentence in str(refused.value) and str(refused.value).startswith(str(path))
 
@@ -124,9 +116,9 @@ def test_a_damaged_result_is_refused_in_a_sentence(
 @pytest.mark.parametrize("content", ["", "[]", "{", "NaN"])
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str):
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(ResultError):
+    with pytest.raises(HallmarkError, match=r"a\.json: "):
         load_result(tmp_path / "a.json")
-    with pytest.raises(ResultError, match="there is no such result"):
+    with pytest.raises(HallmarkError, match="there is no such result"):
         load_result(tmp_path / "b.json")
 
 

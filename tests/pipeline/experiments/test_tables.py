@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bundle.errors import HallmarkError
 from bundle.table.threats import Threat
 from pipeline.experiments import tables
 from pipeline.experiments.result import CurvePoint, save_result
@@ -114,7 +115,7 @@ def test_the_pages_are_written_and_checked(folder: Path):
     "text", ["no markers", f"{tables.END}\n{tables.BEGIN}", f"{tables.BEGIN}\n{tables.BEGIN}\n{tables.END}"]
 )
 def test_a_page_without_its_markers_is_refused(text: str):
-    with pytest.raises(tables.TableError, match=r"README\.md: must hold the lines"):
+    with pytest.raises(HallmarkError, match=r"README\.md: must hold the lines"):
         tables.fill(text, "x", "README.md")
 
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from pipeline.methods import Method, MethodError, method_class, method_names
+from bundle.errors import HallmarkError
+from pipeline.methods import Method, method_class, method_names
 from pipeline.resolve import complete
 
 NAMES = [
@@ -42,13 +43,15 @@ def test_a_class_knows_its_name(name: str):
 
 @pytest.mark.parametrize(("wrong", "hint"), [("d2r-cag", "d2r_cag"), ("regmixx", "regmix"), ("pgd", "pgd_at")])
 def test_an_unknown_name_brings_the_nearest(wrong: str, hint: str):
-    with pytest.raises(MethodError, match=rf"method\.name: must be one of .*, got '{wrong}' \(did you mean {hint}\?\)"):
+    with pytest.raises(
+        HallmarkError, match=rf"method\.name: must be one of .*, got '{wrong}' \(did you mean {hint}\?\)"
+    ):
         method_class(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, ["d2r"], "nothing like it at all"])
 def test_a_name_of_another_kind_is_refused(wrong: object):
-    with pytest.raises(MethodError, match=r"method\.name: must be one of"):
+    with pytest.raises(HallmarkError, match=r"method\.name: must be one of"):
         method_class(wrong)
 
 
