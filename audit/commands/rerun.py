@@ -28,10 +28,6 @@ class RerunDevice(StrEnum):
     CUDA = "cuda"
 
 
-class RerunError(HallmarkError):
-    """What repeats an evaluation is not installed."""
-
-
 def rerun(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
     sample: Annotated[int | None, typer.Option(min=1, help="So many of its images; by default all.")] = None,
@@ -62,9 +58,9 @@ def rerun(
 
 
 def _require_installed() -> None:
-    """Raises RerunError with the packages that are not here."""
+    """Raises HallmarkError with the packages that are not here."""
     if missing := [name for name in NEEDED if not _installed(name)]:
-        raise RerunError(
+        raise HallmarkError(
             f"an evaluation is repeated by the training installation, of which {', '.join(missing)} is not here; "
             "install it beside this command: pip install '.[pipeline]'"
         )
