@@ -17,7 +17,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     validation = load_described(folders.data / "validation.npz", load_manifest(folders.data / "manifest.json"))
     content = to_onnx(network, validation.images.shape[1:], opset=params.export.opset)
     # The test split is not touched here: agreement is checked on the validation images.
-    parity = check_parity(network, content, validation, tolerance=params.export.tolerance, threads=params.threads)
+    parity = check_parity(network, content, validation, tolerance=params.export.tolerance, threads=params.cpu_threads)
     write_whole(folders.model, content)
     write_whole(folders.parity, canonical_json({"parity": parity, "settings": params.export.model_dump()}))
     print(
