@@ -102,7 +102,7 @@ def gather_evidence(
     table.judge("clean", sample.images)
     untouched, main = fingerprint(victim.network), main_threats(settings, wanted)
     if processes > 1 and kept.folder is not None:
-        ingredients = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
+        ingredients: dict[str, Any] = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
         with helped_by(processes - 1, all_tasks, ingredients, kept):
             do_tasks(all_tasks(**ingredients, say=say), kept, say)
     images, attacks = {"clean": drawn.images}, []
