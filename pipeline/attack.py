@@ -43,7 +43,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
         "test": manifest["splits"]["test"]["sha256"],
         "model": sha256_bytes(model),
         "networks": {name: sha256_file(trained / name) for name in (WEIGHTS, COMPANIONS) if (trained / name).exists()},
-        "environment": describe_environment(device, params.threads),
+        "environment": describe_environment(device, params.cpu_threads),
         "source": source_digest(),
     }
     kept = Kept(checkpoint_folder(identity))
@@ -56,7 +56,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
         say=speaker(),
         wanted=Threat.of(params.threat.model_dump()),
         kept=kept,
-        processes=crew_size(device, params.attack.tier, params.threads),
+        processes=crew_size(device, params.attack.tier, params.cpu_threads),
     )
     outcomes = evidence.outcomes
     metrics = {"clean": float(outcomes.clean_right("reference").mean())}

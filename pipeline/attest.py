@@ -31,7 +31,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     """Writes the bundle, metrics.json and plots/robust_accuracy.csv."""
     load_network(folders.trained)  # what is published must be a network that can be attacked again
     model, weights = read_input(folders.model, "export"), read_input(folders.trained / WEIGHTS, "train")
-    classifier = OnnxClassifier(model, threads=params.threads, device="cpu")
+    classifier = OnnxClassifier(model, threads=params.cpu_threads, device="cpu")
     predicate = build_predicate(folders, classifier)
     images, outcomes = _evidence(folders, predicate)
     outcomes = outcomes.with_columns(served_columns(classifier, images, outcomes["label"]))

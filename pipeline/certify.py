@@ -83,7 +83,7 @@ def _identity(
         "settings": settings.model_dump(exclude={"sigma"}),
         "index": index,
         "files": {path.name: sha256_file(path) for path in (folders.data / "test.npz", folders.trained / WEIGHTS)},
-        "environment": describe_environment(device, params.threads),
+        "environment": describe_environment(device, params.cpu_threads),
         "source": source_digest(),
     }
 

@@ -66,7 +66,7 @@ def main(
         adopted = Model(model, _object(arguments), *normalisation, weights, _whole_numbers("outputs", outputs))
         folder = EVALUATIONS / folder_name(name, model, data)
         with alone(folder / ".lock"):
-            set_threads(params.threads)
+            set_threads(params.cpu_threads)
             run(params, adopted, Folders(folder / "out"), certified=certify)
 
 
@@ -78,7 +78,7 @@ def run(params: Params, model: Any, folders: Folders, *, certified: bool = True)
     prepare.main(params, folders, training=False)
     adopt.main(params, model, folders)
     network, test = [folders.trained / WEIGHTS, folders.trained / NETWORK], folders.data / "test.npz"
-    outcomes, device = folders.evidence / OUTCOMES, {"device": params.device, "threads": params.threads}
+    outcomes, device = folders.evidence / OUTCOMES, {"device": params.device, "threads": params.cpu_threads}
     once = partial(_once, folders.root)
     exported = {**device, **params.export.model_dump()}
     once(folders.model, exported, [*network, folders.data / "validation.npz"], lambda: export.main(params, folders))

@@ -19,7 +19,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     content = to_onnx(network, validation.images.shape[1:], opset=params.export.opset)
     check_size(MODEL, len(content))  # a bundle could not hold it
     # The test split is not touched here: agreement is checked on the validation images.
-    parity = check_parity(network, content, validation, tolerance=params.export.tolerance, threads=params.threads)
+    parity = check_parity(network, content, validation, tolerance=params.export.tolerance, threads=params.cpu_threads)
     write_whole(folders.model, content)
     write_whole(folders.parity, canonical_json({"parity": parity, "settings": params.export.model_dump()}))
     print(

@@ -53,9 +53,7 @@ def complete(document: dict[str, Any]) -> Params:
             f"train.label_smoothing: {method.name} smooths labels itself (method.true_class); leave it null"
         )
     sections["network"] = _network_section(sections["network"], needs_guide=method.needs_guide)
-    # Layers as small as the digits' cost more to share out between threads than to compute.
-    threads = params.threads or (1 if params.data.name == "digits" else 2)
-    document = {**params.model_dump(), **sections, "threads": threads}
+    document = {**params.model_dump(), **sections, "threads": params.cpu_threads}
     document["method"] = {"name": params.method["name"], **settings.model_dump(by_alias=True)}
     return validated(Params, document)
 

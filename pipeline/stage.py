@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def stage(name: str, main: Callable[[Params], object]) -> None:
     with outcome(name):
         params = load_params()
         with alone(OUT / f".{name}.lock"):
-            set_threads(params.threads)
+            set_threads(params.cpu_threads)
             main(params)
         seconds = time.monotonic() - started
         print(f"{name}: done in {seconds:.0f} s", flush=True)
@@ -43,7 +43,7 @@ def stage(name: str, main: Callable[[Params], object]) -> None:
 
 
 @contextmanager
-def outcome(name: str, stopped: str = "stopped by hand") -> Iterator[None]:
+def outcome(name: str, stopped: str = "stopped by hand") -> Generator[None]:
     """Around a whole command: what is refused, and what the machine lacks, is one sentence on stderr and exit 1.
 
     Ctrl-C is exit 130, and says `stopped`. A traceback is left for what is wrong in the code.
@@ -98,7 +98,7 @@ def set_threads(threads: int) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Generator[None]:
     """One run at a time: a killed `dvc` leaves its stage running, and the next would write the same files."""
     with locked(path) as mine:
         if not mine:

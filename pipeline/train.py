@@ -34,7 +34,7 @@ def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | N
     training = build_training(params, data)
     settings = params.model_dump(include={"seed", "threads", "threat", "network", "method", "train"}, by_alias=True)
     settings["method"] = with_digests(settings["method"])
-    environment = describe_environment(training.fabric.device, params.threads)
+    environment = describe_environment(training.fabric.device, params.cpu_threads)
     extra = {"own": training.batches.sampling.own, "share": training.batches.sampling.share}
     splits = {name: sha256_file(data / f"{name}.npz") for name in ("train", "validation")}
     checkpoints = checkpoint_folder(

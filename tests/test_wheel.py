@@ -49,6 +49,7 @@ def test_a_wheel_has_every_file_of_a_room(wheel: Path, room: str) -> None:
         return {path.as_posix() for path in found if "__pycache__" not in path.parts}
 
     assert files(wheel / room) == files(ROOT / room)
+    assert "py.typed" in files(wheel / room), "whoever imports the room is to see its types"
 
 
 def test_a_service_starts_from_a_wheel(wheel: Path, tmp_path: Path) -> None:

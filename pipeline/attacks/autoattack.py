@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -46,7 +46,7 @@ FEWEST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 SQUARE_SHARE, SQUARE_IMAGES = 0.002, 2
 #: The smallest side of an image that Square's starting pattern fits in, for l2 and l1.
 SQUARE_SIDE = 5
-NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+NORMS: dict[Norm, Literal["Linf", "L2", "L1"]] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 STEPS, QUERIES = 100, 5000
 #: What the standard version does otherwise for l1: APGD comes from balls of 3, 2 and 1 eps, 30, 30 and 40 steps each.
 L1_SETTINGS = {"apgdRestarts": 5, "apgdRadii": [3, 2, 1]}
@@ -205,7 +205,7 @@ def _prepared(model: nn.Module, threat: Threat, seed: int, classes: int, version
 
 
 @contextmanager
-def contained(model: object) -> Iterator[None]:
+def contained(model: object) -> Generator[None]:
     """Puts torch's generators, the tracer, pyautoattack's table of calls and the network's gradients back as they were.
 
     Inside, the network's weights ask for no gradient: the attacks need none, and FAB would compute them for nothing.
@@ -260,7 +260,7 @@ class Lines(logging.Handler):
 
 
 @contextmanager
-def log_lines(progress: Callable[[str], None] | None = None, checks: bool = True) -> Iterator[Lines]:
+def log_lines(progress: Callable[[str], None] | None = None, checks: bool = True) -> Generator[Lines]:
     """Listens to AutoAttack's logger, and to nobody else's."""
     logger = logging.getLogger("auto-attack")
     lines, before = Lines(progress, checks), (logger.level, logger.propagate)

@@ -24,6 +24,7 @@ each d larger by 2^-20 of itself, which covers it and the few roundings beside i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -104,7 +105,9 @@ def propagate(program: Program, start: Interval, *, rounded: bool = True) -> Bou
     return Bounds(nodes, rounding)
 
 
-def after(layer: object, inputs: list[Interval], *, rounded: bool) -> tuple[Interval, Tensor | None]:
+def after(
+    layer: Affine | Callable[[Tensor], Tensor] | None, inputs: list[Interval], *, rounded: bool
+) -> tuple[Interval, Tensor | None]:
     """The interval after one step, and what rounding may have added there."""
     if isinstance(layer, Affine):
         rounding = rounding_of(layer, inputs[0].size) if rounded else None
@@ -114,7 +117,6 @@ def after(layer: object, inputs: list[Interval], *, rounded: bool) -> tuple[Inte
         rounding = gamma(1) * (one.size + other.size) if rounded else None
         added = 0.0 if rounding is None else rounding
         return Interval(one.lower + other.lower - added, one.upper + other.upper + added), rounding
-    assert callable(layer)
     return Interval(layer(inputs[0].lower), layer(inputs[0].upper)), None
 
 

@@ -45,9 +45,11 @@ class Constant(NamedTuple):
 Layer = Affine | Callable[[Tensor], Tensor] | Constant | None
 
 
-def layer_of(target: object, arguments: Sequence[Any], named: Mapping[str, Any], *, relu_only: bool) -> Layer:
+def layer_of(
+    target: Callable[..., Any] | str, arguments: Sequence[Any], named: Mapping[str, Any], *, relu_only: bool
+) -> Layer:
     """The layer that an operator is, its arguments being features, constants and plain values; raises NotKnownError."""
-    if target in MOVES:
+    if callable(target) and target in MOVES:
         return _moved(target, arguments, named)
     operators = OPERATORS if relu_only else OPERATORS | OTHER_MONOTONE
     if target not in operators:
@@ -59,7 +61,7 @@ def layer_of(target: object, arguments: Sequence[Any], named: Mapping[str, Any],
 
 
 def _convolution(
-    x: Feature,
+    x: object,
     weight: object,
     bias: object,
     stride: Sequence[int],
@@ -69,19 +71,20 @@ def _convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> Layer:
-    _require(isinstance(x, Feature) and len(x.shape) == 3 and not transposed)
+    _require(len(_feature(x).shape) == 3 and not transposed)
     shift = None if bias is None else _tensor(bias)
     return Convolution(_tensor(weight), shift, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def _matrix_product(x: object, matrix: object) -> Layer:
-    _require(isinstance(x, Feature) and len(x.shape) == 1)
+    _require(len(_feature(x).shape) == 1)
     return Dense(_tensor(matrix), None)
 
 
 def _linear(bias: object, x: object, matrix: object, *, beta: float = 1, alpha: float = 1) -> Layer:
-    _require(isinstance(x, Feature) and len(x.shape) == 1 and beta == alpha == 1 and isinstance(bias, Constant))
-    return Dense(_tensor(matrix), _for_each_image(bias, torch.Size([_tensor(matrix)().shape[1]]), x.dtype))
+    feature, shift = _feature(x), _constant(bias)
+    _require(len(feature.shape) == 1 and beta == alpha == 1)
+    return Dense(_tensor(matrix), _for_each_image(shift, torch.Size([_tensor(matrix)().shape[1]]), feature.dtype))
 
 
 def _batch_norm(
@@ -127,10 +130,9 @@ def _divided(x: object, y: object) -> Layer:
 
 
 def _scaling(x: object, other: object, factors: Callable[[Tensor], Factors]) -> Layer:
-    _require(isinstance(x, Feature))
-    assert isinstance(x, Feature)
-    value = _for_each_image(other, x.shape, x.dtype)
-    return Scaling(lambda dtype: factors(value().to(dtype)), x.terms)
+    feature = _feature(x)
+    value = _for_each_image(other, feature.shape, feature.dtype)
+    return Scaling(lambda dtype: factors(value().to(dtype)), feature.terms)
 
 
 def _mean(x: Feature, dims: Sequence[int] | None, keepdim: bool = False, *, total: bool = False) -> Layer:
@@ -168,7 +170,7 @@ def _cells(x: Feature, size: Sequence[int]) -> Layer:
     sides = list(zip(x.shape[-2:], size, strict=True))
     terms = math.prod(-(-whole // cells) + 1 for whole, cells in sides) + 1
     back = math.prod(-(-cells // whole) + 1 for whole, cells in sides)
-    return Pooling(partial(functional.adaptive_avg_pool2d, output_size=tuple(size)), terms, back)
+    return Pooling(partial(functional.adaptive_avg_pool2d, output_size=_pair(size)), terms, back)
 
 
 def _pair(value: Sequence[int]) -> tuple[int, int]:
@@ -186,10 +188,9 @@ def _threshold(x: Feature, threshold: object, value: object) -> Layer:
 
 
 def _larger(x: object, y: object) -> Layer:
-    feature, other = (x, y) if isinstance(x, Feature) else (y, x)
-    _require(isinstance(feature, Feature) and isinstance(other, Constant))
-    assert isinstance(feature, Feature)
-    _require(not _for_each_image(other, feature.shape, feature.dtype)().any())
+    one, other = (x, y) if isinstance(x, Feature) else (y, x)
+    feature = _feature(one)
+    _require(not _for_each_image(_constant(other), feature.shape, feature.dtype)().any())
     return torch.relu
 
 
@@ -241,16 +242,12 @@ MOVES = {
 }
 
 
-def _moved(target: object, arguments: Sequence[Any], named: Mapping[str, Any]) -> Layer:
+def _moved(target: Callable[..., Tensor], arguments: Sequence[Any], named: Mapping[str, Any]) -> Layer:
     """What an operator does with the numbers 1, 2, … in place of the features tells where each value goes."""
-    x = arguments[0]
-    assert callable(target)
-    _require(isinstance(x, Feature))
+    x = _feature(arguments[0])
     inputs = math.prod(x.shape)
     counted = torch.arange(1, ROWS * inputs + 1, dtype=torch.float64).view(ROWS, *x.shape)
-    plain = torch.utils._pytree.tree_map_only(
-        Constant, lambda item: item.value().cpu(), list(arguments[1:]), is_leaf=lambda item: isinstance(item, Constant)
-    )
+    plain = _plain(list(arguments[1:]))
     found = target(counted, *plain, **named)
     _require(found.shape[:1] == counted.shape[:1] and not target(torch.zeros_like(counted), *plain, **named).any())
     places = found.long() - 1
@@ -261,11 +258,30 @@ def _moved(target: object, arguments: Sequence[Any], named: Mapping[str, Any]) -
     return Moved(places[0], inputs)
 
 
+def _plain(argument: Any) -> Any:
+    """An argument, or a list of them, with the values of constants, on the CPU, in place of these."""
+    if isinstance(argument, list):
+        return [_plain(item) for item in argument]
+    return argument.value().cpu() if isinstance(argument, Constant) else argument
+
+
+def _feature(value: object) -> Feature:
+    """What must depend on the image here."""
+    if not isinstance(value, Feature):
+        raise NotKnownError
+    return value
+
+
+def _constant(value: object) -> Constant:
+    """What must not depend on the image here."""
+    if not isinstance(value, Constant):
+        raise NotKnownError
+    return value
+
+
 def _tensor(value: object) -> Value:
     """A tensor of the network's that does not depend on the image."""
-    _require(isinstance(value, Constant))
-    assert isinstance(value, Constant)
-    return value.value
+    return _constant(value).value
 
 
 def _for_each_image(constant: object, shape: torch.Size, dtype: torch.dtype) -> Value:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import torch
@@ -68,7 +68,7 @@ def read(network: nn.Module, image: tuple[int, ...], *, relu_only: bool = True) 
 
 
 @contextlib.contextmanager
-def _evaluated(network: nn.Module) -> Iterator[None]:
+def _evaluated(network: nn.Module) -> Generator[None]:
     """Every module in eval mode, and back."""
     training = [module for module in network.modules() if module.training]
     network.eval()
@@ -133,18 +133,17 @@ class _Reader:
             raise self._unknown(node)
 
         def value() -> Any:
-            arguments, named = fx.map_arg((node.args, dict(node.kwargs)), lambda item: self.constants[item].value())
+            arguments, named = _with_values(node, lambda item: self.constants[item].value())
             return function(*arguments, **named)
 
         return Constant(value)
 
     def _add(self, node: fx.Node) -> None:
         if node.target is CHECK or (node.target is operator.getitem and node.args[1] == 0):
-            self.features[node] = self.features[node.args[0]]  # the first of what BatchNorm returns is its features
+            # The first of what BatchNorm returns is its features.
+            self.features[node] = self.features[node.all_input_nodes[0]]
             return
-        arguments, named = fx.map_arg(
-            (node.args, dict(node.kwargs)), lambda item: self.features.get(item) or self.constants[item]
-        )
+        arguments, named = _with_values(node, lambda item: self.features.get(item) or self.constants[item])
         try:
             found = layer_of(node.target, arguments, named, relu_only=self.relu_only)
         except NotKnownError:
@@ -165,6 +164,11 @@ class _Reader:
         name = kind.rpartition(".")[2] if kind.startswith("torch.nn.") else called.rpartition(".")[2].strip("_")
         place = place_of_trace(node.meta.get("stack_trace")) or (f" in layer {path}" if path else "")
         return UnprovableError(f"nothing proved: no bounds are known through {name}{place}")
+
+
+def _with_values(node: fx.Node, value: Callable[[fx.Node], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A node's arguments, those by position and those by name, with a value in place of every node."""
+    return fx.map_arg((node.args, dict(node.kwargs)), value)
 
 
 def _terms(layer: object, before: Feature) -> int:

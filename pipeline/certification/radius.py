@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -177,7 +177,7 @@ def _next(low: Tensor, high: Tensor, above: Tensor, below: Tensor, steps: int, *
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
+def _progress(total: int) -> Generator[Callable[[int], None]]:
     """A bar with rate and time left on a terminal."""
     console = Console(file=sys.stdout)
     columns = (TextColumn("proving"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))

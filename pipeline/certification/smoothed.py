@@ -21,6 +21,7 @@ from bundle.numbers.smoothing import EarlyEnd, Scores, certified_radii, early_en
 from pipeline.networks.external import External
 from pipeline.params import CertifySettings
 from pipeline.run.cache import Kept, Part
+from pipeline.run.devices import in_layout
 
 #: Images that are voted on and kept together; no count depends on it.
 PART = 8
@@ -158,7 +159,7 @@ def _scores(network: nn.Module, device: torch.device) -> Scores:
     """
     channels_last = device.type == "cpu" and not isinstance(network, External)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = copy.deepcopy(network).to(device).to(memory_format=layout).eval()
+    network = in_layout(copy.deepcopy(network).to(device), layout).eval()
 
     @torch.inference_mode()
     def scores(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -33,6 +33,7 @@ def read_images(root: Path, names: Sequence[str], size: int, channels: int) -> N
     unreadable: list[str] = []
 
     def read(index: int) -> str | None:
+        content = b""
         try:
             content = (root / names[index]).read_bytes()
             images[index] = file_to_array(content, size, channels)

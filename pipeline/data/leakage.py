@@ -110,6 +110,8 @@ def near(hashes: Hashes, others: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 def _low_frequencies(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The 8 x 8 lowest frequencies of each grey image, (N, 64), the mean first."""
-    grey = images[..., 0].astype(np.float64) if images.shape[3] == 1 else images @ np.array(LUMA)
-    along, across = (dct(np.eye(side), axis=0, norm="ortho")[:SIDE] for side in images.shape[1:3])
+    grey = images[..., 0].astype(np.float64) if images.shape[3] == 1 else images @ np.array(LUMA, np.float64)
+    along, across = (
+        np.asarray(dct(np.eye(side), axis=0, norm="ortho"), np.float64)[:SIDE] for side in images.shape[1:3]
+    )
     return np.round(along @ grey @ across.T, DECIMALS).reshape(len(images), -1)

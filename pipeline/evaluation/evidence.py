@@ -150,7 +150,7 @@ def attack_sample(
     table.columns |= {"index": drawn.index, "label": drawn.labels, "image_sha256": image_digests(drawn.images)}
     table.judge("clean", sample.images)
     if processes > 1 and kept.folder is not None:
-        ingredients = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
+        ingredients: dict[str, Any] = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
         with helped_by(processes - 1, all_tasks, ingredients, kept):
             do_tasks(all_tasks(**ingredients, say=say), kept, say)
     clean, images, records = _channels_first(drawn.images), {"clean": drawn.images}, []

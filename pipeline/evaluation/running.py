@@ -14,7 +14,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
@@ -173,7 +173,7 @@ class Work:
 
 
 @contextmanager
-def helped_by(processes: int, make_tasks: Tasks, ingredients: dict[str, Any], kept: Kept) -> Iterator[None]:
+def helped_by(processes: int, make_tasks: Tasks, ingredients: dict[str, Any], kept: Kept) -> Generator[None]:
     """Inside it, `processes` more processes do the same tasks as the caller, and all of them keep what they find.
 
     On the way out they are stopped: whatever they have not done is computed by whoever asks `kept` for it.

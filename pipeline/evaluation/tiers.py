@@ -215,7 +215,7 @@ def autoattack_job(
     settings: AttackSettings,
     side: int,
     say: Say,
-    version: str = "standard",
+    version: autoattack.Version = "standard",
     further: int = 0,
 ) -> Job:
     """AutoAttack of a version; `further` is added to the seed."""

@@ -23,7 +23,7 @@ path { fill: none; stroke-width: 1.6; } .ours { stroke: var(--ours); } .theirs {
 .leader { stroke: var(--muted); stroke-width: 0.6; opacity: 0.7; }
 </style>"""
 
-Curve = tuple[str, str, list[tuple[float, float]]]
+Curve = tuple[str, str, Sequence[tuple[float, float]]]
 
 
 def draw_curves(runs: Sequence[Result], published: Sequence[PublishedCurve]) -> str | None:

@@ -50,7 +50,7 @@ from pipeline.experiments.verdicts import (
 )
 from pipeline.methods import method_class
 from pipeline.networks.serialisation import load_companions, load_network
-from pipeline.run.devices import choose_device, memory_format
+from pipeline.run.devices import choose_device, in_layout, memory_format
 from pipeline.run.environment import describe_environment, lock_digest
 
 
@@ -87,7 +87,7 @@ class Evaluation:
 
     def _on_device(self, network: nn.Module) -> nn.Module:
         layout = memory_format(self.device, self.run.params.train)
-        return network.to(self.device, memory_format=layout).eval().requires_grad_(False)
+        return in_layout(network.to(self.device), layout).eval().requires_grad_(False)
 
     @cached_property
     def identity(self) -> str:
@@ -154,7 +154,7 @@ class Evaluation:
         run, record = self.run, self._record()
         method = method_class(run.params.method["name"])
         rows = np.array([row for shard in shards for row in shard.rows], dtype=np.int64)
-        environment = describe_environment(self.device, run.params.threads)
+        environment = describe_environment(self.device, run.params.cpu_threads)
         splits = self.manifest["splits"]
         return Result(
             name=run.name,
@@ -186,7 +186,7 @@ class Evaluation:
                 seed=run.params.attack.seed,
                 shard=run.shard,
                 suite=run.suite,
-                limits=run.limits,
+                limits=dict(run.limits),
                 index_sha256=order_digest(rows),
             ),
             threats=[threat.describe() for threat in attacked_threats(run.params.attack)],

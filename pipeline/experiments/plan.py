@@ -10,7 +10,7 @@ The images of a run: prepared once for all runs with the same data settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,14 +44,20 @@ class Experiment(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="names the result's file")
     settings: dict[str, Any] = Field(description="params.yaml's keys, dotted; what is left out has its defaults")
-    seeds: list[Seed] = Field([0], min_length=1, max_length=1000, description="one run each")
-    images: Count = Field(1000, description="images of the evaluation's first stage, in the seeded order")
-    shard: Count = Field(250, description="images attacked and saved at once; AutoAttack's examples depend on it")
-    split: Literal["test", "validation"] = Field("test", description="validation: for choices, never for claims")
-    whole: bool = Field(True, description="test split: attack all of it once every experiment has its first stage")
-    suite: Suite = Field("core", description="papers: PGD-100, margin-20, transfer and adaptive attacks too")
+    seeds: list[Seed] = Field(default=[0], min_length=1, max_length=1000, description="one run each")
+    images: Count = Field(default=1000, description="images of the evaluation's first stage, in the seeded order")
+    shard: Count = Field(
+        default=250, description="images attacked and saved at once; AutoAttack's examples depend on it"
+    )
+    split: Literal["test", "validation"] = Field(
+        default="test", description="validation: for choices, never for claims"
+    )
+    whole: bool = Field(
+        default=True, description="test split: attack all of it once every experiment has its first stage"
+    )
+    suite: Suite = Field(default="core", description="papers: PGD-100, margin-20, transfer and adaptive attacks too")
     limits: dict[str, Annotated[int, Field(ge=0, le=10**9)]] = Field(
-        {}, description="by threat, attack or threat/attack: asked of the first so many images alone"
+        default={}, description="by threat, attack or threat/attack: asked of the first so many images alone"
     )
 
     def run(self, seed: int, data: str) -> Run:
@@ -142,7 +148,7 @@ def _experiment(path: Path, number: int, entry: Any) -> Experiment:
 
 
 @contextmanager
-def _named(path: Path, name: str) -> Iterator[None]:
+def _named(path: Path, name: str) -> Generator[None]:
     """Puts the plan and the experiment before every line of what is wrong with it."""
     try:
         yield

@@ -43,8 +43,8 @@ class Source(Section):
     method: str
     norm: Norm = "linf"
     eps: str = Field(min_length=1)
-    selection: str = Field("not stated", min_length=1)
-    runs: int | None = Field(None, ge=1)
+    selection: str = Field(default="not stated", min_length=1)
+    runs: int | None = Field(default=None, ge=1)
     source: str = Field(min_length=1)
 
     def key(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,7 +100,7 @@ class Queue:
         data, folder = prepared(run, self.places), self.places.folder(run)
         _require_attacks(run)
         _forget_others(run, folder, load_manifest(data / "manifest.json"))
-        set_threads(run.params.threads)
+        set_threads(run.params.cpu_threads)
         trained = self._trained(run, data, folder)
         if trained is not None and self.train_only:
             self._note(run, "trained, not attacked yet")
@@ -161,7 +161,7 @@ class Queue:
         self.report.notes.pop(run.key, None)
         print(f"{run.key}: done, {self.places.result(run)}", flush=True)
 
-    def _leave_evaluation(self, run: Run, done: int, parts: list, seconds: float) -> None:
+    def _leave_evaluation(self, run: Run, done: int, parts: Sequence[Sized], seconds: float) -> None:
         folder, missing = self.places.folder(run), sum(map(len, parts[done:]))
         pace = Pace.load(folder, choose_device(run.params.device).type)
         pace.model_copy(update={"seconds_left": seconds * missing}).save(folder)

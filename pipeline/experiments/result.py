@@ -60,7 +60,9 @@ class SampleRecord(Section):
     seed: int = Field(ge=0)
     shard: int = Field(ge=1, description="images attacked at once and saved")
     suite: Suite = "core"
-    limits: dict[str, int] = Field({}, description="images that a threat or an attack was asked of, the first ones")
+    limits: dict[str, int] = Field(
+        default={}, description="images that a threat or an attack was asked of, the first ones"
+    )
     index_sha256: Sha256 = Field(description="of the rows, little-endian int64, in their order")
 
 
@@ -123,7 +125,7 @@ class Result(Section):
     network: dict[str, Any]
     parameters: int = Field(ge=1)
     selection: dict[str, Any]
-    curve: list[CurvePoint] = Field([], description="of the epochs; empty in results from before it was kept")
+    curve: list[CurvePoint] = Field(default=[], description="of the epochs; empty in results from before it was kept")
     data: DataRecord
     sample: SampleRecord
     threats: list[dict[str, Any]] = Field(min_length=1, description="in the order in which they were attacked")

@@ -63,9 +63,9 @@ def main(params: Params, model: Model, folders: Folders) -> None:
     weights = check_rebuilding(network, validation)
     correct = count_correct(network, validation)
     record = {
-        "settings": {"threads": params.threads},
+        "settings": {"threads": params.cpu_threads},
         "selection": SELECTION,
-        "environment": describe_environment(choose_device(params.device), params.threads),
+        "environment": describe_environment(choose_device(params.device), params.cpu_threads),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "method": METHOD,
     }

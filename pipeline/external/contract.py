@@ -6,7 +6,7 @@ Which call made a tensor, and which took its gradient, with the line of the netw
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,8 +47,6 @@ def check_network(network: nn.Module, images: NDArray[np.uint8], classes: int) -
         )
     probes = _unit(images[:PROBES])
     logits = _logits(network, probes)
-    if not isinstance(logits, Tensor):
-        raise NetworkError(f"network: must return logits as one tensor, returned a {type(logits).__name__}")
     if logits.shape != (len(probes), classes):
         raise NetworkError(
             f"network: must return logits (N, {classes}), one for each class of the data; for {len(probes)} images it "
@@ -112,7 +110,7 @@ def _watched(network: nn.Module, probes: Tensor) -> tuple[OperationWatch, Tensor
 
 
 @contextlib.contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
+def _frozen(network: nn.Module) -> Generator[None]:
     """No parameter requires a gradient, and back."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in learning:
@@ -152,7 +150,7 @@ def _check_logits(network: nn.Module, images: Tensor) -> None:
 @torch.no_grad()
 def _logits(network: nn.Module, images: Tensor) -> Tensor:
     try:
-        return network(images)
+        logits: object = network(images)
     except NetworkError:
         raise
     except Exception as error:  # whatever the network raises
@@ -160,6 +158,9 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
             f"network: must take float images of shape (N, {', '.join(map(str, images.shape[1:]))}), the data's, failed "
             f"with {type(error).__name__}{place_of_error(error)} ({_line(error)})"
         ) from None
+    if not isinstance(logits, Tensor):
+        raise NetworkError(f"network: must return logits as one tensor, returned a {type(logits).__name__}")
+    return logits
 
 
 def _line(error: BaseException) -> str:

@@ -22,11 +22,9 @@ from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE
 
 
-class D2R(Method):
-    """D²R loss (eq. 2), adversarial images generated from the target alone, as TRADES does."""
+class DualRegularization(Method):
+    """What every method with D²R's loss shares: the guide, the settings, the terms, the ascent that makes the images."""
 
-    name = "d2r"
-    title = "D²R"
     paper = "Liu et al. 2025, arXiv 2506.07056"
     passes = (14, 13)
     needs_guide = True
@@ -39,24 +37,30 @@ class D2R(Method):
     }
 
     class Settings(Section):
-        lambda_: float = Field(1.0, alias="lambda", ge=0, le=1e6, description="weight of the guide's cross-entropy")
-        alpha: float = Field(30.0, ge=0, le=1e6, description="weight of the adversarial KL, in the unit of `reduction`")
+        lambda_: float = Field(
+            default=1.0, alias="lambda", ge=0, le=1e6, description="weight of the guide's cross-entropy"
+        )
+        alpha: float = Field(
+            default=30.0, ge=0, le=1e6, description="weight of the adversarial KL, in the unit of `reduction`"
+        )
         beta: float = Field(
-            20.0, ge=0, le=1e6, description="weight of the clean symmetric term, in the unit of `reduction`"
+            default=20.0, ge=0, le=1e6, description="weight of the clean symmetric term, in the unit of `reduction`"
         )
         reduction: Literal["element", "batchmean"] = Field(
-            "element", description="KL averaged over classes too, or summed"
+            default="element", description="KL averaged over classes too, or summed"
         )
-        steps: int = Field(10, ge=1, le=100_000, description="steps of the training attack")
-        relative_step: float = Field(TRADES_STEP, gt=0, le=1e3, description="step size as a share of eps")
+        steps: int = Field(default=10, ge=1, le=100_000, description="steps of the training attack")
+        relative_step: float = Field(default=TRADES_STEP, gt=0, le=1e3, description="step size as a share of eps")
         guide_init: Literal["learnable", "pretrained"] = Field(
-            "learnable", description="pretrained: a fixed guide (fig. 2a)"
+            default="learnable", description="pretrained: a fixed guide (fig. 2a)"
         )
-        guide_weights: str | None = Field(None, description="safetensors file of a pretrained guide")
-        one_at_a_time: bool = Field(False, description="the clean symmetric term moves one network a step (the Remark)")
+        guide_weights: str | None = Field(default=None, description="safetensors file of a pretrained guide")
+        one_at_a_time: bool = Field(
+            default=False, description="the clean symmetric term moves one network a step (the Remark)"
+        )
 
         @model_validator(mode="after")
-        def _guide_weights_with_pretrained(self) -> D2R.Settings:
+        def _guide_weights_with_pretrained(self) -> DualRegularization.Settings:
             if (self.guide_init == "pretrained") != (self.guide_weights is not None):
                 raise ValueError("guide_weights goes with guide_init: pretrained, and only with it")
             return self
@@ -83,21 +87,11 @@ class D2R(Method):
             reason = " ".join(str(error).split())
             raise HallmarkError(f"method.guide_weights: {path} holds no weights of network.guide ({reason})") from None
 
-    def train(self, mode: bool = True) -> D2R:
+    def train(self, mode: bool = True) -> DualRegularization:
         super().train(mode)
         if self.settings.guide_init == "pretrained":
             self.guide.eval()
         return self
-
-    def perturb(self, batch: Batch) -> Tensor:
-        with crafting(self.target):
-            return self.ascend(batch, self.target(batch.images).detach(), gaussian_start(batch.images))
-
-    def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
-        adversarial = at_least_float32(self.target(perturbed))
-        clean = at_least_float32(self.target(batch.images))
-        guide = at_least_float32(self.guide(batch.images))
-        return self.terms(batch, adversarial, clean, guide)
 
     def terms(self, batch: Batch, adversarial: Tensor, clean: Tensor, guide: Tensor) -> dict[str, Tensor]:
         """Eq. 2 from logits (N, K): the target's on adversarial and clean images, the guide's on clean ones."""
@@ -132,6 +126,23 @@ class D2R(Method):
             steps=self.settings.steps,
             relative_step=self.settings.relative_step,
         )
+
+
+class D2R(DualRegularization):
+    """D²R loss (eq. 2), adversarial images generated from the target alone, as TRADES does."""
+
+    name = "d2r"
+    title = "D²R"
+
+    def perturb(self, batch: Batch) -> Tensor:
+        with crafting(self.target):
+            return self.ascend(batch, self.target(batch.images).detach(), gaussian_start(batch.images))
+
+    def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
+        adversarial = at_least_float32(self.target(perturbed))
+        clean = at_least_float32(self.target(batch.images))
+        guide = at_least_float32(self.guide(batch.images))
+        return self.terms(batch, adversarial, clean, guide)
 
 
 class D2RCAG(D2R):

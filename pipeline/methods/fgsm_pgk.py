@@ -31,12 +31,18 @@ class Priors(NamedTuple):
 class PriorSettings(Section):
     """What the FGSM-PGK line shares."""
 
-    true_class: float = Field(0.5, gt=0, le=1, description="weight of the label in the smoothed cross-entropy")
-    momentum: float = Field(0.3, ge=0, lt=1, description="of the prior's gradient")
-    reset_epochs: int = Field(10, ge=1, le=100_000, description="the priors start again every so many epochs")
+    true_class: float = Field(default=0.5, gt=0, le=1, description="weight of the label in the smoothed cross-entropy")
+    momentum: float = Field(default=0.3, ge=0, lt=1, description="of the prior's gradient")
+    reset_epochs: int = Field(default=10, ge=1, le=100_000, description="the priors start again every so many epochs")
     ema_threshold: float = Field(
-        0.82, gt=0, le=1e3, description="ratio of adversarial to initial accuracy that averaging slows at"
+        default=0.82, gt=0, le=1e3, description="ratio of adversarial to initial accuracy that averaging slows at"
     )
+
+
+class PGKSettings(PriorSettings):
+    """FGSM-PGK's own."""
+
+    weight: float = Field(default=5.6, ge=0, le=1e6, description="weight of the mean squared error")
 
 
 class FGSMPGK(Method):
@@ -52,8 +58,7 @@ class FGSMPGK(Method):
     trains_in = ("linf",)
     paper_schedule: ClassVar[dict[str, Any]] = {**COMMON_SCHEDULE, "averaging": "ema"}
 
-    class Settings(PriorSettings):
-        weight: float = Field(5.6, ge=0, le=1e6, description="weight of the mean squared error")
+    Settings = PGKSettings
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:

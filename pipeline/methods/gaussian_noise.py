@@ -39,10 +39,10 @@ class GaussianNoise(Method):
 
     class Settings(Section):
         sigma: float = Field(
-            0.25, gt=0, le=4, description="standard deviation of the noise; certify.sigma's, as a rule"
+            default=0.25, gt=0, le=4, description="standard deviation of the noise; certify.sigma's, as a rule"
         )
         init_weights: str | None = Field(
-            None,
+            default=None,
             min_length=1,
             description="file of weights that training goes on from, of the same network; null: none",
         )
@@ -74,10 +74,12 @@ class SmoothAdv(GaussianNoise):
     passes = (22, 22)
 
     class Settings(GaussianNoise.Settings):
-        eps_l2: float = Field(0.5, gt=0, le=1000, description="l2 radius of the training attack, for images in [0, 1]")
-        draws: int = Field(2, ge=1, le=64, description="m, noisy copies of each image")
-        steps: int = Field(10, ge=1, le=100_000, description="steps of the training attack")
-        relative_step: float = Field(0.2, gt=0, le=1e3, description="step size as a share of eps_l2")
+        eps_l2: float = Field(
+            default=0.5, gt=0, le=1000, description="l2 radius of the training attack, for images in [0, 1]"
+        )
+        draws: int = Field(default=2, ge=1, le=64, description="m, noisy copies of each image")
+        steps: int = Field(default=10, ge=1, le=100_000, description="steps of the training attack")
+        relative_step: float = Field(default=0.2, gt=0, le=1e3, description="step size as a share of eps_l2")
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class IBP(Method):
     paper_schedule: ClassVar[dict[str, Any]] = {**COMMON_SCHEDULE, "lr": 0.02, "eps_warmup": 0.5, "gradient_clip": 10.0}
 
     class Settings(Section):
-        kappa: float = Field(0.5, ge=0, le=1, description="weight of the clean loss once eps has its full size")
+        kappa: float = Field(default=0.5, ge=0, le=1, description="weight of the clean loss once eps has its full size")
 
     @classmethod
     def schedule(cls, name: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class LBGAT(TRADES):
 
     class Settings(TRADES.Settings):
         beta: float = Field(
-            0.0, ge=0, le=1e6, description="weight of KL(p(x)‖p(x')), summed over classes: 0 LBGAT0, 6 LBGAT6"
+            default=0.0, ge=0, le=1e6, description="weight of KL(p(x)‖p(x')), summed over classes: 0 LBGAT0, 6 LBGAT6"
         )
 
     @classmethod

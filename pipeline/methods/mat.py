@@ -42,11 +42,13 @@ class MAT(Method):
 
     class Settings(Section):
         peers: int = Field(
-            2, ge=2, le=64, description="networks that learn together; a step makes steps · N + N² passes"
+            default=2, ge=2, le=64, description="networks that learn together; a step makes steps · N + N² passes"
         )
-        tau: float = Field(0.5, ge=0, le=1, description="share of the peers' distributions, the labels have the rest")
-        steps: int = Field(10, ge=1, le=100_000, description="steps of the training attack")
-        relative_step: float = Field(0.25, gt=0, le=1e3, description="step size as a share of eps")
+        tau: float = Field(
+            default=0.5, ge=0, le=1, description="share of the peers' distributions, the labels have the rest"
+        )
+        steps: int = Field(default=10, ge=1, le=100_000, description="steps of the training attack")
+        relative_step: float = Field(default=0.25, gt=0, le=1e3, description="step size as a share of eps")
 
     def __init__(self, settings: Any, task: Task, build: Callable[[str], nn.Module]) -> None:
         super().__init__(settings, task, build)

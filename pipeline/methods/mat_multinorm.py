@@ -40,14 +40,14 @@ class MATMultinorm(Method):
 
     class Settings(Section):
         eps_l2: float = Field(
-            0.5, gt=0, le=1000, description="l2 radius for images in [0, 1]; linf's is threat.eps_255"
+            default=0.5, gt=0, le=1000, description="l2 radius for images in [0, 1]; linf's is threat.eps_255"
         )
-        eps_l1: float = Field(12.0, gt=0, le=1000, description="l1 radius for images in [0, 1]")
+        eps_l1: float = Field(default=12.0, gt=0, le=1000, description="l1 radius for images in [0, 1]")
         tau: float = Field(
-            0.5, ge=0, le=1, description="share of the specialists' distributions, the labels have the rest"
+            default=0.5, ge=0, le=1, description="share of the specialists' distributions, the labels have the rest"
         )
-        steps: int = Field(10, ge=1, le=100_000, description="steps of the training attacks")
-        relative_step: float = Field(0.25, gt=0, le=1e3, description="step size as a share of eps")
+        steps: int = Field(default=10, ge=1, le=100_000, description="steps of the training attacks")
+        relative_step: float = Field(default=0.25, gt=0, le=1e3, description="step size as a share of eps")
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE, DIGITS_SCHEDULE
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """One step's images (N, C, H, W) in [0, 1], labels, rows in the training split (N,), and where training is.
 
     `labels` are classes (N,), or distributions over classes (N, K) where the loop smooths or mixes them: torch's
@@ -76,8 +78,8 @@ class Method(nn.Module, ABC):
     #: The schedule of the paper; fields are TrainSettings'.
     paper_schedule: ClassVar[dict[str, Any]] = COMMON_SCHEDULE
 
-    class Settings(Section):
-        """The method's own keys of params.yaml's `method` section."""
+    #: The method's own keys of params.yaml's `method` section.
+    Settings: ClassVar[type[Section]] = Section
 
     def __init__(self, settings: Any, task: Task, build: Callable[[str], nn.Module]) -> None:
         """`build` makes a fresh network for a role: `target`, or `guide`."""
@@ -153,7 +155,7 @@ def classes_of(labels: Tensor) -> Tensor:
 
 
 @contextmanager
-def crafting(*networks: nn.Module) -> Iterator[None]:
+def crafting(*networks: nn.Module) -> Generator[None]:
     """Networks in eval mode while images are made; each gets its own mode back, after an exception too."""
     modes = [network.training for network in networks]
     try:

@@ -22,8 +22,8 @@ class PGDAT(Method):
     passes = (11, 11)
 
     class Settings(Section):
-        steps: int = Field(10, ge=1, le=100_000, description="steps of the training attack")
-        relative_step: float = Field(0.25, gt=0, le=1e3, description="step size as a share of eps")
+        steps: int = Field(default=10, ge=1, le=100_000, description="steps of the training attack")
+        relative_step: float = Field(default=0.25, gt=0, le=1e3, description="step size as a share of eps")
 
     def perturb(self, batch: Batch) -> Tensor:
         return cross_entropy_ascent(

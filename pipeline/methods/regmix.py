@@ -28,17 +28,18 @@ class RegMixAMR(FGSMPGK):
     paper_schedule: ClassVar[dict[str, Any]] = {**FGSMPGK.paper_schedule, "epochs": 95}
 
     class Settings(PriorSettings):
-        alpha: float = Field(7.5, ge=0, le=1e6, description="weight of the main KL, in the unit of `reduction`")
-        beta: float = Field(3.75, ge=0, le=1e6, description="weight of the auxiliary KL; about half of alpha")
+        alpha: float = Field(default=7.5, ge=0, le=1e6, description="weight of the main KL, in the unit of `reduction`")
+        beta: float = Field(default=3.75, ge=0, le=1e6, description="weight of the auxiliary KL; about half of alpha")
         reduction: Literal["batchmean", "element"] = Field(
-            "batchmean", description="KL summed over classes, or averaged too"
+            default="batchmean", description="KL summed over classes, or averaged too"
         )
         kl_order: Literal["paper", "math"] = Field(
-            "paper",
+            default="paper",
             description="paper: KL(a‖b) in torch's argument order, as in the authors' D²R; math: as written",
         )
         detach_initial: bool | None = Field(
-            None, description="no gradient of AMR through the initial output, as the paper's figure has it; null: no"
+            default=None,
+            description="no gradient of AMR through the initial output, as the paper's figure has it; null: no",
         )
 
     @classmethod
@@ -71,10 +72,13 @@ class RegMix(RegMixAMR):
 
     class Settings(RegMixAMR.Settings):
         gamma: float = Field(
-            1.0, ge=0, le=1e6, description="additive: weight of the clean KL; mixture: clean share of the target, < 1"
+            default=1.0,
+            ge=0,
+            le=1e6,
+            description="additive: weight of the clean KL; mixture: clean share of the target, < 1",
         )
-        agr_form: Literal["additive", "mixture"] = Field("additive", description="how the clean output enters")
-        detach_clean: bool = Field(False, description="no gradient through the clean output")
+        agr_form: Literal["additive", "mixture"] = Field(default="additive", description="how the clean output enters")
+        detach_clean: bool = Field(default=False, description="no gradient through the clean output")
 
         @model_validator(mode="after")
         def _gamma_is_a_share_in_mixture(self) -> RegMix.Settings:

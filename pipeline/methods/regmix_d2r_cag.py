@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.attacks.ascent import random_start
 from pipeline.attacks.divergence import at_least_float32, kl_divergence
 from pipeline.attacks.threat import project
-from pipeline.methods.d2r import D2RCAG
+from pipeline.methods.d2r import DualRegularization
 from pipeline.methods.method import Batch, crafting
 
 
@@ -26,7 +26,7 @@ class Generated(NamedTuple):
     final: Tensor
 
 
-class RegMixD2RCAG(D2RCAG):
+class RegMixD2RCAG(DualRegularization):
     """D²R's loss at x'_final + α · KL(final‖initial) + β · KL(initial‖final) of the target, nothing detached.
 
     The initial image is x + prior, projected onto the ball and [0, 1], and the generation starts there. The prior is
@@ -43,11 +43,17 @@ class RegMixD2RCAG(D2RCAG):
     reconstructed = True
     passes = (15, 14)
 
-    class Settings(D2RCAG.Settings):
-        amr_alpha: float = Field(7.5, ge=0, le=1e6, description="weight of AMR's main KL, summed over classes")
-        amr_beta: float = Field(3.75, ge=0, le=1e6, description="weight of AMR's auxiliary KL; about half of amr_alpha")
-        kl_order: Literal["paper", "math"] = Field("paper", description="how AMR's KL(a‖b) is read, as in RegMix")
-        reset_epochs: int = Field(10, ge=1, le=100_000, description="the priors start again every so many epochs")
+    class Settings(DualRegularization.Settings):
+        amr_alpha: float = Field(default=7.5, ge=0, le=1e6, description="weight of AMR's main KL, summed over classes")
+        amr_beta: float = Field(
+            default=3.75, ge=0, le=1e6, description="weight of AMR's auxiliary KL; about half of amr_alpha"
+        )
+        kl_order: Literal["paper", "math"] = Field(
+            default="paper", description="how AMR's KL(a‖b) is read, as in RegMix"
+        )
+        reset_epochs: int = Field(
+            default=10, ge=1, le=100_000, description="the priors start again every so many epochs"
+        )
 
     @classmethod
     def defaults(cls, data: str) -> dict[str, Any]:

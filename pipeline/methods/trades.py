@@ -35,9 +35,9 @@ class TRADES(Method):
     }
 
     class Settings(Section):
-        beta: float = Field(6.0, ge=0, le=1e6, description="weight of KL(p(x)‖p(x')), summed over classes")
-        steps: int = Field(10, ge=1, le=100_000, description="steps of the training attack")
-        relative_step: float = Field(TRADES_STEP, gt=0, le=1e3, description="step size as a share of eps")
+        beta: float = Field(default=6.0, ge=0, le=1e6, description="weight of KL(p(x)‖p(x')), summed over classes")
+        steps: int = Field(default=10, ge=1, le=100_000, description="steps of the training attack")
+        relative_step: float = Field(default=TRADES_STEP, gt=0, le=1e3, description="step size as a share of eps")
 
     def perturb(self, batch: Batch) -> Tensor:
         with crafting(self.target):

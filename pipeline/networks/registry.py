@@ -42,7 +42,7 @@ def build_network(
     if name not in ARCHITECTURES:
         raise NetworkError(f"network name: {one_of(list(ARCHITECTURES), name)}")
     plan = ARCHITECTURES[name]
-    spec = {
+    spec: dict[str, Any] = {
         "name": name,
         "classes": whole_number("classes", classes, least=2),
         "channels": whole_number("channels", channels, least=1),

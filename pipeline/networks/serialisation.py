@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +27,9 @@ from pipeline.networks import NetworkError, build_network, rebuild
 from pipeline.networks.blocks import to_unit
 from pipeline.networks.tracing import place_of_error, place_of_operator, quietly, reason_of
 from pipeline.run.records import read_input
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
 
 #: Characters of what a library says of weights that do not fit.
 REASON_WIDTH = 300
@@ -105,7 +108,7 @@ def to_onnx(network: nn.Module, image_shape: tuple[int, ...], *, opset: int) -> 
     return model.SerializeToString(deterministic=True)
 
 
-def _exported(network: nn.Module, image_shape: tuple[int, ...], opset: int):
+def _exported(network: nn.Module, image_shape: tuple[int, ...], opset: int) -> ModelProto:
     """What torch's exporter makes of it; raises HallmarkError in one sentence where it refuses the network."""
     example = torch.zeros(2, *image_shape, dtype=torch.uint8)
     served = ServedNetwork(network).eval()
@@ -144,7 +147,7 @@ def _refusal(error: BaseException, served: nn.Module, example: Tensor) -> str:
     return f"network: cannot be exported to ONNX ({reason}){place_of_error(error)}"
 
 
-def _nodes(graph):
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
     """The nodes of a graph and of the graphs inside them."""
     for node in graph.node:
         yield node

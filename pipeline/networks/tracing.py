@@ -7,15 +7,15 @@ It is empty where there is none.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import linecache
 import logging
 import re
-import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def quietly() -> Generator[None]:
     """Nothing is printed, warned or logged: what torch says there is for those who work on torch, and pages long."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -72,7 +72,7 @@ def place_of_operator(program: torch.export.ExportedProgram, name: str) -> str:
 
 def place_of_call() -> str:
     """The place of what is being called now."""
-    frames, frame = list[Frame](), sys._getframe(1)
+    frames, frame = list[Frame](), inspect.currentframe()
     while frame is not None:
         frames.insert(0, (frame.f_code.co_filename, frame.f_lineno))
         frame = frame.f_back

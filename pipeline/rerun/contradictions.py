@@ -138,10 +138,10 @@ def _verdicts(
     answers = [table[f"{column}/prediction"] for table in (then, now)]
     margins = np.stack([table[f"{column}/margin"] for table in (then, now)]).astype(np.float64)
     right = [answer == label for answer in answers]
-    confidences = (table[f"{column}/confidence"] for table in (then, now))
-    moved = ~(_equal(*margins, rounding) & _equal(*confidences, rounding))
+    confidences = [table[f"{column}/confidence"] for table in (then, now)]
+    moved = ~(_equal(margins[0], margins[1], rounding) & _equal(confidences[0], confidences[1], rounding))
     near = (np.abs(margins) <= rounding).all(axis=0) & ~moved
-    return Repeated(kind, name, setting, exact, *right, (right[0] != right[1]) | moved, near, margins)
+    return Repeated(kind, name, setting, exact, right[0], right[1], (right[0] != right[1]) | moved, near, margins)
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any], rounding: float) -> Flags:
@@ -156,9 +156,10 @@ def _attacked(found: Repetition, item: Mapping[str, Any], setting: str, *, exact
     margins = np.stack([table[f"{setting}/{name}/margin"] for table in tables]).astype(np.float64)
     lowest = np.stack([_lowest(found, table, item["threat"], setting) for table in tables])
     # Where an attack keeps the clean image of what it did not break, how near it came is seen by the others alone.
-    near = np.where(np.stack(broken), margins >= -edge, np.minimum(margins, lowest) <= edge).all(axis=0)
+    close = np.where(np.stack(broken), margins >= -edge, np.minimum(margins, lowest) <= edge)
+    near = close[0] & close[1]
     pixels = found.pixels[name] if setting == "served" else None
-    return Repeated("attacked", name, setting, exact, *right, broken[0] != broken[1], near, margins, pixels)
+    return Repeated("attacked", name, setting, exact, right[0], right[1], broken[0] != broken[1], near, margins, pixels)
 
 
 def _lowest(found: Repetition, table: Outcomes, threat: str, setting: str) -> NDArray[np.float64]:
@@ -187,7 +188,9 @@ def _smoothed(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -
         right = [(chosen == label) & (far > 0) for chosen, far in zip(selected, radius, strict=True)]
         same = selected[0] == selected[1]
         near = same & (np.abs(successes[0] - successes[1]) <= VOTES * item["estimation"])
-        yield Repeated("smoothed", name, "reference", exact, *right, ~same | (successes[0] != successes[1]), near)
+        yield Repeated(
+            "smoothed", name, "reference", exact, right[0], right[1], ~same | (successes[0] != successes[1]), near
+        )
 
 
 def _proved(found: Repetition, predicate: Mapping[str, Any], *, exact: bool) -> Iterator[Repeated]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -73,11 +75,11 @@ def rerun(
     )
 
 
-def _surroundings(published: RebuiltModel, found: Repetition, here: dict[str, object]) -> Surroundings:
+def _surroundings(published: RebuiltModel, found: Repetition, here: dict[str, Any]) -> Surroundings:
     predicate = published.bundle.predicate
     differences = [
         *environment_differences(predicate["environment"], here),
         *code_differences(predicate, found.records),
     ]
-    margins = (table["reference/clean/margin"] for table in (found.then, found.attacked))
-    return Surroundings(differences, bool(np.array_equal(*margins)))
+    then, now = (table["reference/clean/margin"] for table in (found.then, found.attacked))
+    return Surroundings(differences, bool(np.array_equal(then, now)))

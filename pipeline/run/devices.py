@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import nn
 
 from bundle.errors import HallmarkError
 from pipeline.params import TrainSettings
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 DEVICES = ("auto", "cpu", "cuda")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,10 +33,15 @@ def make_fabric(device: torch.device, settings: TrainSettings) -> Fabric:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
-    return Fabric(accelerator=device.type, devices=1, precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision])
+    return Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
 
 
 def memory_format(device: torch.device, settings: TrainSettings) -> torch.memory_format:
     """channels_last on CUDA, where tensor cores want it; NCHW on the CPU, where it measured faster."""
     wanted = settings.channels_last if settings.channels_last is not None else device.type == "cuda"
     return torch.channels_last if wanted else torch.contiguous_format
+
+
+def in_layout(network: Network, layout: torch.memory_format) -> Network:
+    """The network itself, its weights in this memory layout."""
+    return network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # torch's overloads leave it out

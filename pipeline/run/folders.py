@@ -6,7 +6,7 @@ Locks that end with the process that holds them, however it ends.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ OUT = Folders()
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+def locked(path: Path, *, wait: bool = False) -> Generator[bool]:
     """Holds a file's lock; gives False where another process has it and `wait` is off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:

@@ -14,6 +14,7 @@ from bundle.errors import HallmarkError
 from pipeline.data.split import Split
 from pipeline.methods import Batch, Method
 from pipeline.params import TrainSettings
+from pipeline.run.devices import in_layout
 from pipeline.training.batches import Batches, Sampling, on_device, reseed
 from pipeline.training.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from pipeline.training.optimisation import WeightPerturbation, learning_rate, make_average, radius_share
@@ -45,7 +46,8 @@ class Training:
     ) -> None:
         assert settings.epochs and settings.momentum is not None and settings.weight_decay is not None  # resolved
         self.settings, self.fabric, self.seed = settings, fabric, seed
-        self.method = fabric.to_device(method).to(memory_format=layout)
+        fabric.to_device(method)
+        self.method = in_layout(method, layout)
         self.batches = Batches(train, settings, sampling, classes=method.task.classes, device=fabric.device, seed=seed)
         self.validation = on_device(validation, fabric.device)
         self.average = make_average(settings, self.method.served())

@@ -172,13 +172,14 @@ class WeightPerturbation:
             for buffer, kept in zip(self.statistics, before, strict=True):
                 buffer.copy_(kept)
             self.moves = [
-                torch.zeros_like(weight) if gradient is None else self._move(weight, gradient)
-                for weight, gradient in zip(self.weights, gradients, strict=True)
+                self._move(weight, gradient) for weight, gradient in zip(self.weights, gradients, strict=True)
             ]
             for weight, move in zip(self.weights, self.moves, strict=True):
                 weight.add_(move)
 
-    def _move(self, weight: Tensor, gradient: Tensor) -> Tensor:
+    def _move(self, weight: Tensor, gradient: Tensor | None) -> Tensor:
+        if gradient is None:  # the loss does not use this weight
+            return torch.zeros_like(weight)
         return self.gamma * (weight.norm() / (gradient.norm() + SMALLEST_NORM) * gradient)
 
     @torch.no_grad()

@@ -93,7 +93,7 @@ class LiveMetrics:
         self._live = None
         # Outside a DVC stage DVCLive would make the folder a DVC repository; history.csv is enough there.
         if "DVC_STAGE" in os.environ:
-            from dvclive import Live
+            from dvclive.live import Live
 
             self._live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, resume=resume, report=None)
 

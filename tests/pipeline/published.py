@@ -56,7 +56,7 @@ def make_published(root: Path, weights_seed: int = 0, *, fitted: bool = False) -
     """
     params, folders = small_params(), Folders(root)
     # As the stages' commands do: other numbers of threads may give other last bits.
-    set_threads(params.threads)
+    set_threads(params.cpu_threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed)
         network = build_network("preact_resnet8", classes=10, channels=1, width=8).eval()

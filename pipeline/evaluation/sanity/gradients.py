@@ -125,8 +125,8 @@ def single_step(network: nn.Module, part: Sample, threat: Threat, measured: Meas
 
 def _alignment(network: nn.Module, part: Sample, found: Tensor) -> float:
     """The median over images of the cosine between the gradients at both ends of the step, not below 0."""
-    ends = (_gradients(network, images, part.labels) for images in (part.images, found))
-    return max(0.0, float(functional.cosine_similarity(*ends).median()))
+    start, end = (_gradients(network, images, part.labels) for images in (part.images, found))
+    return max(0.0, float(functional.cosine_similarity(start, end).median()))
 
 
 def _gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

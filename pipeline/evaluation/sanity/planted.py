@@ -116,11 +116,11 @@ def feature_extractor(network: nn.Module, images: Tensor) -> Features:
     Raises NoReadout where the logits are not the very output of an nn.Linear on one vector an image.
     """
     calls: list[tuple[nn.Module, Tensor]] = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, inputs, output: calls.append((layer, output)))
-        for layer in network.modules()
-        if isinstance(layer, nn.Linear)
-    ]
+
+    def note(layer: nn.Module, inputs: object, output: Tensor) -> None:
+        calls.append((layer, output))
+
+    hooks = [layer.register_forward_hook(note) for layer in network.modules() if isinstance(layer, nn.Linear)]
     try:
         with torch.no_grad():
             logits = network(images[:2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -98,7 +99,7 @@ def test_smoothed_cross_entropy_takes_distributions_as_the_mean_over_their_class
 def test_every_method_takes_one_hot_distributions_as_it_takes_classes(name: str):
     """What CutMix and label smoothing hand over: with certain labels images and losses are the same."""
     method, batch = by_hand.build(name), by_hand.batch()
-    certain = batch._replace(labels=torch.eye(by_hand.CLASSES)[batch.labels])
+    certain = replace(batch, labels=torch.eye(by_hand.CLASSES)[batch.labels])
     found = []
     for given in (batch, certain):
         torch.manual_seed(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def smoothed_loss(method: Method, batch: Batch, images: Tensor, noise: list[Tens
 def test_smooth_adv_is_pgd_on_the_smoothed_classifier_written_by_hand():
     """Same draws in every step and in the loss; a step along the l2-normalised gradient, back into ball and box."""
     method, batch = build("smooth_adv", eps_l2=0.3, draws=2, steps=4, sigma=0.5), by_hand.batch()
-    batch = batch._replace(images=0.3 + 0.4 * batch.images)  # far from 0 and 1: the box does not bite
+    batch = replace(batch, images=0.3 + 0.4 * batch.images)  # far from 0 and 1: the box does not bite
     torch.manual_seed(5)
     noise = [0.5 * torch.randn_like(batch.images) for _ in range(2)]
     images = batch.images

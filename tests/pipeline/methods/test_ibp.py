@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_a_few_steps_prove_what_was_not_proved_before_and_no_proof_is_broken():
     before = assert_sound(method.target.eval(), levels, labels.numpy(), technique="ibp")
     for step in range(40):
         method.radius_share = min(1.0, step / 20)
-        batch = by_hand.batch()._replace(images=images, labels=labels, index=torch.arange(40), step=step)
+        batch = replace(by_hand.batch(), images=images, labels=labels, index=torch.arange(40), step=step)
         optimiser.zero_grad()
         torch.stack(list(method.losses(batch, method.perturb(batch)).values())).sum().backward()
         nn.utils.clip_grad_norm_(method.parameters(), 10)
@@ -147,7 +148,7 @@ def test_mixed_labels_take_the_bounds_of_their_largest_class():
     mixed = 0.7 * functional.one_hot(batch.labels, 4) + 0.3 * functional.one_hot((batch.labels + 1) % 4, 4)
     worst = method.worst_logits(batch.images, batch.labels)
     expected = 0.5 * -(mixed * by_hand.log_p(worst)).sum(1).mean()
-    torch.testing.assert_close(method.losses(batch._replace(labels=mixed), batch.images)["interval"], expected)
+    torch.testing.assert_close(method.losses(replace(batch, labels=mixed), batch.images)["interval"], expected)
 
 
 def test_it_is_in_the_registry():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_three_steps_are_the_official_scripts():
     reference = ByHand(method, momentum=0.3, weight=5.6)
     optimiser = torch.optim.SGD(method.trained(), lr=0.1)
     for epoch in range(3):
-        batch = by_hand.batch(epoch=epoch, seed=epoch)._replace(index=torch.tensor([4, 1, 11, 0, 7, 2]))
+        batch = replace(by_hand.batch(epoch=epoch, seed=epoch), index=torch.tensor([4, 1, 11, 0, 7, 2]))
         if epoch == 0:
             torch.manual_seed(21)
             reference.reset(batch.index)
@@ -196,7 +197,7 @@ def test_additional_images_start_again_when_a_round_first_shows_them(name: str):
     method = build(name, extra=6, reset_epochs=4)
     before = by_hand.batch(epoch=8)
     method.after_step(before, method.perturb(before))
-    late = by_hand.batch(epoch=9)._replace(index=torch.arange(12)[~torch.isin(torch.arange(12), before.index)])
+    late = replace(by_hand.batch(epoch=9), index=torch.arange(12)[~torch.isin(torch.arange(12), before.index)])
     known = by_hand.batch(epoch=9)
     started = {}
     for batch in (known, late):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,7 +140,7 @@ def test_a_prior_of_another_crop_starts_inside_the_pixel_range():
 @pytest.mark.parametrize("steps", [1, 10])
 def test_images_lie_in_the_ball_and_in_the_pixel_range(steps: int, epoch: int):
     method, batch = with_prior(steps=steps)
-    found = method.perturb(batch._replace(epoch=epoch))
+    found = method.perturb(replace(batch, epoch=epoch))
     checks.assert_in_ball(found.initial, batch)
     checks.assert_in_ball(found.final, batch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ GAMMA = 0.02
 
 
 def double(batch: Batch) -> Batch:
-    return batch._replace(images=batch.images.double())
+    return replace(batch, images=batch.images.double())
 
 
 def total(method: Method, batch: Batch, perturbed: Tensor) -> Tensor:
