@@ -103,7 +103,7 @@ class Client:
         return self._prediction("/predict", self._post("/predict", "image", content))
 
     def predict_batch(self, rows: NDArray[np.uint8]) -> list[Prediction]:
-        """One answer a row of uint8 (N, H, W, C); sent in as many requests as the service's limit asks for."""
+        """One answer per row of uint8 (N, H, W, C); sent in as many requests as the service's limit asks for."""
         found: list[Prediction] = []
         while len(found) < len(rows):
             part = rows[len(found) : len(found) + self._rows]

@@ -89,7 +89,7 @@ def _entries(
     from pipeline.methods import method_class
     from pipeline.params.reading import read_value
 
-    # One thread a process: on small networks two processes of one thread do more than one of two.
+    # One thread per process: on small networks two processes of one thread do more than one of two.
     shared: dict[str, Any] = {"data.name": data, "attack.tier": tier, "threads": 1}
     given: dict[str, Any] = {}
     for item in setting:

@@ -40,8 +40,8 @@ def main(
     data: Annotated[str, typer.Option(help="data.name of params.yaml; folder for images of your own")] = "cifar10",
     path: Annotated[str, typer.Option(help="folder that holds the data")] = "datasets",
     arguments: Annotated[str, typer.Option(help="of the function, as JSON")] = "{}",
-    mean: Annotated[str | None, typer.Option(help="subtracted first, a number a channel: 0.49,0.48,0.45")] = None,
-    std: Annotated[str | None, typer.Option(help="divided by then, a number a channel: 0.20,0.20,0.20")] = None,
+    mean: Annotated[str | None, typer.Option(help="subtracted first, a number per channel: 0.49,0.48,0.45")] = None,
+    std: Annotated[str | None, typer.Option(help="divided by then, a number per channel: 0.20,0.20,0.20")] = None,
     outputs: Annotated[
         str | None, typer.Option(help="which of the network's outputs are the classes, from 0, in their order: 281,207")
     ] = None,
@@ -51,7 +51,7 @@ def main(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of params.yaml, e.g. attack.images=200")
     ] = None,
-    certify: Annotated[bool, typer.Option(help="certify radii too: 1,100 passes an image")] = True,
+    certify: Annotated[bool, typer.Option(help="certify radii too: 1,100 passes per image")] = True,
 ) -> None:
     """Checks the network, exports, attacks, certifies and attests it; prints the bundle's numbers and where it is."""
     with outcome("evaluate"):
@@ -149,7 +149,7 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError:
-        raise HallmarkError(f"--{option}: must be numbers, one a channel, e.g. 0.49,0.48,0.45; got {text!r}") from None
+        raise HallmarkError(f"--{option}: must be numbers, one per channel, e.g. 0.49,0.48,0.45; got {text!r}") from None
 
 
 def _whole_numbers(option: str, text: str | None) -> list[int] | None:
@@ -157,7 +157,7 @@ def _whole_numbers(option: str, text: str | None) -> list[int] | None:
         return None
     parts = text.replace(",", " ").split()
     if not parts or not all(part.isascii() and part.isdigit() for part in parts):
-        raise HallmarkError(f"--{option}: must be whole numbers from 0, one a class, e.g. 281,207; got {text!r}")
+        raise HallmarkError(f"--{option}: must be whole numbers from 0, one per class, e.g. 281,207; got {text!r}")
     return [int(part) for part in parts]
 
 

@@ -120,7 +120,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """Reads, validates and completes a params file.
 
     Returns settings in which every default is filled in by its owner, so that they can be recorded as they are.
-    Raises ParamsError with one line a wrong field (`method.alpha: must be ≥ 0, got -1`).
+    Raises ParamsError with one line per wrong field (`method.alpha: must be ≥ 0, got -1`).
     """
     path = Path(path)
     document = read_yaml(path, "there is no such file; run from the folder that holds params.yaml")

@@ -40,7 +40,7 @@ BATCH_ROWS = tuple(1 << power for power in range(13))
 
 
 class Watch:
-    """What the service counts about itself; one a process, since a registry takes each name once."""
+    """What the service counts about itself; one per process, since a registry takes each name once."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
@@ -91,7 +91,7 @@ class Watch:
 
 
 def publish_model(predicate: Mapping[str, Any], digest: str, registry: CollectorRegistry) -> None:
-    """Sets the gauges of one model; once a process.
+    """Sets the gauges of one model; once per process.
 
     Labels follow the claims: version, setting, threat and attack; certified accuracy names its classifier. "The" robust
     accuracy of the model, which has the threat of its headline, has a gauge of its own.

@@ -47,7 +47,7 @@ class Served:
     admission: Admission
 
     async def predict(self, rows: NDArray[np.uint8]) -> list[dict[str, Any]]:
-        """One answer a row; rows (N, H, W, C) are valid. Raises Problem `busy` where they would wait too long."""
+        """One answer per row; rows (N, H, W, C) are valid. Raises Problem `busy` where they would wait too long."""
         try:
             async with asyncio.timeout(self.settings.seconds):
                 return predictions(await self.batcher.logits(rows), self.classes)

@@ -5,7 +5,7 @@ Start it with `python -m serving`, which verifies the bundle before BentoML star
 BentoML's limit of time for a request, taken out: the app's own limits answer with the model's headers.
 
 BentoML keeps a timer of half a kilobyte for every request until the limit has passed, however soon the request was
-answered: at a thousand requests a second that is a hundred megabytes. It cannot be switched off in its configuration.
+answered: at a thousand requests per second that is a hundred megabytes. It cannot be switched off in its configuration.
 """
 
 from __future__ import annotations

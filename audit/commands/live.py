@@ -37,11 +37,11 @@ def live(
     url: Annotated[str, typer.Argument(metavar="URL", help="The service's address, http:// or https://.")],
     trust: Trust = None,
     data: Annotated[Path | None, typer.Option(help="A folder like out/data: images outside the evidence too.")] = None,
-    ways: Annotated[Ways, typer.Option("--as", help="PNG files, one a request; .npy arrays; or both.")] = Ways.BOTH,
+    ways: Annotated[Ways, typer.Option("--as", help="PNG files, one per request; .npy arrays; or both.")] = Ways.BOTH,
     rows: Annotated[
         int | None, typer.Option(min=1, help="At most so many images of each kind. [default: as the evidence has]")
     ] = None,
-    square: Annotated[int, typer.Option(metavar="QUERIES", min=0, help="Attack with so many queries an image.")] = 0,
+    square: Annotated[int, typer.Option(metavar="QUERIES", min=0, help="Attack with so many queries per image.")] = 0,
     digest: Annotated[str | None, typer.Option(metavar="SHA256", help="The model.onnx that must answer.")] = None,
     token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the service's bearer token.")] = None,
     within: Annotated[

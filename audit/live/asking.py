@@ -1,4 +1,4 @@
-"""Images on their way to a service, one PNG file a request or many in one array, and its answers as arrays.
+"""Images on their way to a service, one PNG file per request or many in one array, and its answers as arrays.
 
 How far an inspection is, on stderr: rate and time left where a person looks on, nothing where nobody does.
 """

@@ -44,7 +44,7 @@ class Plan:
     """What to ask.
 
     `ways` of sending images; `rows`, the most of the evidence and of each other kind of images (None: as many as the
-    evidence has); `data`, a folder like out/data, or None; `square`, queries an image (0: none); `seed` of all that is
+    evidence has); `data`, a folder like out/data, or None; `square`, queries per image (0: none); `seed` of all that is
     drawn.
     """
 

@@ -41,7 +41,7 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
 
     Parameters
     ----------
-    outcomes : one row an image (see bundle.table.outcomes).
+    outcomes : one row per image (see bundle.table.outcomes).
     settings : the predicate's `threats` (name, norm, eps_255 or eps), `attacks` (threat, name), `unions` (name,
         threats), `smoothing` (name, sigma, estimation, alpha, radii), `corruptions` (None, or names), `distances` (name,
         norm), `proofs` (norm, technique, eps_255) and `data.classes` (names).

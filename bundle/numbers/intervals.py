@@ -163,7 +163,7 @@ def unpaired_interval(
 
 
 def seeds_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """Student's 95 % interval of the mean of k ≥ 2 differences, one a seed, with k − 1 degrees of freedom."""
+    """Student's 95 % interval of the mean of k ≥ 2 differences, one per seed, with k − 1 degrees of freedom."""
     mean = float(np.mean(differences))
     half = float(t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * float(sem(differences))
     return mean - half, mean + half

@@ -92,7 +92,7 @@ def _by_class(predicate: Mapping[str, Any], threat: Mapping[str, Any]) -> Plot:
     ]
     worst = headline.worst_class(predicate, "served", threat["name"])
     caption = (
-        f"Served setting, {threat_title(threat)}, worst class first. Few images a class make wide intervals. The worst "
+        f"Served setting, {threat_title(threat)}, worst class first. Few images per class make wide intervals. The worst "
         f"is {worst['class']}: {percent(worst['value'])}. It was picked after looking, so its interval is one that "
         f"holds for every class at once: {interval(worst)}."
     )

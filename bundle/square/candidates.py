@@ -240,7 +240,7 @@ def _sparse(
 
 
 def _put_back(moves: Levels, uniforms: Uniforms, share: float) -> None:
-    """Sets a share of the changed values (N, D), and at least one, to zero; two numbers an image say which.
+    """Sets a share of the changed values (N, D), and at least one, to zero; two numbers per image say which.
 
     Value d has the key frac(u + v·d): spread evenly over [0, 1), whatever values are changed.
     """

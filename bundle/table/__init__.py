@@ -1,1 +1,1 @@
-"""One row an image: the outcome table, what was planned to be in it, and the threats."""
+"""One row per image: the outcome table, what was planned to be in it, and the threats."""

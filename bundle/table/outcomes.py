@@ -1,4 +1,4 @@
-"""The outcome table: one row an image, what each attack achieved on it, in two settings that are never mixed.
+"""The outcome table: one row per image, what each attack achieved on it, in two settings that are never mixed.
 
 Columns: `index` (row of the test split), `label`, `image_sha256` (of the uint8 pixels, (H, W, C) in C order);
 `SETTING/clean/prediction`, `…/margin` and `…/confidence`; for each attack `SETTING/THREAT/ATTACK/broken` and the same

@@ -1,1 +1,1 @@
-"""One file an attack, each a pure function from images to adversarial images inside the ball and inside [0, 1]."""
+"""One file per attack, each a pure function from images to adversarial images inside the ball and inside [0, 1]."""

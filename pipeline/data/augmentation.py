@@ -79,7 +79,7 @@ def cutmix(
 ) -> tuple[Tensor, Tensor]:
     """CutMix (Yun et al. 2019, arXiv 1905.04899), as adversarial training uses it (Rebuffi et al. 2021, arXiv 2103.01946).
 
-    One box a batch: in it every image shows its partner, which a permutation draws. The box covers a share 1 − λ of the
+    One box per batch: in it every image shows its partner, which a permutation draws. The box covers a share 1 − λ of the
     image before the border clips it, λ ~ Beta(alpha, alpha), alpha > 0. Images (N, C, H, W) of any dtype, on any device;
     labels are classes (N,) or distributions (N, `classes`) on the same device; `generator` is on the CPU.
     Returns new images and labels, float32 (N, classes): the partner's share is that of the pixels that it fills.

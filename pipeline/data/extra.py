@@ -83,7 +83,7 @@ def _check_layout(path: Path, images: Layout, labels: Layout, shape: tuple[int, 
         )
     if label_kind.kind not in "iu" or label_size != size[:1]:
         raise DataError(
-            f"{path}: labels must be whole numbers ({size[0]},), one an image, got {label_kind} {label_size}"
+            f"{path}: labels must be whole numbers ({size[0]},), one per image, got {label_kind} {label_size}"
         )
     if math.prod(size) > _memory():
         raise DataError(f"{path}: its images take {math.prod(size)} bytes, more than this machine's memory")

@@ -209,7 +209,7 @@ def _started(processes: int, work: Work) -> Iterator[SpawnProcess]:
 def do_tasks(tasks: list[AttackTask], kept: Kept, say: Callable[[str], None] = lambda line: None) -> None:
     """Does every task that is neither kept nor in another process's hands, those with the longest jobs first.
 
-    When nothing is left to begin it waits for those that others have in hand. `say` is told a line a task.
+    When nothing is left to begin it waits for those that others have in hand. `say` is told a line per task.
     """
     assert kept.folder is not None
     ordered = sorted(tasks, key=lambda task: not task.job.name.startswith("autoattack"))

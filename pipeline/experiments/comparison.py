@@ -152,7 +152,7 @@ class MethodComparison:
 
     def markdown(self) -> str:
         """The table as GitHub shows it; shares in per cent."""
-        heads = [*self.heads(), "training", "passes a step"]
+        heads = [*self.heads(), "training", "passes per step"]
         lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 2)}---|"]
         for row in self.rows():
             title = f"{row.title}{' ⚑' if row.flagged else ''}"
@@ -206,7 +206,7 @@ class MethodComparison:
 
 
 def seed_differences(first: str, ours: Outcomes, second: str, theirs: Outcomes) -> list[str]:
-    """One experiment minus another, a sentence a seed that both have, and one over the seeds where there are two or more.
+    """One experiment minus another, a sentence per seed that both have, and one over the seeds where there are two or more.
 
     Outcomes (N,) by seed; where one side asked more images, the first ones that both asked count.
     """

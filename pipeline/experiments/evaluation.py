@@ -143,7 +143,7 @@ class Evaluation:
         return load_shard(self._path(number), self.identity, judged)
 
     def expected_seconds(self) -> float:
-        """Seconds an image, from a few passes of the network."""
+        """Seconds per image, from a few passes of the network."""
         images = torch.from_numpy(self.split.images[: self.run.params.attack.batch_size]).permute(0, 3, 1, 2) / 255
         forward, both = time_passes(self.victim.network, images.contiguous(), self.device)
         robust = self._record()["selection"].get("pgd_10", 1.0)

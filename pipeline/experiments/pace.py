@@ -80,7 +80,7 @@ def time_epoch(params: Params, data: Path) -> float:
 
 
 def time_passes(network: nn.Module, images: Tensor, device: torch.device) -> tuple[float, float]:
-    """Seconds an image for a forward pass, and for a forward with a backward pass to the image, in eval mode."""
+    """Seconds per image for a forward pass, and for a forward with a backward pass to the image, in eval mode."""
     network = network.to(device).eval()
     images = images.to(device)
 
@@ -96,7 +96,7 @@ def time_passes(network: nn.Module, images: Tensor, device: torch.device) -> tup
 
 
 def expected_attack_seconds(settings: AttackSettings, forward: float, both: float, robust: float) -> float:
-    """Seconds an image that the evaluation may take, where the share `robust` of the images withstands.
+    """Seconds per image that the evaluation may take, where the share `robust` of the images withstands.
 
     `forward` and `both` are time_passes'. AutoAttack spends its time on the images that it does not break.
     """

@@ -159,7 +159,7 @@ def table(results: Sequence[Result], published: Sequence[Published]) -> str:
 
 
 def ours(runs: Sequence[Result]) -> list[str]:
-    """A line a radius of one experiment's runs."""
+    """A line per radius of one experiment's runs."""
     first = runs[0]
     whose = f"ours{', reconstructed' if first.method.reconstructed else ''}"
     whose += " ⚑" if any(run.flags for run in runs) else ""

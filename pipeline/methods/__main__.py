@@ -9,7 +9,7 @@ from pipeline.methods import method_class, method_names
 
 def main() -> None:
     """Prints name, paper, what is reconstructed, and what a training step costs."""
-    table = Table("name", "title", "paper", "passes a step (forward, backward)", "guide")
+    table = Table("name", "title", "paper", "passes per step (forward, backward)", "guide")
     for name in method_names():
         method = method_class(name)
         table.add_row(

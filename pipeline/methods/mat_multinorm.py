@@ -65,7 +65,7 @@ class MATMultinorm(Method):
 
     @property
     def specialists(self) -> list[nn.Module]:
-        """One a norm, in the order of `threats`."""
+        """One per norm, in the order of `threats`."""
         return [self.get_submodule(f"specialist_{threat.norm}") for threat in self.threats]
 
     def perturb(self, batch: Batch) -> PeerImages:

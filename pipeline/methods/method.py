@@ -35,7 +35,7 @@ class Batch:
 class Task(NamedTuple):
     """What a method is built for: the ball, the number of classes and training images, and their shape (C, H, W).
 
-    `extra` of the images are additional ones, which not every epoch shows; the others are seen once an epoch.
+    `extra` of the images are additional ones, which not every epoch shows; the others are seen once per epoch.
     """
 
     threat: Threat

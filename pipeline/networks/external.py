@@ -94,7 +94,7 @@ def build_external(
     torchvision : the name of a classifier of torchvision; it is built with weights=None and K classes.
         With `outputs` it is built with all that the arguments or torchvision's own default say.
     arguments : keyword arguments of the factory, or of torchvision's network.
-    mean, std : subtracted and divided by before the network, one value a channel, in units of images in [0, 1]. None
+    mean, std : subtracted and divided by before the network, one value per channel, in units of images in [0, 1]. None
         leaves images in [0, 1] as they are.
     outputs : which of the network's outputs are the classes, by number from 0, in the order of the classes; None takes
         all.

@@ -86,7 +86,7 @@ def whole_number(field: str, value: object, *, least: int) -> int:
 def normalisation(
     mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> tuple[list[float], list[float]]:
-    """Checked values, one a channel; 0 and 1 where none are given. Raises NetworkError."""
+    """Checked values, one per channel; 0 and 1 where none are given. Raises NetworkError."""
     if mean is None and std is None:
         return [0.0] * channels, [1.0] * channels
     if mean is None or std is None:
@@ -105,5 +105,5 @@ def _channel_values(field: str, values: Sequence[float], channels: int) -> list[
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != channels or not all(map(math.isfinite, numbers)):
-        raise NetworkError(f"network {field}: must be {channels} numbers, one a channel, got {values!r}")
+        raise NetworkError(f"network {field}: must be {channels} numbers, one per channel, got {values!r}")
     return numbers

@@ -33,7 +33,7 @@ def build_network(
     channels : channels C of the images, at least 1.
     width : channels of the first convolution, at least 1; None is the published width. In the wide networks the stages
         have 10, 20 and 40 times as many, so `width=4` of wide_resnet_34_10 is a narrow network with 40, 80 and 160.
-    mean, std : one value a channel, in units of the images: mean in [0, 1], std in (0, 1]. None means 0 and 1, which is
+    mean, std : one value per channel, in units of the images: mean in [0, 1], std in (0, 1]. None means 0 and 1, which is
         no normalisation.
 
     Returns a module from float images in [0, 1], (N, C, H, W), to logits (N, K). Sides of 8 pixels and more fit every

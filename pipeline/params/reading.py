@@ -1,6 +1,6 @@
 """YAML files of settings: one sentence where a file is none.
 
-What is wrong with a document, one sentence a field: where, what would be right, what there was.
+What is wrong with a document, one sentence per field: where, what would be right, what there was.
 
 Files that a method's settings name: a record holds their digests, since a path says nothing to others.
 """
@@ -50,7 +50,7 @@ def read_value(text: str) -> Any:
 
 
 def validated(model: type[Model], document: Any, prefix: str = "") -> Model:
-    """A document as a model; raises ParamsError with one line a wrong field, `prefix` before each."""
+    """A document as a model; raises ParamsError with one line per wrong field, `prefix` before each."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

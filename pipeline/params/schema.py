@@ -107,7 +107,7 @@ class TrainSettings(Section):
         default=None, description="owner of the defaults below"
     )
     epochs: int | None = Field(default=None, ge=1, le=100_000, description="passes over the training split")
-    batch_size: int | None = Field(default=None, ge=2, le=2**20, description="images a step")
+    batch_size: int | None = Field(default=None, ge=2, le=2**20, description="images per step")
     lr: Rate | None = Field(default=None, description="peak learning rate")
     lr_shape: Literal["piecewise", "cosine", "one_cycle"] | None = Field(
         default=None, description="learning rate over time"
@@ -231,7 +231,7 @@ class CertifySettings(Section):
     proof: Literal["none", "ibp", "crown-ibp", "crown-forward", "crown"] | None = Field(
         default=None,
         description="l-infinity bounds about the served classifier: none, or a technique, from the quickest to the "
-        "tightest; null: up to 256 pixel values an image crown-forward, in the tier thorough crown; ibp otherwise",
+        "tightest; null: up to 256 pixel values per image crown-forward, in the tier thorough crown; ibp otherwise",
     )
 
 

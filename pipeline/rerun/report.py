@@ -190,7 +190,7 @@ TITLES = {
 
 
 def print_report(report: RerunReport) -> None:
-    """Outcome, surroundings, a row an attack, what else was held against the table, the images, what was left out."""
+    """Outcome, surroundings, a row per attack, what else was held against the table, the images, what was left out."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
     out = Console(width=width, markup=False, emoji=False, highlight=False)
     out.print(f"{report.version} in {plain(report.bundle)}: {report.sentence()}")
@@ -214,7 +214,7 @@ def print_report(report: RerunReport) -> None:
 
 
 def _attacks(report: RerunReport) -> Table:
-    """Two lines an attack, and all repeated ones of a threat together."""
+    """Two lines per attack, and all repeated ones of a threat together."""
     table = _table("threat", "attack", "images", "broken here", "right here", "then", "now", "points", "pixels")
     pairs = [item for item in report.comparisons if item.kind == "attacked"]
     for reference, served in zip(pairs[::2], pairs[1::2], strict=True):

@@ -137,7 +137,7 @@ class Sampling:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch: nearly equal batches instead of a small last one, whose statistics would be worth little."""
+        """Steps per epoch: nearly equal batches instead of a small last one, whose statistics would be worth little."""
         return max(1, round(self.own / (self.batch_size - self.extra_a_step)))
 
     @property

@@ -21,7 +21,7 @@ from bundle.digests import write_whole
 
 
 class TrainingProgress:
-    """A bar with rate and time left on a terminal; a line an epoch everywhere."""
+    """A bar with rate and time left on a terminal; a line per epoch everywhere."""
 
     def __init__(self, epochs: int, steps: int, images: int, done: int) -> None:
         self._console = Console(file=sys.stdout)
@@ -76,7 +76,7 @@ class TrainingProgress:
 
 
 def save_history(path: Path, rows: list[dict[str, Any]]) -> None:
-    """history.csv: one row an epoch; times are left out, so that a run's history is the same whenever it ran."""
+    """history.csv: one row per epoch; times are left out, so that a run's history is the same whenever it ran."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -23,7 +23,7 @@ from starlette.types import Message, Receive
 
 from serving.problems import RETRY, Problem
 
-#: Bytes a second that a body must bring on average, after so many seconds for which it may bring none.
+#: Bytes per second that a body must bring on average, after so many seconds for which it may bring none.
 RATE, GRACE_SECONDS = 1024, 5
 
 
@@ -120,7 +120,7 @@ class Room:
             )
         if self._seconds <= GRACE_SECONDS + self.held / RATE:
             return f"body: did not arrive within {self._seconds} seconds."
-        return f"body: arrives too slowly; send at least {RATE} bytes a second."
+        return f"body: arrives too slowly; send at least {RATE} bytes per second."
 
 
 #: A body that is too large is read on for this much and thrown away, so that its client gets to see the answer.

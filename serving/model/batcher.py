@@ -124,7 +124,7 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def predictions(logits: NDArray[np.floating[Any]], classes: list[str]) -> list[dict[str, Any]]:
-    """One answer a row: the class of the largest logit (the first of equals), its number, and every probability."""
+    """One answer per row: the class of the largest logit (the first of equals), its number, and every probability."""
     return [
         {"class": classes[label], "label": label, "probabilities": dict(zip(classes, row, strict=True))}
         for label, row in zip(logits.argmax(axis=1).tolist(), softmax(logits).tolist(), strict=True)

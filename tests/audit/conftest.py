@@ -57,7 +57,7 @@ def signed(masters: Masters, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bentoml_store(model_store: Path) -> Iterator[Path]:
-    """BentoML's own idea of its store, which it forms once a process, for the length of a test."""
+    """BentoML's own idea of its store, which it forms once per process, for the length of a test."""
     pytest.importorskip("bentoml")
     from bentoml._internal.configuration.containers import BentoMLContainer
     from bentoml._internal.models import ModelStore

@@ -103,7 +103,7 @@ CASES = [
     Case("plan", "a setting twice", plan(PLAN + "  seeds: [1]\n"), TORCH),
     Case("plan", "a number for a list", plan(PLAN.replace("[0]", "zero") + "  settings: {}\n"), TORCH),
     Case("images", "a class without images", pictures(empty_class), TORCH),
-    Case("images", "one image a class, to be split", pictures(lambda _: None, count=1), TORCH),
+    Case("images", "one image per class, to be split", pictures(lambda _: None, count=1), TORCH),
     Case("images", "1.6 gigapixels in 200 kB of PNG", pictures(huge(40_000)), TORCH),
     Case("images", "a folder that links to the one above", pictures(loop), TORCH),
     Case("images", "damaged, with a line break and controls in its name", pictures(broken_line), TORCH),

@@ -16,7 +16,7 @@ from pipeline.training.loop import Training
 from tests.pipeline.certification.networks import own_labels
 from tests.pipeline.certification.soundness import assert_sound
 
-#: Of the validation split; a bisection costs tenths of a second an image.
+#: Of the validation split; a bisection costs tenths of a second per image.
 IMAGES = 2
 CHECKED: set[str] = set()
 #: As the environment asks for.

@@ -36,7 +36,7 @@ INPUTS = {
     ),
 }
 CASES = [(name, file) for name, files in INPUTS.items() for file in files]
-#: Which files a stage can do without.
+#: Which files per stage can do without.
 OPTIONAL = ("train/companions.safetensors",)
 
 

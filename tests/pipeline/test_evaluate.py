@@ -24,7 +24,7 @@ from pipeline.data.split import Split
 from pipeline.evaluate import folder_name, settings
 from pipeline.external.adopt import Model, build, chance_warning, check_rebuilding
 
-#: The user's own code, in the folder that the command runs in. Logistic regression by hand: one step a class mean.
+#: The user's own code, in the folder that the command runs in. Logistic regression by hand: one step per class mean.
 CODE = '''
 import numpy as np
 import torch

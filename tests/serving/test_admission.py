@@ -85,8 +85,8 @@ def test_a_body_that_has_not_arrived_in_time_makes_room(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("pieces", "seconds", "detail"),
     [
-        ([], 30, "body: arrives too slowly; send at least 1000 bytes a second."),
-        ([10, 10, 10, 10], 30, "body: arrives too slowly; send at least 1000 bytes a second."),
+        ([], 30, "body: arrives too slowly; send at least 1000 bytes per second."),
+        ([10, 10, 10, 10], 30, "body: arrives too slowly; send at least 1000 bytes per second."),
         ([100_000], 1, "body: did not arrive within 1 seconds."),
         ([400, 400], 30, None),
     ],

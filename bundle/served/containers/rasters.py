@@ -57,7 +57,7 @@ def read_tiff(content: bytes) -> Container:
 
 
 def _is_number(entry: Tag) -> bool:
-    """Whether it is one of the numbers that are checked here; bits are one a sample, but for grey."""
+    """Whether it is one of the numbers that are checked here; bits are one per sample, but for grey."""
     return entry.tag in {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, *_TILE_SIDES} or (
         entry.tag == _BITS and entry.number == 1
     )

@@ -16,7 +16,7 @@ from pipeline.networks.blocks import to_unit
 def broken_within(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64], radii: Tensor) -> Tensor:
     """Which images (N,) margin PGD breaks within their own radius (N,), in 255ths; float32, as the evaluation attacks."""
     clean, target = to_unit(torch.from_numpy(images).permute(0, 3, 1, 2)), torch.from_numpy(labels)
-    threat = Threat("linf", radii.to(torch.float32).view(-1, 1, 1, 1))  # type: ignore[arg-type]  # a radius an image
+    threat = Threat("linf", radii.to(torch.float32).view(-1, 1, 1, 1))  # type: ignore[arg-type]  # a radius per image
     found = margin_pgd(
         network, clean, target, threat=threat, seed=0, index=torch.arange(len(labels)), steps=20, restarts=2
     )

@@ -232,7 +232,7 @@ def test_images_of_another_shape_or_type_are_refused(tmp_path, shape, dtype, got
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (np.zeros(4, np.int64), "labels must be whole numbers (30,), one an image, got int64 (4,)"),
+        (np.zeros(4, np.int64), "labels must be whole numbers (30,), one per image, got int64 (4,)"),
         (np.zeros((30, 10), np.int64), "got int64 (30, 10)"),
         (np.zeros(30, np.float32), "got float32 (30,)"),
         (np.zeros(30, bool), "got bool (30,)"),

@@ -47,7 +47,7 @@ def test_gains_pair_the_same_seed_image_by_image():
 def test_the_table_says_what_is_reconstructed():
     comparison = MethodComparison([make_result("regmix"), make_result("pgd_at")])
     table = comparison.markdown()
-    assert table.splitlines()[0] == ("| method | clean | PGD-50 | margin | all attacks | training | passes a step |")
+    assert table.splitlines()[0] == ("| method | clean | PGD-50 | margin | all attacks | training | passes per step |")
     assert "| RegMix-AGR, reconstructed | 90.0 [68.3, 98.8] |" in table
     assert "| PGD-AT | 90.0 [68.3, 98.8] | 60.0 [36.1, 80.9] | 55.0 [31.5, 76.9] | 55.0 [31.5, 76.9] |" in table
     assert "cifar10, l∞ 8/255, 20 of 40 test images" in comparison.conditions()

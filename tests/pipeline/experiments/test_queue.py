@@ -227,7 +227,7 @@ def test_an_epoch_is_timed_in_a_few_steps():
 
 
 def test_timing_multiplies_what_depends_on_the_images_and_not_what_every_step_costs(monkeypatch: pytest.MonkeyPatch):
-    """A step that costs 1 s whatever it holds is timed as such; one of a second an image is not waited for."""
+    """A step that costs 1 s whatever it holds is timed as such; one of a second per image is not waited for."""
     monkeypatch.setattr(pace, "_timed", lambda step, count, device: step(count))
     device, taken = pace.torch.device("cpu"), []
     assert pace._time(lambda count: 1.0, 100, device) == 1.0

@@ -190,7 +190,7 @@ def test_roll_back_goes_on_from_before_with_other_random_numbers(make_training: 
 def test_a_run_killed_around_its_roll_back_ends_the_same(
     step: int, make_training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Ten steps an epoch: in the fourth epoch, before the roll-back, and in the fifth, after it."""
+    """Ten steps per epoch: in the fourth epoch, before the roll-back, and in the fifth, after it."""
     kind = cursed_kind(make_training, tmp_path)
     whole = collapsing(make_training, "roll_back", kind)
     whole.run(tmp_path / "whole")
