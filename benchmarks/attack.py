@@ -21,13 +21,13 @@ from bundle.process import plain_streams
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import load_split
 from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.running import crew_size
+from pipeline.evaluation.running import worker_count
 from pipeline.evaluation.tiers import attacked_threats
 from pipeline.evaluation.victim import Victim
 from pipeline.networks.blocks import to_unit
 from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.resolve import load_params
-from pipeline.run.cache import Kept
+from pipeline.run.cache import Cache
 from pipeline.run.environment import describe_environment
 from pipeline.run.folders import Folders
 from pipeline.stage import set_threads
@@ -62,9 +62,9 @@ def main() -> None:
 
         def evaluate() -> None:
             with TemporaryDirectory() as folder:
-                processes = crew_size(device, name, params.threads)
+                processes = worker_count(device, name, params.threads)
                 gather_evidence(
-                    victim, drawn, settings, device=device, say=silent, kept=Kept(Path(folder)), processes=processes
+                    victim, drawn, settings, device=device, say=silent, cache=Cache(Path(folder)), processes=processes
                 )
 
         return evaluate
@@ -101,7 +101,7 @@ def _page(seconds: dict[str, list[float]], images: int, threads: int, instructio
             "|---|---:|---:|---:|",
             *rows,
             "",
-            f"Standard is shared by {crew_size(torch.device('cpu'), 'standard', threads)} processes. It runs AutoAttack "
+            f"Standard is shared by {worker_count(torch.device('cpu'), 'standard', threads)} processes. It runs AutoAttack "
             "and, beyond it, PGD, margin, FGSM, noise, transfer, the adaptive attack, Square on the ONNX file, the sweep "
             "of eps, the corruptions and the sanity checks.",
             "",

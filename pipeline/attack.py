@@ -14,12 +14,12 @@ from pipeline.data.manifest import load_described, load_manifest
 from pipeline.evaluation.evidence import draw, gather_evidence
 from pipeline.evaluation.parity import require_fit
 from pipeline.evaluation.predicate import record_test_read
-from pipeline.evaluation.running import crew_size, speaker
+from pipeline.evaluation.running import progress_line, worker_count
 from pipeline.evaluation.victim import Victim
 from pipeline.networks.serialisation import FILE as COMPANIONS
 from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.params import Params
-from pipeline.run.cache import Kept, checkpoint_folder
+from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.devices import choose_device
 from pipeline.run.environment import describe_environment, source_digest
 from pipeline.run.folders import OUT, Folders
@@ -46,17 +46,17 @@ def main(params: Params, folders: Folders = OUT) -> None:
         "environment": describe_environment(device, params.cpu_threads),
         "source": source_digest(),
     }
-    kept = Kept(checkpoint_folder(identity))
+    cache = Cache(cache_folder(identity))
     drawn = draw(test, params.attack)
     evidence = gather_evidence(
         victim,
         drawn,
         params.attack,
         device=device,
-        say=speaker(),
+        say=progress_line(),
         wanted=Threat.of(params.threat.model_dump()),
-        kept=kept,
-        processes=crew_size(device, params.attack.tier, params.cpu_threads),
+        cache=cache,
+        processes=worker_count(device, params.attack.tier, params.cpu_threads),
     )
     outcomes = evidence.outcomes
     metrics = {"clean": float(outcomes.clean_right("reference").mean())}
@@ -70,7 +70,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     write_whole(folders.evidence / "attacks.json", canonical_json(evidence.description))
     write_whole(folders.evidence / "metrics.json", canonical_json(metrics))
     outcomes.save(folders.evidence / OUTCOMES)
-    kept.remove()
+    cache.remove()
 
 
 if __name__ == "__main__":

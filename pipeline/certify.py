@@ -13,10 +13,10 @@ from bundle.table.outcomes import IMAGE_COLUMNS, Outcomes, image_digests, load_o
 from pipeline.certification.proved import attacked_radii, prove, with_technique
 from pipeline.certification.smoothed import curve_csv, curve_metrics, curve_sentence, describe, smoothed_columns
 from pipeline.data.split import DataError, Split, load_split
-from pipeline.evaluation.running import speaker
+from pipeline.evaluation.running import progress_line
 from pipeline.networks.serialisation import load_network
 from pipeline.params import CertifySettings, Params
-from pipeline.run.cache import Kept, checkpoint_folder
+from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.devices import choose_device
 from pipeline.run.environment import describe_environment, source_digest
 from pipeline.run.folders import OUT, Folders
@@ -36,9 +36,9 @@ def main(params: Params, folders: Folders = OUT) -> None:
     trained_with = _noise_of_training(folders)
     network = load_network(folders.trained)
     settings = with_technique(params.certify, test.images.shape[1:], evidence["tier"])
-    kept = Kept(checkpoint_folder(_identity(params, settings, folders, index.tolist(), device)))
-    proofs, proved = prove(network, test, settings, attacked_radii(evidence), kept)
-    columns = proved | smoothed_columns(network, test.images, index, settings, device, kept=kept, say=speaker())
+    cache = Cache(cache_folder(_identity(params, settings, folders, index.tolist(), device)))
+    proofs, proved = prove(network, test, settings, attacked_radii(evidence), cache)
+    columns = proved | smoothed_columns(network, test.images, index, settings, device, cache=cache, say=progress_line())
     outcomes = Outcomes({"index": index, "label": test.labels, **columns})
     described = describe(settings, trained_with)
     bounds = [smoothing_bounds(outcomes, item) for item in described]
@@ -51,7 +51,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     outcomes.save(out / OUTCOMES)
     for *curve, average in bounds:
         print(f"smoothed classifier, sigma {average['sigma']:g} (not the served one): {curve_sentence(curve)}")
-    kept.remove()
+    cache.remove()
 
 
 def _attacked_images(folders: Folders, attacked: Outcomes) -> Split:

@@ -15,14 +15,14 @@ from typing import Annotated, Any
 
 import typer
 
-from bundle.digests import canonical_json, each_once, sha256_file, write_whole
+from bundle.digests import each_once, sha256_file
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
 from bundle.process import plain_streams
 from pipeline.params import Params
 from pipeline.resolve import complete
 from pipeline.run.folders import Folders
-from pipeline.stage import alone, outcome, set_threads
+from pipeline.stage import exclusive, outcome, set_threads
 
 EVALUATIONS = Path("evaluations")
 #: Sections of params.yaml that say something about an evaluation; nothing is trained here.
@@ -65,7 +65,7 @@ def main(
         normalisation = _numbers("mean", mean), _numbers("std", std)
         adopted = Model(model, _object(arguments), *normalisation, weights, _whole_numbers("outputs", outputs))
         folder = EVALUATIONS / folder_name(name, model, data)
-        with alone(folder / ".lock"):
+        with exclusive(folder / ".lock"):
             set_threads(params.cpu_threads)
             run(params, adopted, Folders(folder / "out"), certified=certify)
 
@@ -97,17 +97,13 @@ def run(params: Params, model: Any, folders: Folders, *, certified: bool = True)
 
 def _once(root: Path, out: Path, settings: Any, reads: list[Path], work: Callable[[], object]) -> None:
     """Does a stage's work unless its last output is there and was made by this code of the same settings and files."""
+    from pipeline.run.cache import once
     from pipeline.run.environment import source_digest
 
     digests = {str(read.relative_to(root)): sha256_file(read) for read in reads}
-    identity = canonical_json({"settings": settings, "reads": digests, "source": source_digest()})
     record = root / "made" / f"{out.relative_to(root).as_posix().replace('/', '-')}.json"
-    if out.exists() and record.exists() and record.read_bytes() == identity:
+    if not once(out, record, {"settings": settings, "reads": digests, "source": source_digest()}, work):
         print(f"{out} is there, made by the same code of the same settings and files", flush=True)
-        return
-    record.unlink(missing_ok=True)
-    work()
-    write_whole(record, identity)
 
 
 def settings(document: Mapping[str, Any], given: list[str]) -> Params:
@@ -149,7 +145,9 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError:
-        raise HallmarkError(f"--{option}: must be numbers, one per channel, e.g. 0.49,0.48,0.45; got {text!r}") from None
+        raise HallmarkError(
+            f"--{option}: must be numbers, one per channel, e.g. 0.49,0.48,0.45; got {text!r}"
+        ) from None
 
 
 def _whole_numbers(option: str, text: str | None) -> list[int] | None:

@@ -34,7 +34,7 @@ def stage(name: str, main: Callable[[Params], object]) -> None:
     started = time.monotonic()
     with outcome(name):
         params = load_params()
-        with alone(OUT / f".{name}.lock"):
+        with exclusive(OUT / f".{name}.lock"):
             set_threads(params.cpu_threads)
             main(params)
         seconds = time.monotonic() - started
@@ -98,7 +98,7 @@ def set_threads(threads: int) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Generator[None]:
+def exclusive(path: Path) -> Generator[None]:
     """One run at a time: a killed `dvc` leaves its stage running, and the next would write the same files."""
     with locked(path) as mine:
         if not mine:

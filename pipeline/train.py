@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bundle.digests import sha256_file
 from pipeline.params import Params
 from pipeline.params.reading import with_digests
-from pipeline.run.cache import checkpoint_folder, remove_checkpoints
+from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.environment import describe_environment, source_digest
 from pipeline.stage import stage
 from pipeline.training.build import build_training
@@ -37,7 +37,7 @@ def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | N
     environment = describe_environment(training.fabric.device, params.cpu_threads)
     extra = {"own": training.batches.sampling.own, "share": training.batches.sampling.share}
     splits = {name: sha256_file(data / f"{name}.npz") for name in ("train", "validation")}
-    checkpoints = checkpoint_folder(
+    checkpoints = cache_folder(
         {"settings": settings, "environment": environment, "source": source_digest(), "splits": splits, **extra}
     )
     print(
@@ -47,7 +47,7 @@ def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | N
     )
     if training.run(checkpoints, live=out / "live", deadline=deadline):
         save_training(out, training, settings, environment)
-        remove_checkpoints(checkpoints)
+        Cache(checkpoints).remove()
     return TrainingResult(training.finished, training.seconds, training.epoch)
 
 

@@ -6,7 +6,7 @@ below four classes the targeted difference-of-logits-ratio loss does not exist, 
 a named reduced set runs. Square's pattern in l2 and l1 needs images of 5 pixels a side.
 
 The attacks of a version run one after another, each on the survivors of those before, and each is handed over to be
-kept: a killed evaluation goes on after the last finished one, and the verdicts are those of one whole run.
+cached: a killed evaluation goes on after the last finished one, and the verdicts are those of one whole run.
 
 pyautoattack without its side effects: what its attacks change beside their images is put back.
 
@@ -31,7 +31,7 @@ from bundle.errors import HallmarkError
 from bundle.table.threats import Norm
 from pipeline.attacks.pgd import Model
 from pipeline.attacks.threat import Threat, project
-from pipeline.run.cache import Keep, Part, keep_nothing
+from pipeline.run.cache import CachePart, Part, uncached
 
 Version = Literal["standard", "plus", "rand"]
 VERSIONS: tuple[Version, ...] = get_args(Version)
@@ -127,7 +127,7 @@ def autoattack(
     classes: int,
     batch_size: int = 250,
     version: Version = "standard",
-    keep: Keep = keep_nothing,
+    keep: CachePart = uncached,
     progress: Callable[[str], None] | None = None,
 ) -> AutoAttackResult:
     """AutoAttack, each attack on the survivors of the one before.

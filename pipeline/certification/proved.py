@@ -14,7 +14,7 @@ from pipeline.certification.program import UnprovableError
 from pipeline.certification.radius import Search, default_technique, describe, proved_radii
 from pipeline.data.split import Split
 from pipeline.params import CertifySettings
-from pipeline.run.cache import Kept
+from pipeline.run.cache import Cache
 
 #: Radii at which certified accuracy is stated beside those that are attacked, in 255ths.
 RADII = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -27,7 +27,7 @@ def with_technique(settings: CertifySettings, image: tuple[int, ...], tier: str)
 
 
 def prove(
-    network: nn.Module, test: Split, settings: CertifySettings, attacked: list[float], kept: Kept
+    network: nn.Module, test: Split, settings: CertifySettings, attacked: list[float], cache: Cache
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.float64]]]:
     """The predicate's `proofs` and the column of proved radii; both empty where nothing is asked for or can be proved.
 
@@ -39,7 +39,7 @@ def prove(
         return [], {}
     search = Search(settings.proof)
     try:
-        radii = proved_radii(network, test.images, test.labels, search, kept=kept)
+        radii = proved_radii(network, test.images, test.labels, search, cache=cache)
     except UnprovableError as reason:
         print(f"served classifier: {reason}", flush=True)
         return [], {}

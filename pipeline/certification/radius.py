@@ -24,7 +24,7 @@ from pipeline.certification.intervals import ARITHMETIC, Bounds, Interval, propa
 from pipeline.certification.layers import Affine
 from pipeline.certification.linear import Backward
 from pipeline.certification.program import Program, UnprovableError, read
-from pipeline.run.cache import Kept, Part
+from pipeline.run.cache import Cache, Part
 from pipeline.run.environment import own_harness
 
 #: Forms keep a coefficient a pixel for every value, which larger images cannot afford.
@@ -92,12 +92,12 @@ def proved_radii(
     labels: NDArray[np.int64],
     search: Search,
     *,
-    kept: Kept | None = None,
+    cache: Cache | None = None,
 ) -> NDArray[np.float64]:
     """Radii (N,), float64, in 255ths: no image of the ball, and so none that a client can send, is misclassified.
 
     Parameters: `network` in eval mode on the CPU; images uint8 (N, H, W, C) and labels (N,); finished batches are kept
-    in `kept`, whose folder must name the search too. A radius is 0 where the image itself is misclassified or nothing
+    in `cache`, whose folder must name the search too. A radius is 0 where the image itself is misclassified or nothing
     is proved. A proved radius was itself evaluated; the next step above it was evaluated and not proved, or is above
     the limit. Raises UnprovableError, one sentence, for a network with a layer through which no bounds are known.
     """
@@ -109,7 +109,7 @@ def proved_radii(
         )
     _require_agreement(network, program, unit[: search.batch_size])
     target, found = torch.from_numpy(labels), torch.zeros(len(labels), dtype=torch.float64)
-    keep = kept or Kept()
+    keep = cache or Cache()
     with _progress(len(labels)) as advance:
         for start in range(0, len(labels), search.batch_size):
             rows = slice(start, start + search.batch_size)

@@ -20,7 +20,7 @@ from torch import nn
 from bundle.numbers.smoothing import EarlyEnd, Scores, certified_radii, early_end_rule, votes
 from pipeline.networks.external import External
 from pipeline.params import CertifySettings
-from pipeline.run.cache import Kept, Part
+from pipeline.run.cache import Cache, Part
 from pipeline.run.devices import in_layout
 
 #: Images that are voted on and kept together; no count depends on it.
@@ -40,20 +40,20 @@ def smoothed_columns(
     settings: CertifySettings,
     device: torch.device,
     *,
-    kept: Kept | None = None,
+    cache: Cache | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, NDArray[Any]]:
     """Selected class, count and radius of every image uint8 (N, H, W, C) for every sigma; `index` seeds the noise.
 
-    Finished parts lie in `kept`, so that a killed call goes on after the last; `say` is told a line of progress.
+    Finished parts lie in `cache`, so that a killed call goes on after the last; `say` is told a line of progress.
     """
-    scores, kept = _scores(network, device), kept or Kept()
+    scores, cache = _scores(network, device), cache or Cache()
     columns: dict[str, NDArray[Any]] = {}
     for sigma in sigmas(settings):
         vote = partial(_vote, scores, settings=settings, sigma=sigma, copies=_copies(images, device))
         proved = partial(certified_radii, samples=settings.estimation, sigma=sigma, alpha=settings.alpha)
         name = smoothed_name(sigma)
-        selected, successes = _counted(name, vote, images, index, kept, proved, say).T
+        selected, successes = _counted(name, vote, images, index, cache, proved, say).T
         columns |= {f"{name}/selected": selected, f"{name}/successes": successes, f"{name}/radius": proved(successes)}
     return columns
 
@@ -102,7 +102,7 @@ def _counted(
     vote: Callable[..., Part],
     images: NDArray[np.uint8],
     index: NDArray[np.int64],
-    kept: Kept,
+    cache: Cache,
     proved: Callable[[NDArray[np.int64]], NDArray[np.float64]],
     say: Callable[[str], None],
 ) -> NDArray[np.int64]:
@@ -111,8 +111,8 @@ def _counted(
     begun = told = time.monotonic()
     for start in range(0, len(images), PART):
         rows, key = slice(start, start + PART), f"{name}/{start:06}"
-        held = kept.holds(key)
-        part = kept.parts(key, lambda rows=rows: {VOTES: vote(images[rows], index[rows])})[VOTES]
+        held = cache.has(key)
+        part = cache.parts(key, lambda rows=rows: {VOTES: vote(images[rows], index[rows])})[VOTES]
         counted = np.concatenate([counted, part.images.numpy()])
         fresh += 0 if held else len(part.images)
         done, now = len(counted), time.monotonic()

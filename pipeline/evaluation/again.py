@@ -18,13 +18,13 @@ from bundle.table.threats import Threat
 from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
 from pipeline.evaluation.from_bundle import RebuiltModel, check_companion, check_twin
 from pipeline.evaluation.predicate import measured
-from pipeline.evaluation.running import crew_size, speaker
+from pipeline.evaluation.running import progress_line, worker_count
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings, validated
-from pipeline.run.cache import Kept, checkpoint_folder
+from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.devices import choose_device
 from pipeline.run.environment import describe_environment, installed_packages, source_digest
-from pipeline.stage import alone
+from pipeline.stage import exclusive
 
 RADII = {"linf": "eps_255", "l2": "eps_l2", "l1": "eps_l1"}
 
@@ -86,29 +86,29 @@ def attack_again(
         "environment": environment,
         "source": source_digest(),
     }
-    folder = checkpoint_folder(identity)
-    with alone(folder.with_suffix(".lock")):
+    folder = cache_folder(identity)
+    with exclusive(folder.with_suffix(".lock")):
         victim = Victim(
             published.network,
             len(bundle.class_names),
             {companion.bundle.version: companion.network for companion in companions},
             bundle.model,
         )
-        kept = Kept(folder)
-        processes = crew_size(place, settings.tier, threads)
+        cache = Cache(folder)
+        processes = worker_count(place, settings.tier, threads)
         evidence = gather_evidence(
             victim,
             published.drawn(),
             settings,
             device=place,
-            say=speaker(),
+            say=progress_line(),
             wanted=Threat.of(headline_threat(bundle.predicate)),
-            kept=kept,
+            cache=cache,
             processes=processes,
         )
         environment |= {"installed": installed_packages(), "judged_by": classifier.provider}
         predicate = write_again(published, evidence, classifier, out, environment=environment, transfer_from=sources)
-        kept.remove()
+        cache.remove()
     folder.with_suffix(".lock").unlink(missing_ok=True)
     return predicate
 
@@ -130,7 +130,7 @@ def write_again(
     served = served_columns(classifier, evidence.images, bundle.outcomes["label"])
     origin = {"attestation": published.attestation, "transfer_from": dict(transfer_from)}
     parameters = {**predicate["parameters"], "reattack": origin}
-    kept = (
+    same = (
         "schema",
         "assuranceLevel",
         "model",
@@ -143,7 +143,7 @@ def write_again(
         "proofs",
     )
     again = {
-        **{key: predicate[key] for key in (*kept, "parity", "selfCheck")},
+        **{key: predicate[key] for key in (*same, "parity", "selfCheck")},
         "environment": dict(environment),
         **measured(
             evidence.description,

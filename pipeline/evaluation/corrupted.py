@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bundle.corruptions import NAMES, SEVERITIES, corrupt
-from bundle.digests import write_whole
-from bundle.formats.archives import DAMAGE
 from bundle.served.runtime import OnnxClassifier
-from pipeline.run.environment import VERSION, own_harness
+from pipeline.run.cache import Cache, Part
+from pipeline.run.environment import own_harness
+
+ANSWERS = "answers"
 
 
 def corruption_columns(
@@ -24,7 +24,7 @@ def corruption_columns(
     *,
     seed: int,
     say: Callable[[str], None],
-    kept: Path | None = None,
+    cache: Cache,
 ) -> dict[str, NDArray[np.int64]]:
     """The outcome table's columns `served/corruption/NAME-SEVERITY/prediction`, each (N,).
 
@@ -33,20 +33,17 @@ def corruption_columns(
     images, index : clean uint8 (N, H, W, C) and their rows in the test split (N,).
     seed : the corruptions are drawn from it, image by image.
     say : is told a line for each corruption.
-    kept : a folder of this model's, where the answers of finished corruptions are kept and found again. What was kept
-        for other images, rows or seed, or cannot be read, is computed anew.
+    cache : its folder must say which model, images, rows and seed the answers are of.
 
     Raises HallmarkError where the images are not grey or RGB, or not the model's.
     """
-    key = _key(images, index, seed)
     columns: dict[str, NDArray[np.int64]] = {}
     for place, name in enumerate(NAMES, start=1):
-        file = kept / f"{name}-{key}.npy" if kept else None
-        answers = _read(file, len(images))
-        if answers is None:
-            answers = _answers(classifier, images, index, name, seed)
-            if file:
-                _write(file, answers)
+
+        def answered(name: str = name) -> dict[str, Part]:
+            return {ANSWERS: Part(torch.from_numpy(_answers(classifier, images, index, name, seed)))}
+
+        answers = cache.parts(f"corruptions/{name}", answered)[ANSWERS].images.numpy()
         for severity, predictions in zip(SEVERITIES, answers, strict=True):
             columns[f"served/corruption/{name}-{severity}/prediction"] = predictions
         say(f"corruptions: {place} of {len(NAMES)}, {name}")
@@ -68,28 +65,3 @@ def _answers(
             for severity in SEVERITIES
         ]
     ).astype(np.int64)
-
-
-def _key(images: NDArray[np.uint8], index: NDArray[np.integer[Any]], seed: int) -> str:
-    """Twelve digits that name these images, rows, seed and version of the corruptions."""
-    digest = hashlib.sha256(f"{VERSION} {seed} {images.shape} {index.tolist()}".encode())
-    digest.update(np.ascontiguousarray(images).tobytes())
-    return digest.hexdigest()[:12]
-
-
-def _read(file: Path | None, count: int) -> NDArray[np.int64] | None:
-    if file is None or not file.exists():
-        return None
-    try:
-        answers = np.load(file, allow_pickle=False)
-    except DAMAGE:
-        return None
-    return answers if answers.shape == (len(SEVERITIES), count) and answers.dtype == np.int64 else None
-
-
-def _write(file: Path, answers: NDArray[np.int64]) -> None:
-    def save(path: Path) -> None:
-        with open(path, "wb") as opened:
-            np.save(opened, answers)
-
-    write_whole(file, save)

@@ -19,14 +19,14 @@ from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.corrupted import corruption_columns, describe
 from pipeline.evaluation.parity import check_planned
-from pipeline.evaluation.running import AttackFinding, AttackTask, do_tasks, helped_by, run_suite, tasks
+from pipeline.evaluation.running import AttackFinding, AttackTask, run_suite, run_tasks, tasks, worker_processes
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.surface import loss_surface
 from pipeline.evaluation.tiers import CW_SETTINGS, Job, attacked_threats, jobs, main_threats, minimum_norm, sweep_jobs
 from pipeline.evaluation.victim import Sample, Victim
 from pipeline.networks.blocks import to_unit
 from pipeline.params import AttackSettings
-from pipeline.run.cache import Kept
+from pipeline.run.cache import Cache
 from pipeline.run.environment import own_harness
 
 
@@ -74,7 +74,7 @@ def gather_evidence(
     device: torch.device,
     say: Callable[[str], None],
     wanted: Threat | None = None,
-    kept: Kept | None = None,
+    cache: Cache | None = None,
     processes: int = 1,
 ) -> Evidence:
     """Attacks a network on a sample, in float32, with everything that the tier asks for.
@@ -82,19 +82,19 @@ def gather_evidence(
     `wanted` is the threat that the model should withstand: the attacked one that answers for it is the headline's, and
     the curve, the checks and the surface are about it.
 
-    Every attack's candidate is kept, whether it broke the image or not: on the grid and in ONNX Runtime it is judged
-    anew. What `kept` holds from a call that was killed is not computed again; with it, several `processes` may share
+    Every attack's candidate is cached, whether it broke the image or not: on the grid and in ONNX Runtime it is judged
+    anew. What `cache` holds from a call that was killed is not computed again; with it, several `processes` may share
     the attacks. Neither changes a number.
     """
-    kept, untouched = kept or Kept(), fingerprint(victim.network)
+    cache, untouched = cache or Cache(), fingerprint(victim.network)
     victim, sample = on_device(victim, drawn, device)
     corrupting = settings.tier != "quick" and victim.model is not None
     check_planned(drawn.images.shape, _plan(victim, sample, settings, wanted, say), corrupting)
     main = main_threats(settings, wanted)
-    attacked = attack_sample(victim, sample, drawn, settings, wanted=wanted, say=say, kept=kept, processes=processes)
+    attacked = attack_sample(victim, sample, drawn, settings, wanted=wanted, say=say, cache=cache, processes=processes)
     sweep = swept(settings, main[0])
-    distances = _distances(victim, sample, settings, kept) if settings.tier == "thorough" else {}
-    corrupted = _corruptions(victim, drawn, settings, say, kept) if corrupting else {}
+    distances = _distances(victim, sample, settings, cache) if settings.tier == "thorough" else {}
+    corrupted = _corruptions(victim, drawn, settings, say, cache) if corrupting else {}
     outcomes = Outcomes(attacked.columns | distances | corrupted)
     description = {
         "tier": settings.tier,
@@ -103,10 +103,10 @@ def gather_evidence(
         "mainThreats": [threat.name for threat in main],
         "attacks": attacked.records,
         "unions": unions(main),
-        "sanity": _sanity(victim, sample, settings, main[0], outcomes, attacked.records, untouched, kept),
+        "sanity": _sanity(victim, sample, settings, main[0], outcomes, attacked.records, untouched, cache),
         "corruptions": describe(settings.seed) if corrupted else None,
         "distances": [_describe_cw()] if distances else [],
-        "surface": kept.notes(
+        "surface": cache.value(
             "surface", lambda: loss_surface(victim.network, sample, threat=main[0], seed=settings.seed)
         ),
         "settings": settings.model_dump(),
@@ -142,19 +142,19 @@ def attack_sample(
     *,
     wanted: Threat | None,
     say: Callable[[str], None],
-    kept: Kept,
+    cache: Cache,
     processes: int = 1,
 ) -> Attacked:
     """Every attack of the tier on a sample, and nothing beside; `victim` and `sample` are on_device()'s of `drawn`."""
     table = _Table(victim.network, drawn.labels, settings.batch_size)
     table.columns |= {"index": drawn.index, "label": drawn.labels, "image_sha256": image_digests(drawn.images)}
     table.judge("clean", sample.images)
-    if processes > 1 and kept.folder is not None:
+    if processes > 1 and cache.folder is not None:
         ingredients: dict[str, Any] = {"victim": victim, "sample": sample, "settings": settings, "wanted": wanted}
-        with helped_by(processes - 1, all_tasks, ingredients, kept):
-            do_tasks(all_tasks(**ingredients, say=say), kept, say)
+        with worker_processes(processes - 1, all_tasks, ingredients, cache):
+            run_tasks(all_tasks(**ingredients, say=say), cache, say)
     clean, images, records = _channels_first(drawn.images), {"clean": drawn.images}, []
-    for finding in _findings(victim, sample, settings, wanted, say, kept):
+    for finding in _findings(victim, sample, settings, wanted, say, cache):
         key = f"{finding.threat.name}/{finding.name}"
         table.judge(key, finding.images)
         images[key] = _on_grid(victim.network, finding, clean, drawn.labels, settings.batch_size)
@@ -194,7 +194,7 @@ def _sanity(
     outcomes: Outcomes,
     attacks: list[dict[str, Any]],
     untouched: str,
-    kept: Kept,
+    cache: Cache,
 ) -> list[dict[str, Any]]:
     """The checks at the headline's threat; AutoAttack's warnings count at every one."""
     names = [attack["name"] for attack in attacks if attack["threat"] == threat.name]
@@ -208,7 +208,7 @@ def _sanity(
         measured,
         seed=settings.seed,
         tier=settings.tier,
-        keep=lambda key, compute: kept.notes(f"sanity/{key}", compute),
+        keep=lambda key, compute: cache.value(f"sanity/{key}", compute),
     )
 
 
@@ -253,10 +253,10 @@ def _findings(
     settings: AttackSettings,
     wanted: Threat | None,
     say: Callable[[str], None],
-    kept: Kept,
+    cache: Cache,
 ) -> Iterator[AttackFinding]:
     for threat, work in _plan(victim, sample, settings, wanted, say):
-        yield from run_suite(sample, work, threat=threat, batch_size=settings.batch_size, say=say, kept=kept)
+        yield from run_suite(sample, work, threat=threat, batch_size=settings.batch_size, say=say, cache=cache)
 
 
 def _on_grid(
@@ -274,10 +274,12 @@ def _on_grid(
     return torch.cat(parts).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _distances(victim: Victim, sample: Sample, settings: AttackSettings, kept: Kept) -> dict[str, NDArray[np.float32]]:
+def _distances(
+    victim: Victim, sample: Sample, settings: AttackSettings, cache: Cache
+) -> dict[str, NDArray[np.float32]]:
     """The l2 distance to the closest image that C&W found, infinite where it found none."""
     found = [
-        kept.parts(f"distance/cw/{number:04}", lambda: {"cw": minimum_norm(victim, batch)})["cw"].notes["distances"]  # noqa: B023  # called at once
+        cache.parts(f"distance/cw/{number:04}", lambda: {"cw": minimum_norm(victim, batch)})["cw"].notes["distances"]  # noqa: B023  # called at once
         for number, batch in enumerate(sample.batches(settings.batch_size))
     ]
     distances = [np.inf if distance is None else distance for part in found for distance in part]
@@ -285,12 +287,11 @@ def _distances(victim: Victim, sample: Sample, settings: AttackSettings, kept: K
 
 
 def _corruptions(
-    victim: Victim, drawn: Drawn, settings: AttackSettings, say: Callable[[str], None], kept: Kept
+    victim: Victim, drawn: Drawn, settings: AttackSettings, say: Callable[[str], None], cache: Cache
 ) -> dict[str, NDArray[Any]]:
     assert victim.model is not None
     classifier = OnnxClassifier(victim.model, threads=torch.get_num_threads(), device="cpu")
-    folder = kept.folder / "corruptions" if kept.folder else None
-    return corruption_columns(classifier, drawn.images, drawn.index, seed=settings.seed, say=say, kept=folder)
+    return corruption_columns(classifier, drawn.images, drawn.index, seed=settings.seed, say=say, cache=cache)
 
 
 class _Table:

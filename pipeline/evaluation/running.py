@@ -32,7 +32,7 @@ from pipeline.attacks.autoattack import square_flags
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.tiers import Job
 from pipeline.evaluation.victim import Sample
-from pipeline.run.cache import Kept, Part
+from pipeline.run.cache import Cache, Part
 from pipeline.run.environment import own_harness
 from pipeline.run.folders import locked
 from pipeline.stage import refusal
@@ -76,12 +76,12 @@ class AttackTask:
 
     @property
     def key(self) -> str:
-        """Where its parts are kept."""
+        """Where its parts are cached."""
         return f"{self.threat.name}/{self.job.name}/{self.number:04}"
 
-    def parts(self, kept: Kept) -> dict[str, Part]:
-        """Images and notes by attack name, computed where they are not kept."""
-        return kept.parts(self.key, lambda: self.job.run(self.batch, kept.keeper(self.key)))
+    def parts(self, cache: Cache) -> dict[str, Part]:
+        """Images and notes by attack name, computed where they are not cached."""
+        return cache.parts(self.key, lambda: self.job.run(self.batch, cache.below(self.key)))
 
 
 def tasks(sample: Sample, threat: Threat, job: Job, batch_size: int) -> list[AttackTask]:
@@ -96,15 +96,15 @@ def run_suite(
     threat: Threat,
     batch_size: int,
     say: Callable[[str], None],
-    kept: Kept,
+    cache: Cache,
 ) -> Iterator[AttackFinding]:
     """The findings of every job over the sample, `batch_size` images at a time; `say` is told a line of progress."""
     for job in suite:
         parts: dict[str, list[Part]] = {name: [] for name in job.settings}
         work = tasks(sample, threat, job, batch_size)
-        quiet = all(kept.holds(task.key) for task in work)
+        quiet = all(cache.has(task.key) for task in work)
         for task in work if quiet else _with_progress(work, say):
-            for name, part in task.parts(kept).items():
+            for name, part in task.parts(cache).items():
                 parts[name].append(part)
         for name, found in parts.items():
             yield _joined(threat, name, job, found, sample.images)
@@ -122,7 +122,7 @@ def _joined(threat: Threat, name: str, job: Job, parts: list[Part], like: Tensor
     )
 
 
-def speaker() -> Callable[[str], None]:
+def progress_line() -> Callable[[str], None]:
     """Prints progress: a line that is written over on a terminal, every line elsewhere."""
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
@@ -145,7 +145,7 @@ def _with_progress(work: list[AttackTask], say: Callable[[str], None]) -> Iterat
 Tasks = Callable[..., list[AttackTask]]
 
 
-def crew_size(device: torch.device, tier: str, threads: int) -> int:
+def worker_count(device: torch.device, tier: str, threads: int) -> int:
     """Processes that an evaluation is shared by: a CPU's cores for `threads` each; one where starting costs more."""
     if device.type != "cpu" or tier == "quick":
         return 1
@@ -154,13 +154,13 @@ def crew_size(device: torch.device, tier: str, threads: int) -> int:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerInput:
     """What a helper is told: small enough for any pipe. The ingredients are in a file with this SHA-256."""
 
     make_tasks: Tasks
     path: Path
     digest: str
-    kept: Kept
+    cache: Cache
     threads: int
     parent: int
 
@@ -173,18 +173,18 @@ class Work:
 
 
 @contextmanager
-def helped_by(processes: int, make_tasks: Tasks, ingredients: dict[str, Any], kept: Kept) -> Generator[None]:
+def worker_processes(processes: int, make_tasks: Tasks, ingredients: dict[str, Any], cache: Cache) -> Generator[None]:
     """Inside it, `processes` more processes do the same tasks as the caller, and all of them keep what they find.
 
-    On the way out they are stopped: whatever they have not done is computed by whoever asks `kept` for it.
+    On the way out they are stopped: whatever they have not done is computed by whoever asks `cache` for it.
     """
-    assert kept.folder is not None
+    assert cache.folder is not None
     # A file, for what goes through a pipe waits until it is read: a helper that ends before would hold its caller.
-    content, path = pickle.dumps(ingredients), kept.folder / f"ingredients-{os.getpid()}"
+    content, path = pickle.dumps(ingredients), cache.folder / f"ingredients-{os.getpid()}"
     started: list[SpawnProcess] = []
     try:
         write_whole(path, content, mode=0o600)
-        work = Work(make_tasks, path, sha256_bytes(content), kept, torch.get_num_threads(), os.getpid())
+        work = WorkerInput(make_tasks, path, sha256_bytes(content), cache, torch.get_num_threads(), os.getpid())
         started += _started(processes, work)
         yield
     finally:
@@ -194,11 +194,11 @@ def helped_by(processes: int, make_tasks: Tasks, ingredients: dict[str, Any], ke
         path.unlink(missing_ok=True)
 
 
-def _started(processes: int, work: Work) -> Iterator[SpawnProcess]:
+def _started(processes: int, work: WorkerInput) -> Iterator[SpawnProcess]:
     """Those that the system lets begin: the work is done by fewer, or by the caller alone."""
     context = multiprocessing.get_context("spawn")
     for _ in range(processes):
-        process = context.Process(target=_help, args=(work,), daemon=True)
+        process = context.Process(target=_worker, args=(work,), daemon=True)
         try:
             process.start()
         except OSError:
@@ -206,30 +206,30 @@ def _started(processes: int, work: Work) -> Iterator[SpawnProcess]:
         yield process
 
 
-def do_tasks(tasks: list[AttackTask], kept: Kept, say: Callable[[str], None] = lambda line: None) -> None:
+def run_tasks(tasks: list[AttackTask], cache: Cache, say: Callable[[str], None] = lambda line: None) -> None:
     """Does every task that is neither kept nor in another process's hands, those with the longest jobs first.
 
     When nothing is left to begin it waits for those that others have in hand. `say` is told a line per task.
     """
-    assert kept.folder is not None
+    assert cache.folder is not None
     ordered = sorted(tasks, key=lambda task: not task.job.name.startswith("autoattack"))
     started = time.monotonic()
     for wait in (False, True):
         for task in ordered:
-            with locked(kept.folder / "locks" / task.key.replace("/", "-"), wait=wait) as mine:
-                if mine and not kept.holds(task.key):
-                    task.parts(kept)
-                    done = sum(kept.holds(other.key) for other in ordered)
+            with locked(cache.folder / "locks" / task.key.replace("/", "-"), wait=wait) as mine:
+                if mine and not cache.has(task.key):
+                    task.parts(cache)
+                    done = sum(cache.has(other.key) for other in ordered)
                     seconds = time.monotonic() - started
                     say(f"{task.threat.name} {task.job.name}: {done} of {len(ordered)} tasks done, {seconds:.0f} s")
 
 
-def _help(work: Work) -> None:
+def _worker(work: WorkerInput) -> None:
     end_with(work.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who stops us
     torch.set_num_threads(work.threads)
     try:
-        do_tasks(work.make_tasks(**work.ingredients()), work.kept)
+        run_tasks(work.make_tasks(**work.ingredients()), work.cache)
     except Exception as error:
         if refusal(error) is None:
             raise

@@ -24,7 +24,7 @@ from pipeline.attacks.square_onnx import square_onnx
 from pipeline.attacks.threat import project
 from pipeline.evaluation.victim import Sample, Victim
 from pipeline.params import AttackSettings
-from pipeline.run.cache import Keep, Part
+from pipeline.run.cache import CachePart, Part
 from pipeline.run.environment import own_harness, package_harness, plugin_harness
 
 PGD_STEPS = (10, 20, 50)
@@ -38,7 +38,7 @@ GROUP = "hallmark.attacks"
 KEEPS = "smallest margin"
 
 Say = Callable[[str], None]
-Run = Callable[[Sample, Keep], dict[str, Part]]
+Run = Callable[[Sample, CachePart], dict[str, Part]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _single(
 ) -> Job:
     """A job of one attack on the network."""
 
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+    def run(sample: Sample, keep: CachePart) -> dict[str, Part]:
         return {name: Part(attack(victim.network, sample.images, sample.labels, index=sample.index, **options))}
 
     return Job(name, run, {name: recorded})
@@ -121,7 +121,7 @@ def _noise(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
 
 
 def _fgsm(victim: Victim, threat: Threat) -> Job:
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+    def run(sample: Sample, keep: CachePart) -> dict[str, Part]:
         return {"fgsm": Part(fgsm(victim.network, sample.images, sample.labels, threat=threat))}
 
     return Job("fgsm", run, {"fgsm": {"loss": "cross-entropy", "steps": 1}})
@@ -130,7 +130,7 @@ def _fgsm(victim: Victim, threat: Threat) -> Job:
 def _pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
     """PGD-10, -20 and -50, prefixes of one trajectory."""
 
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+    def run(sample: Sample, keep: CachePart) -> dict[str, Part]:
         search = _search(threat, settings, steps=PGD_STEPS, index=sample.index)
         path = trajectory(victim.network, sample.images, sample.labels, **search)
         return {f"pgd-{steps}": Part(images) for steps, images in path}
@@ -151,7 +151,7 @@ def _long_pgd(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
 
 
 def _cw(victim: Victim, threat: Threat) -> Job:
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+    def run(sample: Sample, keep: CachePart) -> dict[str, Part]:
         found = keep("minimum", lambda: minimum_norm(victim, sample))
         return {"cw": Part(project(found.images.to(sample.images), sample.images, threat))}
 
@@ -184,7 +184,7 @@ def _adaptive(victim: Victim, threat: Threat, settings: AttackSettings) -> Job:
 def _square_onnx(model: bytes, threat: Threat, settings: AttackSettings) -> Job:
     queries = QUERIES[settings.tier]
 
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+    def run(sample: Sample, keep: CachePart) -> dict[str, Part]:
         images = (sample.images.cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         found = square_onnx(
             model,
@@ -224,7 +224,7 @@ def autoattack_job(
     name += f"-seed-{seed}" if further else ""
     recorded: dict[str, Any] = {"seed": seed, "batchSize": settings.batch_size}
 
-    def run(sample: Sample, keep: Keep) -> dict[str, Part]:
+    def run(sample: Sample, keep: CachePart) -> dict[str, Part]:
         found = autoattack.autoattack(
             victim.network,
             sample.images,

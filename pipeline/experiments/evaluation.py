@@ -43,13 +43,12 @@ from pipeline.experiments.verdicts import (
     asked_of,
     attack_shard,
     judges,
-    load_shard,
     order_digest,
-    save_shard,
     seeded_order,
 )
 from pipeline.methods import method_class
 from pipeline.networks.serialisation import load_companions, load_network
+from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.devices import choose_device, in_layout, memory_format
 from pipeline.run.environment import describe_environment, lock_digest
 
@@ -90,10 +89,10 @@ class Evaluation:
         return in_layout(network.to(self.device), layout).eval().requires_grad_(False)
 
     @cached_property
-    def identity(self) -> str:
-        """What a shard is the outcome of: the run's settings, its weights, the images."""
+    def cache(self) -> Cache:
+        """Of the shards: they are the outcome of the run's settings, its weights, and the images."""
         images = self.manifest["splits"][self.run.split]["sha256"]
-        return sha256_bytes(canonical_json([self.run.digest, self.weights, images]))
+        return Cache(cache_folder([self.run.digest, self.weights, images], self.folder / "shards"))
 
     def parts(self, whole: bool) -> list[NDArray[np.int64]]:
         """The rows of each shard: those of the first stage, or of the whole split."""
@@ -124,23 +123,22 @@ class Evaluation:
     def attack(self, first: int, whole: bool, say: Callable[[str], None]) -> Iterator[Shard]:
         """The shards from number `first` on, one at a time: those that are missing are made and saved."""
         for number, rows in enumerate(self.parts(whole)[first:], first):
-            shard = self._load(number)
-            if shard is None:
-                shard = attack_shard(
-                    self.victim,
-                    self.split,
-                    rows,
-                    self.run.params.attack,
-                    self.work(number, say),
-                    identity=self.identity,
-                    device=self.device,
-                )
-                save_shard(self._path(number), shard)
-            yield shard
+            work = self.work(number, say)
+
+            def attacked(rows: NDArray[np.int64] = rows, work: list[tuple[str, Judge]] = work) -> dict[str, Any]:
+                settings = self.run.params.attack
+                return attack_shard(self.victim, self.split, rows, settings, work, self.device).model_dump()
+
+            yield Shard.model_validate(self.cache.value(self._key(number), attacked))
 
     def _load(self, number: int) -> Shard | None:
+        found = self.cache.stored(self._key(number))
+        return None if found is None else Shard.model_validate(found)
+
+    def _key(self, number: int) -> str:
+        """With a digest of the computations, which limits decide shard by shard."""
         judged = [f"{threat}/{judge.name}" for threat, judge in self.work(number)]
-        return load_shard(self._path(number), self.identity, judged)
+        return f"{number:04}-{sha256_bytes(canonical_json(judged))[:8]}"
 
     def expected_seconds(self) -> float:
         """Seconds per image, from a few passes of the network."""
@@ -232,9 +230,6 @@ class Evaluation:
 
     def _record(self) -> dict[str, Any]:
         return json.loads((self.folder / "training.json").read_text(encoding="utf-8"))
-
-    def _path(self, number: int) -> Path:
-        return self.folder / "shards" / f"{number:04}.json"
 
 
 def _flags(shards: list[Shard]) -> list[str]:

@@ -15,7 +15,7 @@ from bundle.digests import canonical_json, write_whole
 from bundle.errors import FullDiskError, HallmarkError, is_full
 from pipeline import train
 from pipeline.data.manifest import load_manifest
-from pipeline.evaluation.running import speaker
+from pipeline.evaluation.running import progress_line
 from pipeline.experiments.evaluation import Evaluation, Trained
 from pipeline.experiments.pace import Budget, Pace, duration, time_epoch
 from pipeline.experiments.plan import Places, Run, prepared
@@ -147,7 +147,7 @@ class Queue:
         if missing := sum(map(len, parts[len(shards) :])):
             about = f", about {duration(seconds * missing)}" if seconds else ""
             print(f"{run.key}: attacks {missing} of {sum(map(len, parts))} images{about}", flush=True)
-        making = evaluation.attack(len(shards), whole, speaker())
+        making = evaluation.attack(len(shards), whole, progress_line())
         while len(shards) < len(parts):
             if not self.budget.fits(seconds * len(parts[len(shards)])):
                 self._leave_evaluation(run, len(shards), parts, seconds)

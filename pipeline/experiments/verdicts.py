@@ -5,25 +5,23 @@ PGD-20 (the papers' "C&W") too, and for co-trained networks transfer from the co
 
 The order in which a split's images are attacked: drawn by a seed, so that any first part of it is a random sample.
 
-A shard: the outcomes of some images under every attack, saved whole, so that a killed evaluation goes on after it.
+A shard: the outcomes of some images under every attack; a killed evaluation goes on after it.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
-from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.digests import sha256_bytes
 from pipeline.attacks.pgd import cross_entropy, margin, steps_to_break
 from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split
@@ -35,7 +33,7 @@ from pipeline.experiments.plan import Suite
 from pipeline.experiments.result import Right, pack, unpack
 from pipeline.networks.blocks import to_unit
 from pipeline.params import AttackSettings, Section
-from pipeline.run.cache import Kept
+from pipeline.run.cache import Cache
 from pipeline.run.environment import own_harness, source_digest
 
 PGD_STEPS, MARGIN_STEPS = (10, 20, 50, 100), (20, 50)
@@ -99,7 +97,7 @@ def _of_job(job: Job, victim: Victim, threat: Threat, settings: AttackSettings, 
 
     def judge(sample: Sample) -> Iterator[Verdicts]:
         labels = sample.labels.cpu().numpy()
-        for found in run_suite(sample, [job], threat=threat, batch_size=len(sample), say=say, kept=Kept()):
+        for found in run_suite(sample, [job], threat=threat, batch_size=len(sample), say=say, cache=Cache()):
             verdicts = judge_reference(victim.network, found.images, labels, settings.batch_size)
             record = {name: value for name, value in found.describe().items() if name != "flags"}
             yield Verdicts(verdicts.predictions == labels, record, found.flags, found.square_broken)
@@ -175,9 +173,7 @@ CLEAN = "clean"
 class Shard(Section):
     """`right`, `flags` and `square_broken` are keyed by `clean` or `threat/attack`, e.g. `linf-8/pgd-10`."""
 
-    identity: str = Field(description="of the settings, weights and images that it is the outcome of")
     rows: list[int] = Field(min_length=1)
-    judges: list[str] = Field(description="threat/attack of the computations that were asked of these images")
     right: dict[str, str]
     attacks: list[dict[str, Any]] = Field(description="every attack as the attestation records it, without flags")
     flags: dict[str, list[str]]
@@ -196,8 +192,6 @@ def attack_shard(
     rows: NDArray[np.int64],
     settings: AttackSettings,
     work: Sequence[tuple[str, Judge]],
-    *,
-    identity: str,
     device: torch.device,
 ) -> Shard:
     """Attacks these rows of a split; `work` are the computations with their threats' names, the networks in eval mode."""
@@ -214,24 +208,8 @@ def attack_shard(
             found["flags"][key], found["square_broken"][key] = verdicts.flags, verdicts.square_broken
             found["attacks"].append(verdicts.record)
     return Shard(
-        identity=identity,
         rows=rows.tolist(),
-        judges=[f"{threat}/{judge.name}" for threat, judge in work],
         source=source_digest(),
         seconds=time.monotonic() - started,
         **found,
     )
-
-
-def save_shard(path: Path, shard: Shard) -> None:
-    """Writes the shard; a kill leaves it whole or absent."""
-    write_whole(path, canonical_json(shard.model_dump()))
-
-
-def load_shard(path: Path, identity: str, judges: Sequence[str]) -> Shard | None:
-    """The shard of this identity and these computations, or None: another one, or an unreadable one, is made again."""
-    try:
-        shard = Shard.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValidationError, ValueError):
-        return None
-    return shard if (shard.identity, shard.judges) == (identity, list(judges)) else None

@@ -28,7 +28,7 @@ from pipeline.evaluation.tiers import GROUP
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings, CertifySettings, validated
 from pipeline.rerun.conditions import Selection
-from pipeline.run.cache import Kept
+from pipeline.run.cache import Cache
 
 Columns = dict[str, NDArray[Any]]
 Say = Callable[[str], None]
@@ -84,7 +84,7 @@ def repeat(
     *,
     device: torch.device,
     say: Say,
-    kept: Kept,
+    cache: Cache,
     processes: int = 1,
 ) -> Repetition:
     """Everything that the bundle lets anybody repeat, on the selected rows; what it does not is named in `absent`."""
@@ -93,7 +93,7 @@ def repeat(
     own = {name: array[rows] for name, array in bundle.images.items()}
     replayed = Outcomes(served_columns(classifier, own, drawn.labels))
     say(f"replayed {len(own)} sets of {len(rows)} images through model.onnx")
-    others, left_out = _beside_attacks(published, drawn, classifier, device, say, kept)
+    others, left_out = _beside_attacks(published, drawn, classifier, device, say, cache)
     victim = Victim(published.network, len(bundle.class_names), model=bundle.model)
     victim, sample = on_device(victim, drawn, device)
     attacked = attack_sample(
@@ -103,7 +103,7 @@ def repeat(
         settings,
         wanted=Threat.of(headline_threat(bundle.predicate)),
         say=say,
-        kept=kept,
+        cache=cache,
         processes=processes,
     )
     records, unlike = _alike(bundle.predicate["attacks"], attacked.records)
@@ -162,14 +162,13 @@ def _changed(said: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 
 def _beside_attacks(
-    published: RebuiltModel, drawn: Drawn, classifier: OnnxClassifier, device: torch.device, say: Say, kept: Kept
+    published: RebuiltModel, drawn: Drawn, classifier: OnnxClassifier, device: torch.device, say: Say, cache: Cache
 ) -> tuple[Columns, list[Absent]]:
     """Columns of corruptions, smoothed classifiers and proofs."""
     predicate, columns, absent = published.bundle.predicate, Columns(), list[Absent]()
     if (corruptions := predicate["corruptions"]) is not None:
-        folder = kept.folder / "corruptions" if kept.folder else None
         columns |= corruption_columns(
-            classifier, drawn.images, drawn.index, seed=corruptions["seed"], say=say, kept=folder
+            classifier, drawn.images, drawn.index, seed=corruptions["seed"], say=say, cache=cache
         )
     certify = predicate["parameters"].get("certify")
     named = [item["name"] for item in (*predicate["smoothing"], *predicate["proofs"])]
@@ -177,17 +176,17 @@ def _beside_attacks(
         return columns, [Absent(name, "the bundle does not record the settings of its certification") for name in named]
     if named:
         settings = validated(CertifySettings, certify, "certify")
-        proved, absent = _proved(published, drawn, settings, kept)
+        proved, absent = _proved(published, drawn, settings, cache)
         columns |= proved
         if predicate["smoothing"]:
             columns |= smoothed_columns(
-                published.network, drawn.images, drawn.index, settings, device, kept=kept, say=say
+                published.network, drawn.images, drawn.index, settings, device, cache=cache, say=say
             )
     return columns, absent
 
 
 def _proved(
-    published: RebuiltModel, drawn: Drawn, settings: CertifySettings, kept: Kept
+    published: RebuiltModel, drawn: Drawn, settings: CertifySettings, cache: Cache
 ) -> tuple[Columns, list[Absent]]:
     """The column of proved radii, where the search is the one that is recorded."""
     columns, absent = Columns(), list[Absent]()
@@ -202,16 +201,16 @@ def _proved(
             absent.append(Absent(item["name"], "it was searched with other settings than this code has"))
             continue
         try:
-            columns[proof_column(item["norm"])] = _radii(published, drawn, search, kept)
+            columns[proof_column(item["norm"])] = _radii(published, drawn, search, cache)
         except UnprovableError as reason:
             absent.append(Absent(item["name"], str(reason)))
     return columns, absent
 
 
-def _radii(published: RebuiltModel, drawn: Drawn, search: Search, kept: Kept) -> NDArray[np.float64]:
+def _radii(published: RebuiltModel, drawn: Drawn, search: Search, cache: Cache) -> NDArray[np.float64]:
     """Proved radii (n,). A search ends where nothing is proved of its first batch, which in a sample is another one."""
     if len(drawn) == len(published.bundle.outcomes):
-        return proved_radii(published.network, drawn.images, drawn.labels, search, kept=kept)
+        return proved_radii(published.network, drawn.images, drawn.labels, search, cache=cache)
     batches = [slice(start, start + search.batch_size) for start in range(0, len(drawn), search.batch_size)]
     return np.concatenate(
         [proved_radii(published.network, drawn.images[rows], drawn.labels[rows], search) for rows in batches]

@@ -9,15 +9,15 @@ import torch
 
 from bundle.served.runtime import OnnxClassifier
 from pipeline.evaluation.from_bundle import RebuiltModel
-from pipeline.evaluation.running import crew_size, speaker
+from pipeline.evaluation.running import progress_line, worker_count
 from pipeline.params import AttackSettings
 from pipeline.rerun.conditions import Selection, Surroundings, code_differences, environment_differences
 from pipeline.rerun.contradictions import compare
 from pipeline.rerun.repetition import Repetition, repeat
 from pipeline.rerun.report import RerunReport
-from pipeline.run.cache import Kept, checkpoint_folder
+from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.environment import describe_environment, source_digest
-from pipeline.stage import alone
+from pipeline.stage import exclusive
 
 
 def rerun(
@@ -39,19 +39,19 @@ def rerun(
         "environment": environment,
         "source": source_digest(),
     }
-    folder = checkpoint_folder(identity)
-    with alone(folder.with_suffix(".lock")):
+    folder = cache_folder(identity)
+    with exclusive(folder.with_suffix(".lock")):
         found = repeat(
             published,
             selection,
             settings,
             classifier,
             device=device,
-            say=speaker(),
-            kept=Kept(folder),
-            processes=crew_size(device, settings.tier, threads),
+            say=progress_line(),
+            cache=Cache(folder),
+            processes=worker_count(device, settings.tier, threads),
         )
-        Kept(folder).remove()
+        Cache(folder).remove()
     folder.with_suffix(".lock").unlink(missing_ok=True)
     here = {**environment, "judged_by": classifier.provider}
     surroundings = _surroundings(published, found, here)

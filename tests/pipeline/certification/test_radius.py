@@ -14,7 +14,7 @@ from bundle.table.outcomes import Outcomes
 from pipeline.certification import radius
 from pipeline.certification.program import UnprovableError, read
 from pipeline.certification.radius import Search, default_technique, margins, proved_radii
-from pipeline.run.cache import Kept
+from pipeline.run.cache import Cache
 from tests.pipeline.certification.networks import IMAGE, SHALLOW, own_labels, random_images, random_network, unit
 from tests.pipeline.certification.soundness import assert_sound, broken_within
 
@@ -118,11 +118,11 @@ def test_finished_batches_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise KeyboardInterrupt
         return original(program, chosen, target, search)
 
-    search, kept = Search("crown-forward", batch_size=2), Kept(tmp_path)
+    search, cache = Search("crown-forward", batch_size=2), Cache(tmp_path)
     monkeypatch.setattr(radius, "largest_radii", stopping)
     with pytest.raises(KeyboardInterrupt):
-        proved_radii(network, images, labels, search, kept=kept)
-    resumed = proved_radii(network, images, labels, search, kept=kept)
+        proved_radii(network, images, labels, search, cache=cache)
+    resumed = proved_radii(network, images, labels, search, cache=cache)
     assert calls == [2, 2, 2, 1]  # the first batch is not computed again
     assert resumed.tolist() == proved_radii(network, images, labels, search).tolist()
 

@@ -21,7 +21,7 @@ from pipeline.data.split import save_split
 from pipeline.networks import build_network
 from pipeline.params import CertifySettings, Params
 from pipeline.resolve import complete
-from pipeline.run.cache import Kept
+from pipeline.run.cache import Cache
 from tests.pipeline.evaluation.networks import FirstRow, Linear, split
 
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def with_settings(**changed: object) -> CertifySettings:
 
 def test_several_sigma_are_several_classifiers_each_as_if_alone(tmp_path: Path):
     images, index = split(12).images, np.arange(12)
-    both = smoothed_columns(Linear(), images, index, with_settings(sigma=[0.25, 0.5]), CPU, kept=Kept(tmp_path))
+    both = smoothed_columns(Linear(), images, index, with_settings(sigma=[0.25, 0.5]), CPU, cache=Cache(tmp_path))
     assert len(both) == 6
     for sigma in (0.25, 0.5):
         for name, values in smoothed_columns(Linear(), images, index, with_settings(sigma=sigma), CPU).items():
@@ -154,11 +154,11 @@ def test_a_killed_call_goes_on_after_its_last_part_and_ends_with_the_same(tmp_pa
             return super().forward(images)
 
     with pytest.raises(KeyboardInterrupt):
-        smoothed_columns(Failing(), images, index, SETTINGS, CPU, kept=Kept(tmp_path))
+        smoothed_columns(Failing(), images, index, SETTINGS, CPU, cache=Cache(tmp_path))
     seen.clear()
     Failing.stop_after = 10**9
     lines: list[str] = []
-    resumed = smoothed_columns(Failing(), images, index, SETTINGS, CPU, kept=Kept(tmp_path), say=lines.append)
+    resumed = smoothed_columns(Failing(), images, index, SETTINGS, CPU, cache=Cache(tmp_path), say=lines.append)
     assert sum(seen) == (30 - 16) * 220
     assert lines[-1].startswith("smoothed-0.5: 30/30 images, ") and lines[-1].endswith(" 0 s left")
     certified = (whole["smoothed-0.5/radius"] > 0).mean()

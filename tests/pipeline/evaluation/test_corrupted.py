@@ -11,6 +11,7 @@ from bundle.corruptions import NAMES, SEVERITIES, corrupt
 from bundle.served.runtime import OnnxClassifier
 from pipeline.evaluation import corrupted
 from pipeline.evaluation.corrupted import corruption_columns, describe
+from pipeline.run.cache import Cache
 from tests.bundles import digits, linear_model
 
 IMAGES, LABELS = (array[1200:1216] for array in digits())
@@ -24,7 +25,7 @@ def classifier() -> OnnxClassifier:
 
 def test_every_column_is_the_answer_on_that_corruption(classifier: OnnxClassifier):
     lines: list[str] = []
-    columns = corruption_columns(classifier, IMAGES, INDEX, seed=5, say=lines.append)
+    columns = corruption_columns(classifier, IMAGES, INDEX, seed=5, say=lines.append, cache=Cache())
     assert list(columns) == [f"served/corruption/{n}-{s}/prediction" for n in NAMES for s in SEVERITIES]
     assert len(lines) == len(NAMES)
     for name, severity in (("fog", 2), ("jpeg_compression", 5)):
@@ -36,7 +37,7 @@ def test_every_column_is_the_answer_on_that_corruption(classifier: OnnxClassifie
 def test_a_killed_run_goes_on_after_its_last_corruption(
     classifier: OnnxClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    undisturbed = corruption_columns(classifier, IMAGES, INDEX, seed=0, say=lambda line: None)
+    undisturbed = corruption_columns(classifier, IMAGES, INDEX, seed=0, say=lambda line: None, cache=Cache())
     done: list[str] = []
 
     def killed(images, name, severity, **settings):
@@ -47,8 +48,8 @@ def test_a_killed_run_goes_on_after_its_last_corruption(
 
     monkeypatch.setattr(corrupted, "corrupt", killed)
     with pytest.raises(KeyboardInterrupt):
-        corruption_columns(classifier, IMAGES, INDEX, seed=0, say=lambda line: None, kept=tmp_path)
-    kept = sorted(tmp_path.iterdir())
+        corruption_columns(classifier, IMAGES, INDEX, seed=0, say=lambda line: None, cache=Cache(tmp_path))
+    kept = sorted((tmp_path / "corruptions").iterdir())
     assert len(kept) == 4
     kept[0].write_bytes(kept[0].read_bytes()[:50])  # a file cut off is computed anew
 
@@ -58,16 +59,6 @@ def test_a_killed_run_goes_on_after_its_last_corruption(
         "corrupt",
         lambda images, name, severity, **settings: seen.append(name) or corrupt(images, name, severity, **settings),
     )
-    resumed = corruption_columns(classifier, IMAGES, INDEX, seed=0, say=lambda line: None, kept=tmp_path)
+    resumed = corruption_columns(classifier, IMAGES, INDEX, seed=0, say=lambda line: None, cache=Cache(tmp_path))
     assert len(set(seen)) == len(NAMES) - 3
     assert all(np.array_equal(undisturbed[name], resumed[name]) for name in undisturbed)
-
-
-def test_what_was_kept_for_other_images_or_another_seed_is_not_taken(classifier: OnnxClassifier, tmp_path: Path):
-    quiet = {"say": lambda line: None}
-    corruption_columns(classifier, IMAGES, INDEX, seed=0, kept=tmp_path, **quiet)
-    turned = IMAGES[::-1].copy()
-    for images, seed in ((turned, 0), (IMAGES, 1)):
-        found = corruption_columns(classifier, images, INDEX, seed=seed, kept=tmp_path, **quiet)
-        expected = corruption_columns(classifier, images, INDEX, seed=seed, **quiet)
-        assert all(np.array_equal(found[name], expected[name]) for name in expected)

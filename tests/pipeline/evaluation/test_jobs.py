@@ -14,7 +14,7 @@ from pipeline.evaluation import tiers as module
 from pipeline.evaluation.tiers import core_jobs, jobs
 from pipeline.evaluation.victim import Sample, Victim
 from pipeline.params import AttackSettings
-from pipeline.run.cache import keep_nothing
+from pipeline.run.cache import uncached
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 
 QUICK = ["noise", "pgd-10", "pgd-20", "pgd-50", "margin"]
@@ -59,7 +59,7 @@ def test_an_entry_point_is_an_attack_and_is_held_to_the_ball(monkeypatch: pytest
     job = jobs(victim, threat, AttackSettings(tier="quick", plugins=["leap"]), 4, lambda line: None)[-1]
     given = split(5)
     images = torch.from_numpy(given.images).permute(0, 3, 1, 2) / 255
-    found = job.run(Sample(images, torch.from_numpy(given.labels), torch.arange(5)), keep_nothing)
+    found = job.run(Sample(images, torch.from_numpy(given.labels), torch.arange(5)), uncached)
     assert (found["leap"].images - images).abs().max() <= threat.eps + 1e-6 and not torch.equal(
         found["leap"].images, images
     )
@@ -77,5 +77,5 @@ def test_the_attacks_that_come_with_the_package_are_found_by_name():
     work = jobs(victim, threat, chosen, 4, lambda line: None)[-5:]
     assert [job.name for job in work] == chosen.plugins
     for job in work[:2]:
-        found = job.run(sample, keep_nothing)[job.name].images
+        found = job.run(sample, uncached)[job.name].images
         assert (victim.network(found).argmax(1) != sample.labels).all(), "nothing stands in so large a ball"

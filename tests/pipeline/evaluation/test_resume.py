@@ -22,7 +22,7 @@ from pipeline.evaluation.victim import Victim
 from pipeline.networks import build_network
 from pipeline.networks.serialisation import to_onnx
 from pipeline.params import AttackSettings
-from pipeline.run.cache import Kept
+from pipeline.run.cache import Cache
 
 #: HALLMARK_KILLS=10 for the check that takes longer.
 KILLS = int(os.environ.get("HALLMARK_KILLS", "4"))
@@ -54,7 +54,7 @@ def evaluate(folder: Path, model: bytes) -> None:
         SETTINGS,
         device=torch.device("cpu"),
         say=lambda line: None,
-        kept=Kept(folder / "kept"),
+        cache=Cache(folder / "kept"),
     )
     write_whole(folder / "attacks.json", canonical_json(evidence.description))
     write_whole(folder / "images", b"".join(evidence.images[name].tobytes() for name in sorted(evidence.images)))

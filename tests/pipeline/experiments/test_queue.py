@@ -201,13 +201,19 @@ def test_being_stopped_is_no_failure(monkeypatch: pytest.MonkeyPatch):
 def test_a_shard_of_other_weights_or_a_damaged_one_is_made_again(number: str):
     (run,) = plan(small("one", images=20, shard=10, whole="false"))
     work([run])
-    before, shard = PLACES.result(run).read_bytes(), PLACES.folder(run) / "shards" / f"{number}.json"
-    document = json.loads(shard.read_text())
-    for content in (json.dumps({**document, "identity": "another"}), json.dumps(document)[:50]):
-        shard.write_text(content)
+    before, (folder,) = PLACES.result(run).read_bytes(), (PLACES.folder(run) / "shards").iterdir()
+    (shard,) = folder.glob(f"{number}-*.json")
+    content = shard.read_text()
+
+    def cut_off() -> None:
+        shard.write_text(content[:50])
+
+    for disturb in (cut_off, lambda: folder.rename(folder.with_name("of-other-weights"))):
+        disturb()
         PLACES.result(run).unlink()
         work([run])
         assert _without_seconds(PLACES.result(run).read_bytes()) == _without_seconds(before)
+        assert shard.read_text() != content[:50]
 
 
 def _without_seconds(content: bytes) -> dict[str, object]:

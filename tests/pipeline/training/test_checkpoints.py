@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bundle.errors import HallmarkError
-from pipeline.run.cache import checkpoint_folder, remove_checkpoints
+from pipeline.run.cache import Cache, cache_folder
 from pipeline.training.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
 
 
@@ -47,22 +47,22 @@ def test_nothing_that_runs_code_is_loaded(tmp_path: Path):
 
 def test_a_folder_is_named_by_everything_that_decides_the_result(tmp_path: Path):
     identity = {"settings": {"seed": 0, "train": {"lr": 0.1}}, "lock": "a"}
-    folder = checkpoint_folder(identity, tmp_path)
-    assert folder == checkpoint_folder({"lock": "a", "settings": {"train": {"lr": 0.1}, "seed": 0}}, tmp_path)
+    folder = cache_folder(identity, tmp_path)
+    assert folder == cache_folder({"lock": "a", "settings": {"train": {"lr": 0.1}, "seed": 0}}, tmp_path)
     others = [
         {"settings": {"seed": 1, "train": {"lr": 0.1}}, "lock": "a"},
         {"settings": {"seed": 0, "train": {"lr": 0.2}}, "lock": "a"},
         {"settings": {"seed": 0, "train": {"lr": 0.1}}, "lock": "b"},
     ]
-    assert len({folder, *(checkpoint_folder(other, tmp_path) for other in others)}) == 4
+    assert len({folder, *(cache_folder(other, tmp_path) for other in others)}) == 4
 
 
 def test_removing_takes_one_run_away(tmp_path: Path):
     for name in ("one", "other"):
         save_checkpoint(tmp_path / name, {"epoch": 1})
-    remove_checkpoints(tmp_path / "one")
+    Cache(tmp_path / "one").remove()
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
-    remove_checkpoints(tmp_path / "one")
+    Cache(tmp_path / "one").remove()
 
 
 def test_the_random_state_comes_back():

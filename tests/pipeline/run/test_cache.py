@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.run.cache import Kept, Part
+from pipeline.run.cache import Cache, Part
 from tests.audit.tampering import encrypted
 
 IMAGES = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -32,7 +32,7 @@ def counted(calls: list[str]) -> dict[str, Part]:
 def test_a_part_is_computed_once_and_comes_back_bit_for_bit(tmp_path: Path):
     calls: list[str] = []
     for _ in range(2):
-        found = Kept(tmp_path).parts("linf-8/pgd/0000", lambda: counted(calls))
+        found = Cache(tmp_path).parts("linf-8/pgd/0000", lambda: counted(calls))
         assert list(found) == ["a", "b"] and torch.equal(found["a"].images, IMAGES)
         assert found["a"].notes == {"flags": ["Ä"], "square_broken": 2} and found["b"].notes == {}
     assert calls == ["computed"]
@@ -44,10 +44,10 @@ def test_a_part_is_computed_once_and_comes_back_bit_for_bit(tmp_path: Path):
 )
 def test_a_damaged_part_is_made_again(tmp_path: Path, damage):
     calls: list[str] = []
-    Kept(tmp_path).parts("key", lambda: counted(calls))
+    Cache(tmp_path).parts("key", lambda: counted(calls))
     path = tmp_path / "key.npz"
     path.write_bytes(damage(path.read_bytes()))
-    assert torch.equal(Kept(tmp_path).parts("key", lambda: counted(calls))["b"].images, 1 - IMAGES)
+    assert torch.equal(Cache(tmp_path).parts("key", lambda: counted(calls))["b"].images, 1 - IMAGES)
     assert len(calls) == 2
 
 
@@ -56,30 +56,30 @@ def test_parts_inside_a_part_survive_the_kill_of_the_whole(tmp_path: Path):
     calls: list[str] = []
 
     def whole(stop: bool) -> dict[str, Part]:
-        keep = Kept(tmp_path).keeper("autoattack/0000")
+        keep = Cache(tmp_path).below("autoattack/0000")
         first = keep("apgd-ce", lambda: counted(calls)["a"])
         if stop:
             raise KeyboardInterrupt
         return {"autoattack": Part(first.images + keep("square", lambda: counted(calls)["b"]).images)}
 
     with pytest.raises(KeyboardInterrupt):
-        Kept(tmp_path).parts("autoattack/0000", lambda: whole(stop=True))
-    found = Kept(tmp_path).parts("autoattack/0000", lambda: whole(stop=False))
+        Cache(tmp_path).parts("autoattack/0000", lambda: whole(stop=True))
+    found = Cache(tmp_path).parts("autoattack/0000", lambda: whole(stop=False))
     assert torch.allclose(found["autoattack"].images, torch.ones_like(IMAGES)) and len(calls) == 2
 
 
 def test_notes_are_kept_and_removed(tmp_path: Path):
-    kept = Kept(tmp_path / "folder")
-    assert kept.notes("sanity", lambda: [{"check": "planted"}]) == [{"check": "planted"}]
-    assert kept.notes("sanity", lambda: "other") == [{"check": "planted"}]
-    kept.remove()
-    assert kept.notes("sanity", lambda: "other") == "other"
+    cache = Cache(tmp_path / "folder")
+    assert cache.value("sanity", lambda: [{"check": "planted"}]) == [{"check": "planted"}]
+    assert cache.value("sanity", lambda: "other") == [{"check": "planted"}]
+    cache.remove()
+    assert cache.value("sanity", lambda: "other") == "other"
 
 
 def test_without_a_folder_nothing_is_kept():
     calls: list[str] = []
-    kept = Kept()
+    cache = Cache()
     for _ in range(2):
-        kept.parts("key", lambda: counted(calls))
-    kept.remove()
+        cache.parts("key", lambda: counted(calls))
+    cache.remove()
     assert len(calls) == 2
