@@ -19,13 +19,13 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro test test-processors chaos coverage lint serve bento compare evaluate results bench lock pythons audit-deps licences
+.PHONY: help repro check test test-processors chaos coverage lint serve bento compare evaluate results bench lock pythons audit-deps licences
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
-repro: .venv/.installed  ## images to an attested model: dvc repro, the table, where the report is
+repro: .venv/.installed  ## images to an attested model: dvc repro, table, report
 	@rm -f out/timings.json
 	@if said=$$(git rev-parse --git-dir 2>&1); then $(RUN) -m dvc repro; else \
 	  echo "No git repository here ($$said): DVC runs without one; 'git init' and a commit keep the history of claims." && \
@@ -34,10 +34,13 @@ repro: .venv/.installed  ## images to an attested model: dvc repro, the table, w
 	@.venv/bin/hallmark show out/bundle
 	@echo "Report: out/bundle/report.html    Serve it: make serve"
 
+check: .venv/.installed lint  ## lint and the quick tests: before a commit
+	@$(RUN) -m tests.quick
+
 test: .venv/.installed lint  ## every test
 	@$(RUN) -m pytest
 
-test-processors: .venv/.installed  ## the tests that compute, as other processors would: before a release
+test-processors: .venv/.installed  ## tests that compute, as on other processors: before a release
 	@$(RUN) -m tests.processors
 
 coverage: .venv/.installed  ## the lines and branches that ROOM's tests reach, services and stages too: ROOM="tests/bundle"
@@ -62,26 +65,26 @@ lint: .venv/.installed  ## ruff and pyright
 serve: .venv/.installed  ## the service on 127.0.0.1:PORT, from out/bundle
 	@$(RUN) -m serving --port $(PORT)
 
-bento: .venv/.installed  ## a bento of BUNDLE that serves by itself: BUNDLE=releases/v1 DEVICE=cpu or cuda
+bento: .venv/.installed  ## a bento that serves by itself: BUNDLE=releases/v1 DEVICE=cuda
 	@$(RUN) -m serving.bento "$(BUNDLE)" --device "$(DEVICE)"
 
-compare: .venv/.installed  ## the methods side by side on the digits, SEEDS="0 1 2"; goes on where it stopped
+compare: .venv/.installed  ## the methods side by side on the digits: SEEDS="0 1 2"; resumes
 	@$(RUN) -m pipeline.compare --seeds "$(SEEDS)"
 
-evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=file DATA=cifar10; the README says more
+evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=file; see README
 	@test -n "$(MODEL)" || { echo "make evaluate: MODEL= is missing: module:function, or torchvision:NAME" >&2; exit 2; }
 	@$(RUN) -m pipeline.evaluate --model "$(MODEL)" $(if $(filter file,$(origin DATA)),,--data "$(DATA)") \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NAME),--name "$(NAME)") $(if $(DIR),--path "$(DIR)") \
 	  $(if $(MEAN),--mean "$(MEAN)") $(if $(STD),--std "$(STD)") $(if $(SIZE),--image-size $(SIZE)) \
 	  $(if $(OUTPUTS),--outputs "$(OUTPUTS)") $(if $(TIER),--tier $(TIER)) $(OPTIONS)
 
-results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder ONLY=name; goes on where it stopped
+results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder; resumes
 	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)") $(OPTIONS)
 
-bench: .venv/.installed  ## WHAT=attack, serving or fuzz, into benchmarks/WHAT.md; needs out/ of make repro
+bench: .venv/.installed  ## benchmarks/WHAT.md: WHAT=attack, serving or fuzz; after repro
 	@$(RUN) -m benchmarks.$(WHAT)
 
-lock: .venv/.installed  ## requirements.lock from pyproject.toml, and from both what a bento installs
+lock: .venv/.installed  ## requirements.lock, and what a bento installs, anew
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \
 	  -c constraints.txt -o requirements.lock
 	@for device in cpu cuda; do \

@@ -73,7 +73,7 @@ def test_what_is_wrong_is_one_sentence_of_our_own(text: str | bytes, sentence: s
 @pytest.mark.parametrize("text", ["signed_by: [*.pub]\n", "tier: *quick\n", "tier: 2026-13-45\n", "a: 1\na: 2\n"])
 def test_policies_settings_and_plans_say_the_same(text: str, tmp_path: Path) -> None:
     plan = pytest.importorskip("pipeline.experiments.plan")
-    params = pytest.importorskip("pipeline.params")
+    params = pytest.importorskip("pipeline.resolve")
     (tmp_path / "file.yaml").write_text(text)
     readers: list[Callable[[Path], Any]] = [read_policy, params.load_params, plan.load_plan]
     with pytest.raises(YamlError) as meant:
