@@ -43,18 +43,18 @@ test: .venv/.installed lint  ## every test
 test-processors: .venv/.installed  ## tests that compute, as on other processors: before a release
 	@$(RUN) -m tests.processors
 
-coverage: .venv/.installed  ## the lines and branches that ROOM's tests reach, services and stages too: ROOM="tests/bundle"
+coverage: .venv/.installed  ## lines and branches that the tests reach: ROOM="tests/bundle"
 	@mkdir -p .coverage
 	@$(RUN) -m pytest $(ROOM) --cov
 
-pythons: .venv/.installed  ## whether the one lock installs on each Python: a dry run, nothing is installed
+pythons: .venv/.installed  ## whether the lock installs on each Python: a dry run
 	@for version in 3.11 3.12 3.13; do \
 	  .venv/bin/uv pip install --quiet --dry-run --python-version $$version --target "$${TMPDIR:-/tmp}/hallmark-$$version" \
 	    --require-hashes -r requirements.lock || exit 1; \
 	  echo "requirements.lock installs on Python $$version"; \
 	done
 
-chaos: .venv/.installed  ## runs killed, starved and doubled: SEED=15; about 15 minutes on 2 cores; docs/testing.md
+chaos: .venv/.installed  ## runs killed, starved and doubled: SEED=15; 15 minutes
 	@$(RUN) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 lint: .venv/.installed  ## ruff and pyright
@@ -93,7 +93,7 @@ lock: .venv/.installed  ## requirements.lock, and what a bento installs, anew
 	    || exit 1; \
 	done
 
-audit-deps: .venv/.installed  ## known weaknesses of what is locked, from OSV over the internet or ADVISORIES=file
+audit-deps: .venv/.installed  ## known weaknesses of locked packages; ADVISORIES=file
 	@$(RUN) -m tests.supply.advisories $(if $(ADVISORIES),"$(ADVISORIES)")
 
 licences: .venv/.installed  ## docs/licences.md: the licence of every locked package
