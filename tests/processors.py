@@ -38,7 +38,7 @@ TESTS = [
     *(f"tests/pipeline/test_{name}.py" for name in ("evaluate", "reattack", "rerun", "serialisation")),
     "tests/bundle/test_square.py",
     "tests/serving/test_service.py",
-    "tests/audit/test_live_judging.py",
+    "tests/audit/live/test_judging.py",
     "tests/audit/test_page.py",
     "tests/test_line.py",
 ]

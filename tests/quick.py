@@ -19,17 +19,17 @@ QUICK = [
     "tests/test_habits.py",
     "tests/bundle",
     *(
-        f"tests/audit/test_{name}.py"
+        f"tests/audit/{name}.py"
         for name in (
-            "client",
-            "data",
-            "difference",
-            "documents",
-            "listing",
-            "plain_output",
-            "show",
-            "signing",
-            "versions",
+            "test_client",
+            "test_data",
+            "test_plain_output",
+            "diff/test_difference",
+            "documents/test_documents",
+            "release/test_signing",
+            "versions/test_listing",
+            "versions/test_show",
+            "versions/test_versions",
         )
     ),
     *(
@@ -44,7 +44,10 @@ QUICK = [
 ]
 #: In folders of QUICK, and not quick.
 SLOW = [
-    *(f"tests/bundle/test_{name}.py" for name in ("limits", "merging", "model_file", "verification", "whole")),
+    *(
+        f"tests/bundle/{name}.py"
+        for name in ("test_limits", "served/test_model_file", "test_verification", "test_whole")
+    ),
     "tests/pipeline/methods/test_ibp.py",
     "tests/pipeline/networks/test_networks.py",
 ]

@@ -23,7 +23,7 @@ from bundle.layout import ATTESTATION
 from bundle.process import plain_streams, spelled
 from bundle.signatures import generate_key
 from tests.audit.tampering import rewrite
-from tests.audit.test_versions import git
+from tests.audit.versions.test_versions import git
 from tests.bundles import digits, make_bundle
 from tests.serving.conftest import running_service
 

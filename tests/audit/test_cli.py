@@ -18,7 +18,7 @@ from bundle.layout import ATTESTATION, CARD, ENVELOPE, MODEL
 from bundle.table.threats import Threat
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
-from tests.audit.test_versions import git
+from tests.audit.versions.test_versions import git
 from tests.bundles import make_bundle
 
 

@@ -26,7 +26,7 @@ from bundle.pages.wording import points
 from bundle.table.threats import Threat
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
-from tests.audit.test_versions import commit, git
+from tests.audit.versions.test_versions import commit, git
 from tests.bundles import make_bundle
 
 

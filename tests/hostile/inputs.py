@@ -27,9 +27,9 @@ from bundle.digests import canonical_json, sha256_bytes
 from bundle.layout import ATTESTATION, ENVELOPE, IMAGES, MODEL, OUTCOMES
 from bundle.signatures import generate_key, sign
 from tests.audit.tampering import rewrite
+from tests.bundle.formats.test_yaml12 import nested_aliases
+from tests.bundle.served.test_model_file import REFUSED
 from tests.bundle.test_limits import replaced, written
-from tests.bundle.test_model_file import REFUSED
-from tests.bundle.test_yaml12 import nested_aliases
 from tests.bundles import make_bundle
 from tests.serving.pictures import png, raw_png
 

@@ -22,11 +22,11 @@ from audit.versions.find import list_versions
 from bundle.bundle import open_bundle
 from bundle.layout import ATTESTATION, CARD, ENVELOPE
 from tests.audit.conftest import Masters
-from tests.audit.test_versions import git
+from tests.audit.versions.test_versions import git
 
 WHO = {f"GIT_{role}_{field}": "tester" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
 NAME = "hallmark-digits-d2r_cag"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 #: The command, killed where a function is called.
 KILLED = """
 import os, signal, sys

@@ -22,7 +22,7 @@ from pipeline.evaluation.parity import check_parity
 from pipeline.networks import build_network, describe
 from pipeline.networks.serialisation import ServedNetwork, load_network, to_onnx
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHAPE = (8, 8, 1)
 
 

@@ -31,7 +31,7 @@ from serving.output.page import Page
 from serving.output.robustness import explanations, robustness
 from serving.output.versions import describe
 from tests.audit.tampering import rewrite
-from tests.bundle.test_threats import words
+from tests.bundle.table.test_threats import words
 from tests.bundles import make_bundle
 
 CURVE = (8.0, 16.0, 48.0)

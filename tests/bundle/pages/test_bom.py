@@ -14,7 +14,7 @@ from bundle.bundle import Bundle, open_bundle
 from bundle.layout import BOM, CARD, IMAGES, OUTCOMES, REPORT
 from bundle.pages.bom import performance_metrics, render_bom
 from bundle.table.threats import Threat
-from tests.bundle.test_card import proved
+from tests.bundle.pages.test_card import proved
 from tests.bundles import make_bundle
 
 PAGES = (CARD, REPORT)

@@ -16,7 +16,7 @@ from audit.versions.timeline import Moment, timeline, timeline_svg
 from bundle.bundle import open_bundle
 from bundle.pages.figures import Entry, over_versions
 from tests.audit.conftest import Masters
-from tests.audit.test_versions import commit, git
+from tests.audit.versions.test_versions import commit, git
 from tests.bundles import make_bundle
 
 

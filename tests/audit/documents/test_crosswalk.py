@@ -13,7 +13,7 @@ from bundle.bundle import Bundle, open_bundle
 from bundle.layout import REQUIRED
 from bundle.pages.wording import percent
 from bundle.table.threats import Threat
-from tests.bundle.test_card import proved, unproved
+from tests.bundle.pages.test_card import proved, unproved
 from tests.bundles import make_bundle
 
 ATTACK = {"threat": "linf-32", "harness": {"name": "hallmark", "version": "1"}, "settings": {}, "flags": []}

@@ -17,7 +17,7 @@ from bundle.bundle import open_bundle
 from bundle.layout import CARD
 from bundle.pages.headline import store_name
 from tests.audit.conftest import Masters
-from tests.audit.test_versions import git
+from tests.audit.versions.test_versions import git
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from audit.versions.history import committed_attestations
 from bundle.bundle import open_bundle
 from bundle.gate.baseline import Unseen
 from tests.audit.conftest import Masters
-from tests.audit.test_versions import commit, git
+from tests.audit.versions.test_versions import commit, git
 
 #: Stands in for git in a folder that belongs to somebody else.
 DUBIOUS = """#!/bin/sh

@@ -21,7 +21,7 @@ from bundle.digests import canonical_json
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES, STATEMENT_BYTES
 from tests.audit.conftest import Masters
 from tests.audit.tampering import rewrite
-from tests.audit.test_versions import commit, git
+from tests.audit.versions.test_versions import commit, git
 
 Edit = Callable[[dict[str, Any]], Any]
 
