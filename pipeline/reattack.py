@@ -41,8 +41,8 @@ def main(
 ) -> None:
     """Attacks the bundle's model again; prints the claims of both side by side, and how they are joined."""
     with outcome("reattack"):
-        from pipeline.evaluation.again import attack_again, changed_settings
         from pipeline.evaluation.from_bundle import open_published
+        from pipeline.evaluation.reattacking import attack_again, changed_settings
 
         options = {
             "tier": tier,

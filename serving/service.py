@@ -17,7 +17,7 @@ from bentoml._internal.server.http import traffic
 from starlette.types import Receive, Scope, Send
 
 from serving.metrics import Watch
-from serving.middleware.watching import Shell
+from serving.middleware.instrumentation import Shell
 from serving.parser import choose_parser
 from serving.routes import create_app
 from serving.served import prepare

@@ -19,9 +19,9 @@ from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.layout import WEIGHTS
 from pipeline import reattack
-from pipeline.evaluation import again
-from pipeline.evaluation.again import attack_again, changed_settings
+from pipeline.evaluation import reattacking as again
 from pipeline.evaluation.from_bundle import check_companion, open_published
+from pipeline.evaluation.reattacking import attack_again, changed_settings
 from pipeline.params import AttackSettings
 from tests.bundles import make_bundle
 from tests.pipeline.published import make_published

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from serving.metrics import Watch
-from serving.middleware.watching import Shell
+from serving.middleware.instrumentation import Shell
 from serving.routes import create_app
 from serving.served import Served
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from serving.exchange import Exchange
 from serving.metrics import Watch
-from serving.middleware.watching import AccessLog, Watching
+from serving.middleware.instrumentation import AccessLog, Watching
 from serving.routes import create_app
 from serving.served import Served
 from tests.serving.conftest import running_service
