@@ -44,9 +44,12 @@ QUICK = [
 ]
 #: In folders of QUICK, and not quick.
 SLOW = [
-    *(f"tests/bundle/test_{name}.py" for name in ("limits", "merging", "model_file", "verification", "whole")),
+    *(
+        f"tests/bundle/test_{name}.py"
+        for name in ("headline", "limits", "merging", "model_file", "verification", "whole")
+    ),
     "tests/pipeline/methods/test_ibp.py",
-    "tests/pipeline/networks/test_networks.py",
+    *(f"tests/pipeline/networks/test_{name}.py" for name in ("external", "networks")),
 ]
 #: CPU seconds that a file may take, several times what the slowest of QUICK takes.
 LIMIT = 10.0
