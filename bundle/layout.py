@@ -1,4 +1,6 @@
-"""The files of a bundle, by name. The set is exact: anything else in the folder is refused.
+"""What a bundle consists of, and how much of it there may be.
+
+The files of a bundle, by name. The set is exact: anything else in the folder is refused.
 
 A bundle with private evidence (bundle.private) has no images.npz, and is otherwise the same.
 

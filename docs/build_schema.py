@@ -24,12 +24,8 @@ ROW = re.compile(r"^\| (`[^|]+`) \| ([^|]+) \|$", re.MULTILINE)
 CHOICES = ("anyOf", "oneOf", "allOf")
 
 
-class PublicationError(HallmarkError):
-    """The page does not describe a field, or describes one twice or one that the schema does not know."""
-
-
 def field_sentences(page: str) -> dict[str, str]:
-    """Field and sentence of every row of the page's field tables; raises PublicationError for a field that is there twice.
+    """Field and sentence of every row of the page's field tables; raises HallmarkError for a field that is there twice.
 
     A field is its path below the predicate (or the statement, for the statement's own): `claims[].value`.
     """
@@ -37,7 +33,7 @@ def field_sentences(page: str) -> dict[str, str]:
     for cell, sentence in ROW.findall(page.partition("## Every field")[2]):
         for field in re.findall(r"`([^`]+)`", cell):
             if field in found:
-                raise PublicationError(f"{PAGE}: describes {field} twice")
+                raise HallmarkError(f"{PAGE}: describes {field} twice")
             found[field] = sentence.strip()
     return found
 
@@ -58,14 +54,14 @@ def fields(part: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[
 def described_schema(page: str) -> dict[str, Any]:
     """The schema with a description on every property: its own where it has one, else the page's sentence.
 
-    Raises PublicationError where the page leaves out a field or names one that the schema does not know.
+    Raises HallmarkError where the page leaves out a field or names one that the schema does not know.
     """
     sentences, described = field_sentences(page), json.loads(json.dumps(schema()))
     known = dict(fields(described))
     for field in [*known, *sentences]:
         if (field in known) != (field in sentences):
             wrong = "does not describe" if field in known else "describes what the schema does not know:"
-            raise PublicationError(f"{PAGE}: {wrong} {field}")
+            raise HallmarkError(f"{PAGE}: {wrong} {field}")
     for field, value in fields(described):
         value.setdefault("description", sentences[field])
     return described

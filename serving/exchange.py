@@ -1,4 +1,6 @@
-"""What is noted about one request while it is answered; metrics and access log read it at the end.
+"""A request and its answer, as everything around the routes sees them.
+
+What is noted about one request while it is answered; metrics and access log read it at the end.
 
 What every answer carries, errors too: which model answered, and what a browser may do with it.
 """

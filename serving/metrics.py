@@ -1,4 +1,4 @@
-"""Prometheus: how requests, batches and predictions go; gauges.py has what stays as it is.
+"""Prometheus: how requests, batches and predictions go, and what stays as it is.
 
 BentoML's own metrics are switched off: they take the raw path as a label, so a client that asks for ever new paths
 fills the service's memory. Here every label has a known set of values.

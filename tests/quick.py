@@ -45,11 +45,16 @@ QUICK = [
 #: In folders of QUICK, and not quick.
 SLOW = [
     *(
+<<<<<<< HEAD
         f"tests/bundle/{name}.py"
         for name in ("test_limits", "served/test_model_file", "test_verification", "test_whole")
+=======
+        f"tests/bundle/test_{name}.py"
+        for name in ("headline", "limits", "merging", "model_file", "verification", "whole")
+>>>>>>> h-habits
     ),
     "tests/pipeline/methods/test_ibp.py",
-    "tests/pipeline/networks/test_networks.py",
+    *(f"tests/pipeline/networks/test_{name}.py" for name in ("external", "networks")),
 ]
 #: CPU seconds that a file may take, several times what the slowest of QUICK takes.
 LIMIT = 10.0

@@ -1,4 +1,6 @@
-"""Robust accuracy class by class: the average over a test split can hide a class that an attacker always breaks.
+"""Numbers beside the accuracies: by class, by setting, by corruption, calibration, and distances.
+
+Robust accuracy class by class: the average over a test split can hide a class that an attacker always breaks.
 
 Calibration: whether a model that says 90 % is right in 90 of 100 cases, clean and under attack.
 

@@ -1,4 +1,6 @@
-"""Exact binomial intervals.
+"""Shares, differences of shares, and their intervals.
+
+Exact binomial intervals.
 
 A share of images with its count and its interval, as every list of the attestation writes it.
 

@@ -1,4 +1,6 @@
-"""The attack that knows how a co-trained network was made: it uses the networks that it was trained with.
+"""Attacks that use further networks: those that were trained together, and others.
+
+The attack that knows how a co-trained network was made: it uses the networks that it was trained with.
 
 Three losses, each from random starts of its own. The first is what collaborative adversarial generation maximises in
 training (Liu et al. 2025, arXiv 2506.07056, eq. 4): KL(p_companion(x) ‖ p_target(x')), summed over the companions. The

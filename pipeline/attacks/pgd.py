@@ -1,4 +1,6 @@
-"""Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on cross-entropy or on the logit margin.
+"""The attacks that climb a loss inside the ball, and the floor below them.
+
+Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on cross-entropy or on the logit margin.
 
 PGD on the logit margin: what robust-training papers call "C&W" in a ball.
 

@@ -1,4 +1,6 @@
-"""Auto-PGD (Croce and Hein 2020, arXiv 2003.01690; l1: 2021, arXiv 2103.01208) by itself, through pyautoattack.
+"""AutoAttack's attacks one by one, for plugins and evaluations that name them.
+
+Auto-PGD (Croce and Hein 2020, arXiv 2003.01690; l1: 2021, arXiv 2103.01208) by itself, through pyautoattack.
 
 FAB, the fast adaptive boundary attack (Croce and Hein 2020, arXiv 1907.02044), targeted, through pyautoattack.
 

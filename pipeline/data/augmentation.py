@@ -1,4 +1,6 @@
-"""Augmentation of a whole batch on the device that holds it.
+"""What happens to training images on their device.
+
+Augmentation of a whole batch on the device that holds it.
 
 Mixing the images of a batch with each other, labels and all.
 """

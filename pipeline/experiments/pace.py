@@ -1,4 +1,6 @@
-"""How long things take on the device at hand: measured in a few steps, or noted by an earlier call.
+"""Time: what things take, what a call has, and being stopped.
+
+How long things take on the device at hand: measured in a few steps, or noted by an earlier call.
 
 The time that a call has, and how times are read and written.
 

@@ -1,4 +1,6 @@
-"""Residual networks for small images: resnet18, guide_resnet18, and the narrow resnet8, resnet20, resnet32, resnet56.
+"""The residual networks.
+
+Residual networks for small images: resnet18, guide_resnet18, and the narrow resnet8, resnet20, resnet32, resnet56.
 
 Pre-activation residual networks for small images: preact_resnet18 and preact_resnet8.
 

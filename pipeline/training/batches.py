@@ -1,4 +1,6 @@
-"""The training images on the device, and the batches that the steps see.
+"""What a step trains on: which rows, on which device, with which labels and seeds.
+
+The training images on the device, and the batches that the steps see.
 
 Labels as distributions over classes.
 

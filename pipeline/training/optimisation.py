@@ -1,4 +1,6 @@
-"""Averaged weights: exponential (EMA) and equal (SWA) averages of parameters and BatchNorm statistics.
+"""What moves the weights beside the loss: the learning rate, averaging, and adversarial weight perturbation.
+
+Averaged weights: exponential (EMA) and equal (SWA) averages of parameters and BatchNorm statistics.
 
 Learning rate over time, and the settings of the schedules that no paper owns.
 

@@ -1,4 +1,4 @@
-"""ValidationAccuracy on the validation split, on which every choice is made.
+"""Accuracy on the validation split, on which every choice is made.
 
 Which epoch's weights are exported.
 """

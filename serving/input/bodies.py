@@ -1,4 +1,6 @@
-"""The body of a request, within a limit of bytes and one of seconds.
+"""From a connection to the bytes of one file: limits, room, and what they may be wrapped in.
+
+The body of a request, within a limit of bytes and one of seconds.
 
 How many bytes of bodies may be read or answered at once: what many large requests together can take of memory.
 

@@ -1,6 +1,6 @@
 """The outermost layer: times a request, counts its bytes, and tells metrics and access log when it is over.
 
-Everything around the routes, BentoML's own too: watching, headers, other origins, the token.
+Everything around the routes, BentoML's own too: this layer, headers, other origins, the token.
 
 The access log: one line of JSON a request, of which no client can make two.
 """

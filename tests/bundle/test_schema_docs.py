@@ -17,10 +17,11 @@ from jsonschema import Draft202012Validator
 from bundle.attestation import read_statement, schema
 from bundle.bundle import open_bundle
 from bundle.digests import write_whole
+from bundle.errors import HallmarkError
 from bundle.numbers.claims import KINDS
 from bundle.numbers.intervals import clopper_pearson
 from bundle.table.threats import Threat
-from docs.build_schema import PublicationError, described_schema, field_sentences, fields, publish
+from docs.build_schema import described_schema, field_sentences, fields, publish
 from tests.bundles import make_bundle
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -94,7 +95,7 @@ def test_sentences_are_sentences() -> None:
     ],
 )
 def test_a_page_that_does_not_fit_is_refused(page: str, wrong: str) -> None:
-    with pytest.raises(PublicationError, match=re.escape(wrong)):
+    with pytest.raises(HallmarkError, match=re.escape(wrong)):
         described_schema(page)
 
 

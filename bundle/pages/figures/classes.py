@@ -1,4 +1,6 @@
-"""Accuracy by class.
+"""Figures of single classes.
+
+Accuracy by class.
 
 What the model answers under attack: labels against answers.
 """

@@ -1,4 +1,6 @@
-"""How far images are from another answer, clean and under attack.
+"""Figures of margins and confidences.
+
+How far images are from another answer, clean and under attack.
 
 Whether the confidence can be believed: accuracy against confidence.
 """

@@ -1,4 +1,6 @@
-"""Certified accuracy of smoothed classifiers against the radius.
+"""Figures over a radius.
+
+Certified accuracy of smoothed classifiers against the radius.
 
 Accuracy against the size of the perturbation.
 """

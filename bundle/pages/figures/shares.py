@@ -1,4 +1,6 @@
-"""What the figures of shares have in common: a share with its interval, as words, as a whisker and as a band.
+"""Figures of shares, and the parts that others draw them with.
+
+What the figures of shares have in common: a share with its interval, as words, as a whisker and as a band.
 
 Accuracy by attack.
 """

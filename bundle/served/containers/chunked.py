@@ -1,4 +1,6 @@
-"""PNG: chunks with checksums.
+"""Image files made of chunks: PNG, GIF, WebP.
+
+PNG: chunks with checksums.
 
 GIF: blocks, of which the first picture counts.
 

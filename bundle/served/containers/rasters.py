@@ -1,4 +1,6 @@
-"""TIFF: a directory of entries that say where the pixels are; of several, the first.
+"""Image files whose pixels lie in rows as they are: TIFF, BMP, Netpbm.
+
+TIFF: a directory of entries that say where the pixels are; of several, the first.
 
 BMP: a header and rows.
 

@@ -1,4 +1,6 @@
-"""What the attacks of an evaluation found before its sanity checks run.
+"""What sanity checks are made of: the line that each writes, what was measured, and the network before and after.
+
+What the attacks of an evaluation found before its sanity checks run.
 
 One line of the predicate's `sanity`: a statistic, where it fails, and what came of it.
 
