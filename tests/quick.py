@@ -45,13 +45,8 @@ QUICK = [
 #: In folders of QUICK, and not quick.
 SLOW = [
     *(
-<<<<<<< HEAD
         f"tests/bundle/{name}.py"
-        for name in ("test_limits", "served/test_model_file", "test_verification", "test_whole")
-=======
-        f"tests/bundle/test_{name}.py"
-        for name in ("headline", "limits", "merging", "model_file", "verification", "whole")
->>>>>>> h-habits
+        for name in ("pages/test_headline", "test_limits", "served/test_model_file", "test_verification", "test_whole")
     ),
     "tests/pipeline/methods/test_ibp.py",
     *(f"tests/pipeline/networks/test_{name}.py" for name in ("external", "networks")),
