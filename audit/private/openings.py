@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from bundle.images import outside
 from bundle.layout import OUTCOMES
 from bundle.private import CLEAN, DECIMALS, DIGITS, FIELD, image_sets, path_root, row_leaf, salted_digest
 from bundle.served.replay import reach
-from bundle.served.runtime import PATIENCE, OnnxClassifier
 from bundle.table.outcomes import Outcomes, confidences, margins
+
+if TYPE_CHECKING:
+    from bundle.served.runtime import OnnxClassifier
 
 #: How far a number may be from one that was rounded to DIGITS significant digits, as a share; and to DECIMALS.
 RELATIVE = 0.5 * 10.0 ** (1 - DIGITS)
@@ -63,7 +66,7 @@ def check_openings(bundle: Bundle, openings: Sequence[Opening], threads: int = 2
     stacked = {name: np.stack([opening.images[name] for opening in openings]) for name in names}
     for name, place in outside(stacked, bundle.predicate):
         raise HallmarkError(f"row {openings[place].row}: {name} lies outside its ball")
-    classifier = OnnxClassifier(bundle.model, threads=threads, device="cpu", seconds=PATIENCE)
+    classifier = _classifier(bundle.model, threads)
     rows = np.array([opening.row for opening in openings])
     said = Outcomes({name: values[rows] for name, values in bundle.outcomes.columns.items()})
     tolerance = reach(bundle.predicate)
@@ -108,3 +111,14 @@ def _moved(said: Outcomes, name: str, rows: NDArray[np.integer], logits: NDArray
             told = f"the model's {what} on {name} is not the one in {OUTCOMES}"
             raise HallmarkError(f"row {rows[wrong]}: {told}")
     return int(other.sum())
+
+
+def _classifier(model: bytes, threads: int) -> OnnxClassifier:
+    """Raises HallmarkError where ONNX Runtime is missing: an auditor's small installation may be without it."""
+    try:
+        from bundle.served.runtime import PATIENCE, OnnxClassifier
+    except ImportError:
+        raise HallmarkError(
+            "a proof is checked by running model.onnx: install ONNX Runtime (pip install onnxruntime)"
+        ) from None
+    return OnnxClassifier(model, threads=threads, device="cpu", seconds=PATIENCE)

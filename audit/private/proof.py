@@ -8,12 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.private.challenge import Challenge, check_bundle, load_challenge
+from audit.private.openings import Opening, check_openings
 from audit.private.withholding import open_owned
 from bundle.bundle import Bundle
 from bundle.digests import canonical_json, sha256_bytes
@@ -21,9 +22,6 @@ from bundle.errors import HallmarkError
 from bundle.layout import read_bounded
 from bundle.numbers.intervals import most_false
 from bundle.private import HASH_BYTES, SALT_BYTES, audit_path, image_sets
-
-if TYPE_CHECKING:
-    from audit.private.openings import Opening
 
 TYPE = "urn:hallmark:proof:v1"
 #: The largest file of opened rows, in bytes; their images are in base64. It is read as a whole, and so are its images.
@@ -121,30 +119,16 @@ def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Pa
     challenge = load_challenge(challenge_path)
     check_bundle(challenge, bundle, str(challenge_path))
     check_extent(challenge, bundle.predicate, str(challenge_path))
-    replay = _replay()
     content = _read(proof_path, _extent(challenge, bundle.predicate))
     openings = _openings(content, str(proof_path), challenge, bundle.predicate)
     try:
-        replayed = replay(bundle, openings, threads)
+        replayed = check_openings(bundle, openings, threads)
     except HallmarkError as error:
         raise HallmarkError(f"{proof_path}: {error}") from None
     return ProofCheck(challenge, replayed.images, replayed.different, replayed.moved, replayed.provider)
 
 
-def _replay() -> Any:
-    """check_openings(), which needs ONNX Runtime; an auditor's small installation may be without it."""
-    try:
-        from audit.private.openings import check_openings
-    except ImportError:
-        raise HallmarkError(
-            "a proof is checked by running model.onnx: install ONNX Runtime (pip install onnxruntime)"
-        ) from None
-    return check_openings
-
-
 def _openings(content: bytes, where: str, challenge: Challenge, predicate: Mapping[str, Any]) -> list[Opening]:
-    from audit.private.openings import Opening
-
     shape = tuple(predicate["data"]["shape"])
     document = _parse(content, where)
     if document["challenge"] != sha256_bytes(challenge.encode()):
