@@ -1,4 +1,6 @@
-"""What every process of ours sets up before it works: its output, usage reports, compiled code, and when it ends.
+"""What every process of ours sets up before it works: its output, usage reports, compiled code, its end.
+
+And how many CPUs it may use, which in a container is fewer than the machine has.
 
 Output takes every character: what its encoding lacks is written in plain ones. Redirected output has the system's encoding,
 on Windows cp1252 for one, which holds no ∞ and no −.
@@ -114,3 +116,32 @@ def end_with_dvc() -> None:
     """A stage that DVC runs ends with it: the next `dvc repro` would be refused until the orphan is through."""
     if "DVC_STAGE" in os.environ:
         end_with(os.getppid())
+
+
+#: Where a container's own control group is mounted.
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cpus(cgroup: Path = CGROUP) -> int:
+    """Whole CPUs that this process may use, ≥ 1: the smaller of its affinity and its control group's quota.
+
+    A quota of part of a CPU counts as a whole one: 2.5 CPUs are 3 threads, which the scheduler holds to 2.5.
+    """
+    quota = _quota(cgroup)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if quota is None else max(1, min(cores, quota))
+
+
+def _quota(cgroup: Path) -> int | None:
+    """CPUs of the quota, rounded up; None where there is none. Version 2 has one file, version 1 two."""
+    try:
+        limit, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            limit, period = ((cgroup / "cpu" / name).read_text() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+        except OSError:
+            return None
+    try:
+        return -(-int(limit) // int(period)) if int(limit) > 0 else None
+    except (ValueError, ZeroDivisionError):  # "max"
+        return None

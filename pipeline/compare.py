@@ -6,7 +6,6 @@ work off. Each run leaves a result under results/, so that a stopped comparison 
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
-from bundle.process import plain_streams
+from bundle.process import available_cpus, plain_streams
 from pipeline.stage import outcome
 
 WORK, RESULTS = Path("out/compare"), Path("results")
@@ -116,7 +115,7 @@ def _processes(device: str) -> int:
     """As many as there are cores for this process; one on a GPU, which several would only share."""
     if device == "cuda":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cpus()
 
 
 def _all_methods() -> str:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from bundle.bundle import Bundle, open_bundle
 from bundle.errors import HallmarkError
+from bundle.process import available_cpus
 from bundle.served.replay import SELF_CHECK_ROWS, SelfCheck, count_apart, self_check
-from bundle.served.runtime import OnnxClassifier, available_cpus
+from bundle.served.runtime import OnnxClassifier
 from serving.input.bodies import Admission
 from serving.model.batcher import Batcher, Observer, QueueFull, predictions
 from serving.model.trust import Trust, check_trust

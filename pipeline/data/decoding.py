@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bundle.errors import escaped
+from bundle.process import available_cpus
 from bundle.served.containers import ImageFileError, read_container
 from bundle.served.decoding import decode, resize_and_crop
 from pipeline.data.split import DataError
@@ -43,7 +43,7 @@ def read_images(root: Path, names: Sequence[str], size: int, channels: int) -> N
             return f"{names[index]} ({_reason(error)})"
         return None
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, available_cpus())) as pool:
         problems = track(
             pool.map(read, range(len(names))),
             description="Reading images",

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
-from bundle.process import end_with
+from bundle.process import available_cpus, end_with
 from pipeline.attacks.autoattack import square_flags
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.tiers import Job
@@ -149,8 +149,7 @@ def worker_count(device: torch.device, tier: str, threads: int) -> int:
     """Processes that an evaluation is shared by: a CPU's cores for `threads` each; one where starting costs more."""
     if device.type != "cpu" or tier == "quick":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
+    return max(1, available_cpus() // threads)
 
 
 @dataclass(frozen=True)

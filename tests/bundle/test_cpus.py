@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.served.runtime import available_cpus
+from bundle.process import available_cpus
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
