@@ -1,5 +1,5 @@
 """Checks models: the `hallmark` command. No torch here."""
 
-from bundle.process import turn_off
+from bundle.process import set_up
 
-turn_off()
+set_up()

@@ -12,6 +12,7 @@ from audit.commands.live import live
 from audit.commands.private import challenge as challenge_command
 from audit.commands.private import prove, withhold
 from audit.commands.release import gate_command, keygen, release_command, sign
+from audit.commands.rerun import rerun
 from audit.commands.versions import TwoSides, diff, history, show, versions
 from audit.terminal import OneSentence
 from bundle.process import plain_streams
@@ -26,19 +27,20 @@ app = typer.Typer(
 
 app.command()(versions)
 app.command()(show)
+app.command("verify")(verify_command)
 app.command(cls=TwoSides)(diff)
 app.command("gate")(gate_command)
 app.command()(history)
 app.command("release")(release_command)
-app.command("challenge")(challenge_command)
-app.command()(prove)
-app.command()(withhold)
-app.command()(document)
-app.command()(live)
 app.command()(keygen)
 app.command()(sign)
-app.command("verify")(verify_command)
+app.command()(live)
+app.command()(rerun)
 app.command("merge")(merge_command)
+app.command()(withhold)
+app.command("challenge")(challenge_command)
+app.command()(prove)
+app.command()(document)
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 """Measurements: attacks, the service, and what it does with bad requests."""
 
-from bundle.process import turn_off
+from bundle.process import set_up
 
-turn_off()
+set_up()

@@ -1,6 +1,5 @@
 """Carries models: the bundle's files, its outcome table, its claims, its attestation and signature. No torch here."""
 
-from bundle.process import spare_full_disk, turn_off
+from bundle.process import set_up
 
-spare_full_disk()
-turn_off()
+set_up()

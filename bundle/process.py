@@ -75,6 +75,12 @@ OFF = {
 }
 
 
+def set_up() -> None:
+    """What every room's __init__ does first: usage reports off, and no compiled code on a full disk."""
+    turn_off()
+    spare_full_disk()
+
+
 def turn_off() -> None:
     """Sets the variables, for this process and those that it starts."""
     for variable, value in OFF.items():

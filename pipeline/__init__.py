@@ -1,6 +1,6 @@
 """Makes models: data preparation, adversarial training, export, attacks, certification, attestation."""
 
-from bundle.process import end_with_dvc, turn_off
+from bundle.process import end_with_dvc, set_up
 
-turn_off()
+set_up()
 end_with_dvc()  # before torch is imported, which takes seconds

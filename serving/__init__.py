@@ -1,5 +1,5 @@
 """Answers over HTTP: a BentoML service that serves a verified bundle and says how robust it was measured to be."""
 
-from bundle.process import turn_off
+from bundle.process import set_up
 
-turn_off()
+set_up()

@@ -1,5 +1,5 @@
 """The tests report no use of anything either."""
 
-from bundle.process import turn_off
+from bundle.process import set_up
 
-turn_off()
+set_up()
