@@ -126,6 +126,8 @@ def _exported(network: nn.Module, image_shape: tuple[int, ...], opset: int) -> M
                 verbose=False,
             )
     except Exception as error:  # the network's own code runs with stand-ins, and every step has errors of its own
+        if _lacked_memory(error):
+            raise MemoryError from None
         raise HallmarkError(_refusal(error, served, example)) from None
     assert program is not None  # dynamo=True without a file returns the program
     if not program.model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
@@ -134,6 +136,13 @@ def _exported(network: nn.Module, image_shape: tuple[int, ...], opset: int) -> M
             "counts them in Python"
         )
     return program.model_proto
+
+
+def _lacked_memory(error: BaseException | None) -> bool:
+    """Whether memory ended somewhere below; CPython's own code then fails with a SystemError as well."""
+    return error is not None and (
+        isinstance(error, MemoryError | SystemError) or _lacked_memory(error.__cause__ or error.__context__)
+    )
 
 
 def _refusal(error: BaseException, served: nn.Module, example: Tensor) -> str:

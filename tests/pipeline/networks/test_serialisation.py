@@ -298,3 +298,15 @@ def test_a_network_that_cannot_be_exported_is_one_sentence_with_the_line(capfd: 
         assert "\n" not in str(caught.value)
     said = capfd.readouterr()
     assert said.out == said.err == ""
+
+
+@pytest.mark.parametrize("below", [MemoryError(), SystemError("error return without exception set")])
+def test_memory_that_ends_in_the_exporter_is_no_fault_of_the_network(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch, below: Exception
+):
+    def fails(*arguments: object, **settings: object) -> None:
+        raise RuntimeError("a step of the exporter failed") from below
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    with pytest.raises(MemoryError):
+        to_onnx(network, SHAPE, opset=20)
