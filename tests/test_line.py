@@ -129,7 +129,7 @@ def test_a_parameter_concerns_its_own_stages(
 
 
 def test_code_concerns_the_stages_that_use_it(line: Path) -> None:
-    source = line / "bundle" / "smoothing.py"
+    source = line / "pipeline" / "certification" / "smoothed.py"
     before = source.read_text()
     source.write_text(before + "\n# changed\n")
     try:

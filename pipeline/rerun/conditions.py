@@ -40,7 +40,7 @@ class Surroundings:
 
 
 def environment_differences(attested: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each field, and each package, that is another."""
+    """A sentence for each field, and each package that computes, that is another; `installed` lists all others too."""
     said, found = _flat(attested), _flat(here)
     for name in sorted({*said, *found}):
         if said.get(name) != found.get(name):
@@ -61,7 +61,7 @@ def code_differences(attested: Mapping[str, Any], repeated: list[dict[str, Any]]
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
     packages = environment.get("packages", {})
-    fields = {name: value for name, value in environment.items() if name != "packages"}
+    fields = {name: value for name, value in environment.items() if name not in ("packages", "installed")}
     return {**fields, **(packages if isinstance(packages, Mapping) else {"packages": packages})}
 
 
