@@ -35,7 +35,7 @@ TESTS = [
         f"tests/pipeline/{room}"
         for room in ("attacks", "certification", "evaluation", "methods", "networks", "training")
     ),
-    *(f"tests/pipeline/test_{name}.py" for name in ("evaluate", "reattack", "rerun", "serialisation")),
+    *(f"tests/pipeline/test_{name}.py" for name in ("evaluate", "reattack", "rerun")),
     "tests/bundle/test_square.py",
     "tests/serving/test_service.py",
     "tests/audit/live/test_judging.py",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.imports import ROOMS, ROOT
+from tests.processors import TESTS
 from tests.quick import QUICK, SLOW, Clock
 
 CONFIG = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
@@ -45,6 +46,10 @@ def test_the_quick_tests_are_there_and_of_every_room() -> None:
     assert [name for name in [*QUICK, *SLOW] if not (ROOT / name).exists()] == []
     assert [name for name in SLOW if not {str(path) for path in Path(name).parents} & {*QUICK}] == []
     assert {room for room in ROOMS if any(name.startswith(f"tests/{room}") for name in QUICK)} == {*ROOMS}
+
+
+def test_what_other_processors_try_is_there() -> None:
+    assert [name for name in TESTS if not (ROOT / name).exists()] == []
 
 
 def test_a_quick_file_that_takes_too_long_is_named() -> None:
