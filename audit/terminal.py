@@ -58,7 +58,7 @@ class OneSentence(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except Exception as error:
+        except Exception as error:  # sentence() tells a refusal from a fault, which goes on as it came
             if (said := sentence(error)) is None:
                 raise
             fail(said)

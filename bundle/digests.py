@@ -101,7 +101,7 @@ def _room_for(path: Path, size: int | None = None) -> Generator[None]:
     """Says of a full disk which file has no room, and how much it takes, whatever a library makes of the error."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # libraries wrap the system's error in their own; all others go on as they came
         if not isinstance(error, HallmarkError) and is_full(error):
             raise full_disk(path, size) from None
         raise

@@ -83,7 +83,7 @@ def _damage_named() -> Generator[None]:
         yield
     except ImageFileError:
         raise
-    except Exception:  # a dozen types
+    except Exception:  # a dozen types without a common class
         raise broken() from None
 
 

@@ -18,7 +18,7 @@ from pipeline.attacks.grid import search_grid
 from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation.corrupted import corruption_columns, describe
-from pipeline.evaluation.parity import check_planned
+from pipeline.evaluation.extent import check_planned
 from pipeline.evaluation.running import AttackFinding, AttackTask, run_suite, run_tasks, tasks, worker_processes
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.surface import loss_surface

@@ -1,11 +1,8 @@
-"""Agreement of the exported file with the network it came from.
-
-What an evaluation will leave, held against what a bundle may hold: said before hours of attack.
-"""
+"""Agreement of the exported file with the network it came from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,15 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bundle.checks import check_extent
-from bundle.corruptions import NAMES
 from bundle.errors import HallmarkError
-from bundle.layout import WEIGHTS, check_sets, check_size
+from bundle.layout import WEIGHTS, check_size
 from bundle.served.runtime import OnnxClassifier
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.threat import Threat, to_grid
 from pipeline.data.split import Split
-from pipeline.evaluation.tiers import Job
 from pipeline.networks.serialisation import ServedNetwork
 from pipeline.run.folders import Folders
 
@@ -97,19 +91,3 @@ def _adversarial(network: nn.Module, split: Split) -> NDArray[np.uint8]:
         for rows in index.split(BATCH)
     ]
     return to_grid(torch.cat(found), images, THREAT).permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def check_planned(shape: tuple[int, ...], plan: Sequence[tuple[Threat, Sequence[Job]]], corrupted: bool) -> None:
-    """Raises HallmarkError where the images (N, H, W, C) of all jobs, or their table, would be more than a bundle holds.
-
-    What certify adds to the table is not known here; assemble() counts it too.
-    """
-    attacks = [{"threat": threat.name, "name": name} for threat, jobs in plan for job in jobs for name in job.settings]
-    corruptions = {"names": NAMES} if corrupted else None
-    planned = {"sample": {"size": shape[0]}, "attacks": attacks, "corruptions": corruptions}
-    try:
-        check_sets(1 + len(attacks), shape)
-        check_extent({**planned, "distances": [], "smoothing": [], "proofs": []})
-    except HallmarkError as error:
-        said = f"{shape[0]} images under {len(attacks)} attacks are more than a bundle may hold"
-        raise HallmarkError(f"attack.images: {said} ({error}); take fewer images, threats or a smaller tier") from None

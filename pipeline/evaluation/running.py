@@ -229,7 +229,7 @@ def _worker(work: WorkerInput) -> None:
     torch.set_num_threads(work.threads)
     try:
         run_tasks(work.make_tasks(**work.ingredients()), work.cache)
-    except Exception as error:
+    except Exception as error:  # refusal() tells what a person can mend from a fault, which goes on as it came
         if refusal(error) is None:
             raise
         raise SystemExit(1) from None  # the caller does what is left, and says what is wrong where it meets it too

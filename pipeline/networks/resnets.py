@@ -151,9 +151,9 @@ class WideResNet(PreActResNet):
       number; code that rounds n down builds this network.
 
     `width` is the first convolution's channels (16); the stages of a network widened by ten have 10, 20 and 40 times as
-    many. The initialisation
-    is that of the TRADES code: convolutions from a normal distribution of variance 2 / (kernel area * channels out)
-    (He et al. 2015, arXiv 1502.01852, for the backward pass), the linear layer with bias 0.
+    many. The initialisation is that of the TRADES code: convolutions from a normal distribution of variance
+    2 / (kernel area * channels out) (He et al. 2015, arXiv 1502.01852, for the backward pass), the linear layer with
+    bias 0.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from bundle import layout as limits
 from bundle.errors import HallmarkError
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.parity import check_planned
+from pipeline.evaluation.extent import check_planned
 from pipeline.evaluation.tiers import Job
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings
