@@ -90,9 +90,9 @@ class Evaluation:
 
     @cached_property
     def cache(self) -> Cache:
-        """Of the shards: they are the outcome of the run's settings, its weights, and the images."""
-        images = self.manifest["splits"][self.run.split]["sha256"]
-        return Cache(cache_folder([self.run.digest, self.weights, images], self.folder / "shards"))
+        """Of the shards: the outcome of the run's settings, its weights and the images, in the form that Shard has now."""
+        images, form = self.manifest["splits"][self.run.split]["sha256"], sorted(Shard.model_fields)
+        return Cache(cache_folder([self.run.digest, self.weights, images, form], self.folder / "shards"))
 
     def parts(self, whole: bool) -> list[NDArray[np.int64]]:
         """The rows of each shard: those of the first stage, or of the whole split."""
