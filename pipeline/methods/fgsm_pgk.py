@@ -124,7 +124,7 @@ class FGSMPGK(Method):
         prior = (self.prior[batch.index] + eps * velocity.sign()).clamp(-eps, eps)
         self.prior[batch.index] = torch.clamp(prior, -batch.images, 1 - batch.images)
 
-    def averaging_decay(self, step: int, decay: float) -> Tensor:
+    def averaging_decay(self, step: int, decay: float) -> float | Tensor:
         """The schedule's decay while the final accuracy lags behind the initial one, nearly 1 otherwise; warmed up."""
         ratio, threshold = self._ratio(), self.settings.ema_threshold
         slow = (0.99999 * ratio / threshold).clamp_max(1.0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from bundle.errors import HallmarkError
 from bundle.table.threats import NORMS, Norm, Threat
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE, DIGITS_SCHEDULE
@@ -165,3 +167,17 @@ def crafting(*networks: nn.Module) -> Generator[None]:
     finally:
         for network, mode in zip(networks, modes, strict=True):
             network.train(mode)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast within, on a device that has one."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+def last_linear(network: nn.Module) -> nn.Linear:
+    """The layer that makes the logits; raises HallmarkError for a network that does not end in nn.Linear."""
+    found = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not found:
+        raise HallmarkError("method.name: needs a network with a linear layer at its end, and this one has none")
+    return found[-1]
