@@ -54,6 +54,10 @@ class FAT(Method):
         """Steps that an image goes on for once it is answered wrong."""
         return sum(batch.epoch + 1 > rise * batch.epochs for rise in self.settings.tau_rises)
 
+    def phase(self, batch: Batch) -> int:
+        """Every τ is a phase of training."""
+        return self.tau(batch)
+
     def perturb(self, batch: Batch) -> Tensor:
         classes = classes_of(batch.labels)
         point = random_start(batch.images, self.threat)

@@ -72,9 +72,13 @@ class GAIRAT(Method):
     def losses(self, batch: Batch, perturbed: Measured) -> dict[str, Tensor]:
         logits = at_least_float32(self.target(perturbed.images))
         values = functional.cross_entropy(logits, batch.labels, reduction="none")
-        if batch.epoch + 1 < self.settings.begin * batch.epochs:
+        if not self.phase(batch):
             return {"cross_entropy": values.mean()}
         return {"cross_entropy": (self.weights(perturbed.kappa).to(values) * values).mean()}
+
+    def phase(self, batch: Batch) -> int:
+        """0 while every image counts the same, 1 from `begin` on."""
+        return int(batch.epoch + 1 >= self.settings.begin * batch.epochs)
 
     def attacked(self, perturbed: Measured) -> Tensor:
         return perturbed.images

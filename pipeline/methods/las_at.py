@@ -86,7 +86,7 @@ class LASAT(Method):
 
     def losses(self, batch: Batch, perturbed: Attacked) -> dict[str, Tensor]:
         logits = at_least_float32(self.target(perturbed.images))
-        self.reward = functional.cross_entropy(logits.detach(), batch.labels).clamp(0, 10)
+        self.reward.copy_(functional.cross_entropy(logits.detach(), batch.labels).clamp(0, 10))
         return {"cross_entropy": smoothed_cross_entropy(logits, batch.labels, self.settings.true_class)}
 
     def attacked(self, perturbed: Attacked) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from pipeline.attacks.ascent import gaussian_start, steepest_ascent
@@ -46,16 +47,11 @@ class RAT(Method):
         relative_step: float = Field(default=0.25, gt=0, le=1e3, description="step size as a share of eps")
 
     def perturb(self, batch: Batch) -> Tensor:
-        noisy = {
-            name: weight.detach() + self.settings.weight_noise * torch.randn_like(weight)
-            for name, weight in self.target.named_parameters()
-            if weight.dim() == 4
-        }
-        with crafting(self.target):
-            clean = functional_call(self.target, noisy, (batch.images,)).detach()
+        with noisy_convolutions(self.target, self.settings.weight_noise), crafting(self.target):
+            clean = self.target(batch.images).detach()
 
             def objective(images: Tensor) -> Tensor:
-                return kl_divergence(clean, functional_call(self.target, noisy, (images,)), "sum")
+                return kl_divergence(clean, self.target(images), "sum")
 
             return steepest_ascent(
                 gaussian_start(batch.images),
@@ -84,6 +80,27 @@ class RAT(Method):
             "second_order": alpha / 4 * (term(adversarial, second) + term(clean, second)),
             "adversarial_kl": self.settings.beta * kl_divergence(clean, adversarial),
         }
+
+
+@contextmanager
+def noisy_convolutions(network: nn.Module, deviation: float) -> Generator[None]:
+    """Convolutions with deviation · randn added to their weights; each gets its own weights back, bit for bit.
+
+    Autocast keeps the weights that it has cast, and these move: it is made to forget them twice.
+    """
+    weights = [weight for weight in network.parameters() if weight.dim() == 4]
+    kept = [weight.detach().clone() for weight in weights]
+    try:
+        with torch.no_grad():
+            for weight in weights:
+                weight.add_(deviation * torch.randn_like(weight))
+        torch.clear_autocast_cache()
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(weights, kept, strict=True):
+                weight.copy_(value)
+        torch.clear_autocast_cache()
 
 
 def class_gradients(loss: Tensor, last: nn.Linear) -> Tensor:

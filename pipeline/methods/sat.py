@@ -6,6 +6,8 @@ training, and P-SAT measures difficulty by the softmax. The training code is not
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -39,8 +41,13 @@ class SAT(Method):
 
     def level(self, batch: Batch) -> float:
         """λ_t, at the beginning of the epoch."""
-        share = batch.epoch / (self.settings.ramp * batch.epochs) if self.settings.ramp else 1.0
-        return self.settings.level + (1 - self.settings.level) * min(1.0, share)
+        rising = self.settings.ramp * batch.epochs
+        share = min(1.0, batch.epoch / rising) if rising else 1.0
+        return self.settings.level + (1 - self.settings.level) * share
+
+    def phase(self, batch: Batch) -> int:
+        """The epoch while the level rises, and the same ever after."""
+        return min(batch.epoch, math.ceil(self.settings.ramp * batch.epochs))
 
     def perturb(self, batch: Batch) -> Tensor:
         level, classes = self.level(batch), classes_of(batch.labels)[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,6 +80,21 @@ def test_the_images_are_trades_against_a_copy_with_noisy_convolutions():
     torch.testing.assert_close(images, wanted, rtol=0, atol=1e-12)
     checks.assert_in_ball(images, batch)
     assert torch.equal(method.target.convolution.weight, kept)
+
+
+def test_under_autocast_the_loss_sees_the_weights_without_their_noise():
+    """Autocast keeps what it has cast: without care the noisy weights would be trained on."""
+    torch.set_default_dtype(torch.float32)
+    method = by_hand.build("rat", weight_noise=0.5).float()
+    batch = replace(by_hand.batch(), images=by_hand.batch().images.float())
+    found = []
+    for crafted in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            copied = copy.deepcopy(method)
+            if crafted:
+                copied.perturb(batch)
+            found.append(checks.total(batch, PERTURBED.float())(copied).detach())
+    assert torch.equal(*found)
 
 
 def test_equal_gradients_divide_by_nothing():
