@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -67,7 +68,8 @@ class IBP(Method):
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
         kappa = 1 - (1 - self.settings.kappa) * self.radius_share
         clean = at_least_float32(self.target(perturbed))
-        with torch.autocast(perturbed.device.type, enabled=False):
+        kind = perturbed.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             worst = self.worst_logits(at_least_float32(perturbed), classes_of(batch.labels))
         return {
             "cross_entropy": kappa * functional.cross_entropy(clean, batch.labels),
