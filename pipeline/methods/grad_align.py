@@ -17,10 +17,11 @@ from pipeline.params import Section
 
 
 class Aligned(NamedTuple):
-    """FGSM's images and the gradient ∇ℓ(x) at the clean ones that made them, both (N, C, H, W) and constant."""
+    """FGSM's images, the gradient ∇ℓ(x) at the clean ones that made them, and x + η; all (N, C, H, W) and constant."""
 
     images: Tensor
     gradient: Tensor
+    noisy: Tensor
 
 
 class GradAlign(Method):
@@ -45,15 +46,17 @@ class GradAlign(Method):
         weight: float = Field(default=0.2, ge=0, le=1e6, description="λ, weight of one minus the gradients' cosine")
 
     def perturb(self, batch: Batch) -> Aligned:
+        eps = self.threat.eps
         gradient = gradient_at(self.target, batch.images, batch.labels)
-        return Aligned((batch.images + self.threat.eps * gradient.sign()).clamp(0, 1), gradient)
+        images = (batch.images + eps * gradient.sign()).clamp(0, 1)
+        return Aligned(images, gradient, batch.images + eps * (2 * torch.rand_like(batch.images) - 1))
 
     def losses(self, batch: Batch, perturbed: Aligned) -> dict[str, Tensor]:
         adversarial = at_least_float32(self.target(perturbed.images))
-        noisy = batch.images + self.threat.eps * (2 * torch.rand_like(batch.images) - 1)
         return {
             "cross_entropy": functional.cross_entropy(adversarial, batch.labels),
-            "alignment": self.settings.weight * (1 - mean_cosine(perturbed.gradient, self._gradient(noisy, batch))),
+            "alignment": self.settings.weight
+            * (1 - mean_cosine(perturbed.gradient, self._gradient(perturbed.noisy, batch))),
         }
 
     def attacked(self, perturbed: Aligned) -> Tensor:
@@ -61,7 +64,7 @@ class GradAlign(Method):
 
     def _gradient(self, images: Tensor, batch: Batch) -> Tensor:
         """∇ℓ at these images, (N, C, H, W), with its graph."""
-        images = images.requires_grad_()
+        images = images.detach().requires_grad_()
         with torch.enable_grad():
             loss = functional.cross_entropy(at_least_float32(self.target(images)), batch.labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, images, create_graph=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bundle.errors import HallmarkError
 from bundle.table.threats import NORMS, Norm, Threat
+from pipeline.networks.folding import folded
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE, DIGITS_SCHEDULE
 
@@ -147,6 +148,10 @@ class Method(nn.Module, ABC):
         """The share of the old average that `step` keeps; `decay` is the schedule's. Warms up as (step + 1)/(step + 10)."""
         return min(decay, (step + 1) / (step + 10))
 
+    def phase(self, batch: Batch) -> int:
+        """What `perturb` and `losses` depend on beside tensors and the radius: in one phase they run the same operations."""
+        return 0
+
     def after_step(self, batch: Batch, perturbed: Any) -> None:
         """Updates state that the method keeps between steps; such state must be buffers, so that checkpoints hold it."""
 
@@ -158,12 +163,16 @@ def classes_of(labels: Tensor) -> Tensor:
 
 @contextmanager
 def crafting(*networks: nn.Module) -> Generator[None]:
-    """Networks in eval mode while images are made; each gets its own mode back, after an exception too."""
+    """Networks in eval mode while images are made; each gets its own mode back, after an exception too.
+
+    Only images get gradients inside: BatchNorms are folded where training asked for that (fold_while_crafting).
+    """
     modes = [network.training for network in networks]
     try:
         for network in networks:
             network.eval()
-        yield
+        with folded(*networks):
+            yield
     finally:
         for network, mode in zip(networks, modes, strict=True):
             network.train(mode)

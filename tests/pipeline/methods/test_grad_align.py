@@ -15,10 +15,10 @@ from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import THREAT, assert_same_loss, build, clip, cross_entropy
 
 GENERATOR = torch.Generator().manual_seed(9)
-PERTURBED, GRADIENT = (
-    torch.rand(6, *by_hand.SHAPE, generator=GENERATOR, dtype=torch.float64) - half for half in (0.0, 0.5)
+PERTURBED, GRADIENT, NOISY = (
+    torch.rand(6, *by_hand.SHAPE, generator=GENERATOR, dtype=torch.float64) - half for half in (0.0, 0.5, 0.0)
 )
-GIVEN = Aligned(PERTURBED, GRADIENT)
+GIVEN = Aligned(PERTURBED, GRADIENT, NOISY)
 
 
 def gradient_by_hand(network: torch.nn.Module, images: Tensor, labels: Tensor, *, graph: bool) -> Tensor:
@@ -26,39 +26,34 @@ def gradient_by_hand(network: torch.nn.Module, images: Tensor, labels: Tensor, *
     return torch.autograd.grad(cross_entropy(network(images), labels), images, create_graph=graph)[0]
 
 
-def seeded(method: Method, batch: object) -> Tensor:
-    torch.manual_seed(12)
-    return checks.total(batch, GIVEN)(method)
-
-
 @pytest.mark.parametrize("weight", [0.2, 2.0])
 def test_the_loss_is_the_papers(weight: float):
     batch = by_hand.batch()
 
     def expected(method: Method) -> Tensor:
-        torch.manual_seed(12)
         loss = cross_entropy(method.target(PERTURBED), batch.labels)
-        noisy = batch.images + THREAT.eps * (2 * torch.rand(batch.images.shape) - 1)
-        other = gradient_by_hand(method.target, noisy, batch.labels, graph=True)
+        other = gradient_by_hand(method.target, NOISY, batch.labels, graph=True)
         products = [(GRADIENT * other), GRADIENT**2, other**2]
         both, one, two = (product.flatten(1).sum(dim=1) for product in products)
         return loss + weight * (1 - (both / (one * two).sqrt()).sum() / 6)
 
     method = build("grad_align", weight=weight)
-    assert_same_loss(method, expected, lambda method: seeded(method, batch))
+    assert_same_loss(method, expected, checks.total(batch, GIVEN))
 
 
 def test_the_second_derivative_is_what_finite_differences_say():
     method, batch = build("grad_align", weight=1.0), by_hand.batch()
     weight = method.target.convolution.weight
-    (found,) = torch.autograd.grad(seeded(copied := copy.deepcopy(method), batch), copied.target.convolution.weight)
+    (found,) = torch.autograd.grad(
+        checks.total(batch, GIVEN)(copied := copy.deepcopy(method)), copied.target.convolution.weight
+    )
     for place in ((0, 0, 1, 1), (2, 0, 0, 2)):
         values = []
         for step in (1e-6, -1e-6):
             copied = copy.deepcopy(method)
             with torch.no_grad():
                 copied.target.convolution.weight[place] += step
-            values.append(float(seeded(copied, batch).detach()))
+            values.append(float(checks.total(batch, GIVEN)(copied).detach()))
         assert (values[0] - values[1]) / 2e-6 == pytest.approx(float(found[place]), rel=1e-5, abs=1e-8)
     assert weight.grad is None
 
@@ -71,6 +66,8 @@ def test_the_images_are_fgsms_and_the_gradient_is_the_clean_one():
     expected = clip(batch.images + THREAT.eps * wanted.sign(), batch.images, THREAT.eps)
     torch.testing.assert_close(found.images, expected, rtol=0, atol=1e-12)
     assert not found.gradient.requires_grad and method.attacked(found) is found.images
+    noise = (found.noisy - batch.images).abs()
+    assert 0.9 * THREAT.eps < noise.max() <= THREAT.eps and noise.mean() == pytest.approx(THREAT.eps / 2, rel=0.2)
 
 
 def test_images_without_a_gradient_are_left_out_of_value_and_derivative():
