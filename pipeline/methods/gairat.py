@@ -16,7 +16,7 @@ from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE
 
 
-class Measured(NamedTuple):
+class Geometry(NamedTuple):
     """Adversarial images (N, C, H, W), and κ (N,): how many of the attack's points were answered right, 0 to K."""
 
     images: Tensor
@@ -52,7 +52,7 @@ class GAIRAT(Method):
         steps: int = Field(default=10, ge=1, le=100_000, description="K, steps of the training attack")
         relative_step: float = Field(default=TRADES_STEP, gt=0, le=1e3, description="step size as a share of eps")
 
-    def perturb(self, batch: Batch) -> Measured:
+    def perturb(self, batch: Batch) -> Geometry:
         classes = classes_of(batch.labels)
 
         def loss(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,9 +67,9 @@ class GAIRAT(Method):
                     loss, images, batch.images, threat=self.threat, relative_step=self.settings.relative_step
                 )
                 kappa = kappa + (logits.argmax(1) == classes).to(kappa)
-        return Measured(images, kappa)
+        return Geometry(images, kappa)
 
-    def losses(self, batch: Batch, perturbed: Measured) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, perturbed: Geometry) -> dict[str, Tensor]:
         logits = at_least_float32(self.target(perturbed.images))
         values = functional.cross_entropy(logits, batch.labels, reduction="none")
         if not self.phase(batch):
@@ -80,7 +80,7 @@ class GAIRAT(Method):
         """0 while every image counts the same, 1 from `begin` on."""
         return int(batch.epoch + 1 >= self.settings.begin * batch.epochs)
 
-    def attacked(self, perturbed: Measured) -> Tensor:
+    def attacked(self, perturbed: Geometry) -> Tensor:
         return perturbed.images
 
     def weights(self, kappa: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ SIZES = range(1, 6)
 REFERENCE = 8.0
 
 
-class Attacked(NamedTuple):
+class Chosen(NamedTuple):
     """Adversarial images (N, C, H, W), and the choices (3, N) that made them: radius, steps, step size."""
 
     images: Tensor
@@ -79,20 +79,20 @@ class LASAT(Method):
         """The target's: the strategy is moved in `after_step`."""
         return list(self.target.parameters())
 
-    def perturb(self, batch: Batch) -> Attacked:
+    def perturb(self, batch: Batch) -> Chosen:
         with crafting(self.strategy, self.target):
-            choices = torch.stack([draw(logits) for logits in self._heads(batch.images)])
-            return Attacked(self._attack(batch, choices), choices)
+            choices = torch.stack([drawn(logits) for logits in self._heads(batch.images)])
+            return Chosen(self._attack(batch, choices), choices)
 
-    def losses(self, batch: Batch, perturbed: Attacked) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, perturbed: Chosen) -> dict[str, Tensor]:
         logits = at_least_float32(self.target(perturbed.images))
         self.reward.copy_(functional.cross_entropy(logits.detach(), batch.labels).clamp(0, 10))
         return {"cross_entropy": smoothed_cross_entropy(logits, batch.labels, self.settings.true_class)}
 
-    def attacked(self, perturbed: Attacked) -> Tensor:
+    def attacked(self, perturbed: Chosen) -> Tensor:
         return perturbed.images
 
-    def after_step(self, batch: Batch, perturbed: Attacked) -> None:
+    def after_step(self, batch: Batch, perturbed: Chosen) -> None:
         """Every `interval` steps the strategy learns what its choices were worth."""
         if (batch.step + 1) % self.settings.interval:
             return
@@ -153,6 +153,6 @@ class LASAT(Method):
         return at_least_float32(share).mean()
 
 
-def draw(logits: Tensor) -> Tensor:
+def drawn(logits: Tensor) -> Tensor:
     """A class (N,) of each softmax distribution (N, K): the smallest of exponential times over probabilities is its draw."""
     return (logits - torch.empty_like(logits).exponential_().log()).argmax(dim=1)

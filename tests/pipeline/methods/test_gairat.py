@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.attacks.ascent import random_start
 from pipeline.methods import Method
-from pipeline.methods.gairat import Measured
+from pipeline.methods.gairat import Geometry
 from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import THREAT, assert_same_loss, build, clip, cross_entropy, log_p
@@ -33,7 +33,7 @@ def test_the_loss_weighs_images_by_how_early_they_are_broken(shift: float, epoch
         ]
         return torch.stack(weighed).sum()
 
-    assert_same_loss(build("gairat", **{"lambda": shift}), expected, checks.total(batch, Measured(PERTURBED, KAPPA)))
+    assert_same_loss(build("gairat", **{"lambda": shift}), expected, checks.total(batch, Geometry(PERTURBED, KAPPA)))
 
 
 def test_before_its_beginning_every_image_counts_the_same():
@@ -41,7 +41,7 @@ def test_before_its_beginning_every_image_counts_the_same():
     for epoch, weighed in ((3, False), (4, True)):
         batch = by_hand.batch(epoch=epoch)
         method = build("gairat")
-        found = method.losses(batch, Measured(PERTURBED, KAPPA))["cross_entropy"]
+        found = method.losses(batch, Geometry(PERTURBED, KAPPA))["cross_entropy"]
         plain = cross_entropy(copy.deepcopy(method).target(PERTURBED), batch.labels)
         assert bool((found - plain).abs() > 1e-3) == weighed
 

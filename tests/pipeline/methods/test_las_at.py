@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.attacks.ascent import random_start
 from pipeline.methods import Method
-from pipeline.methods.las_at import RADII, SIZES, STEPS, Attacked, draw
+from pipeline.methods.las_at import RADII, SIZES, STEPS, Chosen, drawn
 from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
 from tests.pipeline.methods.by_hand import SHAPE, THREAT, assert_same_loss, build, clip, cross_entropy, log_p, smoothed
@@ -28,8 +28,8 @@ def test_the_loss_is_smoothed_cross_entropy_and_the_reward_begins_with_the_plain
         return loss + 0 * sum(weight.sum() for weight in method.strategy.parameters())
 
     method = build("las_at")
-    assert_same_loss(method, expected, checks.total(batch, Attacked(PERTURBED, CHOICES)))
-    method.losses(batch, Attacked(PERTURBED, CHOICES))
+    assert_same_loss(method, expected, checks.total(batch, Chosen(PERTURBED, CHOICES)))
+    method.losses(batch, Chosen(PERTURBED, CHOICES))
     wanted = cross_entropy(copy.deepcopy(method.target).train()(PERTURBED), batch.labels)
     torch.testing.assert_close(method.reward, wanted.detach())
 
@@ -61,7 +61,7 @@ def test_choices_are_drawn_from_the_three_heads():
     choices = method.perturb(batch).choices
     assert choices.shape == (3, 6) and [int(each.max()) < size for each, size in zip(choices, (13, 12, 5), strict=True)]
     logits = torch.tensor([0.0, 1.0, -1.0]).expand(20_000, 3)
-    shares = torch.bincount(draw(logits), minlength=3) / 20_000
+    shares = torch.bincount(drawn(logits), minlength=3) / 20_000
     torch.testing.assert_close(shares, logits[0].softmax(0), rtol=0, atol=0.02)
 
 
@@ -69,7 +69,7 @@ def test_the_strategy_moves_up_its_reward_by_reinforce():
     """The gradient is that of −R · Σ_heads mean_i log π, clipped to a norm of 1; R is of the target after its step."""
     method = build("las_at", strategy_lr=0.5, interval=3)
     batch = by_hand.batch(step=2)
-    given = Attacked(PERTURBED, CHOICES)
+    given = Chosen(PERTURBED, CHOICES)
     method.losses(batch, given)
     first, before = method.reward.clone(), copy.deepcopy(method)
     torch.manual_seed(8)
@@ -107,7 +107,7 @@ def test_between_its_steps_the_strategy_stays_as_it_is():
     method, batch = build("las_at", strategy_lr=0.5), by_hand.batch()
     before = copy.deepcopy(method.state_dict())
     for step in (0, 18, 20):
-        method.after_step(replace(batch, step=step), Attacked(PERTURBED, CHOICES))
+        method.after_step(replace(batch, step=step), Chosen(PERTURBED, CHOICES))
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
 
 
