@@ -30,7 +30,7 @@ CURVE = {
 OTHER_METHODS = {
     "backward_smoothing", "cure", "dajat", "data_filtering", "dkl", "dynamic_rewiring", "fat_trades", "free_at",
     "jarn", "latent_at", "lbgat_awp", "level_sets", "ltd", "manifold_regularization", "metric_learning", "oaat",
-    "pgd_at_awp", "self_adaptive", "sensible", "trades_awp", "yopo",
+    "self_adaptive", "sensible", "yopo",
 }
 # fmt: on
 OTHER_NETWORKS = {"resnet44"}
