@@ -31,7 +31,10 @@ class PGDATAWP(PGDAT):
 
 
 class TRADESAWP(TRADES):
-    """TRADES with `train.awp_gamma` 0.005, from a twentieth of the epochs on: its whole loss at the worst weights nearby."""
+    """TRADES with `train.awp_gamma` 0.005: its whole loss at the worst weights nearby.
+
+    From the first epoch on; the official code begins after 10 of 200, which is `train.awp_start: 0.05`.
+    """
 
     name = "trades_awp"
     title = "TRADES with AWP"
@@ -41,4 +44,4 @@ class TRADESAWP(TRADES):
 
     @classmethod
     def sections(cls, data: str) -> dict[str, dict[str, Any]]:
-        return {"train": {"awp_gamma": 0.005, "awp_start": 0.05}}
+        return {"train": {"awp_gamma": 0.005}}
