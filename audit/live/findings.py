@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
-from audit.live.asking import Answers, Way
 from audit.live.questions import Question
 from audit.live.report import Check, Fresh, LiveAccuracy, MovedAnswers, Stability
+from audit.live.service import Answers, Way
 from bundle.bundle import Bundle
 from bundle.numbers.claims import find_claim
 from bundle.numbers.intervals import share, unpaired_interval
@@ -176,9 +176,9 @@ def _close_by_table(bundle: Bundle, evidence: str, rows: NDArray[np.int64], answ
         bundle.outcomes[f"served/{evidence}/{part}"][rows] for part in ("prediction", "margin", "confidence")
     )
     label = bundle.outcomes["label"][rows]
-    share = np.clip(confidence - ABSOLUTE, 0.0, 1 - ROUNDING)
+    likely = np.clip(confidence - ABSOLUTE, 0.0, 1 - ROUNDING)
     # No other class has more than what the answered one leaves.
-    other = np.log(np.maximum(share, ROUNDING) / (1 - share)) <= reach(bundle.predicate)
+    other = np.log(np.maximum(likely, ROUNDING) / (1 - likely)) <= reach(bundle.predicate)
     both_wrong = (said != label) & (answers.labels != label)
     return np.where(both_wrong, other, np.abs(margin) * (1 - RELATIVE) <= reach(bundle.predicate))
 
@@ -193,8 +193,8 @@ def against_model(bundle: Bundle, logits: Logits, answers: Answers) -> Judged:
     places = np.arange(len(exact))
     gap = exact.max(axis=1) - exact[places, answers.labels]
     powers = np.exp(exact - exact.max(axis=1, keepdims=True))
-    shares = powers / powers.sum(axis=1, keepdims=True)
-    allowed = shares * np.expm1(reach(bundle.predicate)) + ROUNDING
-    possible = (np.abs(answers.probabilities - shares) <= allowed).all(axis=1)
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    allowed = expected * np.expm1(reach(bundle.predicate)) + ROUNDING
+    possible = (np.abs(answers.probabilities - expected) <= allowed).all(axis=1)
     contradicted = (gap > reach(bundle.predicate)) | ~possible
     return Judged(contradicted, (gap > 0) & ~contradicted)

@@ -26,7 +26,7 @@ class Finding:
     """An attack, smoothed classifier, minimum distance or union of one bundle.
 
     `group` is what must not have a name twice (an attack's threat); `columns` and `images` are by their names with {}
-    in the place of the finding's own; `old` is the name in its bundle, `record` has the one it is kept under.
+    in the place of the finding's own; `old` is the name in its bundle, `record` has the one it gets.
     """
 
     bundle: str

@@ -1,4 +1,4 @@
-"""A bundle made over into one with private evidence, and the owner's part, which stays in the house."""
+"""A bundle made over into one with private evidence, and the part that stays with its owner."""
 
 from __future__ import annotations
 

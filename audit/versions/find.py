@@ -128,7 +128,7 @@ def read_folder(path: Path, trusted: Sequence[Path] = ()) -> Version:
 def open_version(name: str, versions: Callable[[], Sequence[Version]] = list_versions) -> Bundle:
     """The verified bundle of a folder, or of the version at hand with this tag or digest; see find_version.
 
-    Raises HallmarkError where git alone has it, which keeps no evidence, and what open_bundle raises.
+    Raises HallmarkError where git alone has it, which has no evidence, and what open_bundle raises.
     """
     if Path(name).is_dir():
         return open_bundle(name)

@@ -81,7 +81,7 @@ def _difference(
 def _same_images(rule: NotWorse, attacks: Attacks, pair: Pair) -> list[NDArray[np.bool_]] | None:
     """Which images each side has right; None where the two were not measured on the same ones."""
     try:
-        if any(pair.alone):
+        if any(pair.unpaired):
             return None
     except PairingError:
         return None

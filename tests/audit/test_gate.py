@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.release.steps import find_baseline
+from audit.releasing import find_baseline
 from audit.versions.find import list_versions
 from bundle.bundle import Bundle, open_bundle
 from bundle.gate.baseline import Baseline

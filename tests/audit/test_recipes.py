@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.diff.recipes import Recipes
+from audit.recipes import Recipes
 from bundle.bundle import Bundle
 from bundle.gate.pairing import PairingError
 from bundle.numbers.intervals import seeds_interval, welch_interval
@@ -110,7 +110,7 @@ def test_seeds_that_both_sides_have_pair_and_others_do_not() -> None:
 def test_fewer_than_three_seeds_are_not_ranked(a: int, b: int) -> None:
     found = Recipes(side(range(a), 0.05), side(range(b), 0.9, "mart"))
     assert found.sentence().startswith(
-        f"Not ranked: a comparison of recipes needs at least 3 seeds a side, there are {a}"
+        f"Not ranked: a comparison of recipes needs at least 3 seeds per side, there are {a}"
     )
     assert found.describe()["verdict"] is None
 

@@ -1,18 +1,25 @@
-"""The evidence of a running service: fetched whole, and verified exactly like a folder.
+"""A running service seen from outside: its evidence, its documents and its answers.
 
-Whether a service's documents say what the attestation says, number by number.
+The evidence is fetched whole and verified like a folder. Whatever the service says elsewhere is compared with it. Images
+are sent as PNG files, one per request, or many in one array. Progress goes to stderr where that is a terminal.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from audit.client import Client
-from audit.live.asking import bar
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audit.client import Client, ClientError, Prediction
 from audit.verification import Verification, verify
 from bundle.attestation import CLAIMED, PARTS, REPEATED, model_digest, read_statement
 from bundle.bundle import Bundle, attested_sizes
@@ -23,6 +30,65 @@ from bundle.layout import ATTESTATION, ENVELOPE, VERSION_DIGITS, required
 from bundle.pages.headline import main_names
 from bundle.private import is_private
 from bundle.temporaries import temporary_folder
+
+Way = Literal["png", "npy"]
+WAYS: tuple[Way, ...] = get_args(Way)
+#: Rows after which progress is told.
+ROWS = 256
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A service's answers: labels (N,), and the probability of every class (N, K)."""
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+class Asker:
+    """Asks a service whose classes have these names; `advance` is told after so many more answers."""
+
+    def __init__(self, client: Client, classes: Sequence[str], advance: Callable[[int], None]) -> None:
+        self._client, self._classes, self._advance = client, list(classes), advance
+
+    def ask(self, images: NDArray[np.uint8], way: Way) -> Answers:
+        """The answers to images uint8 (N, H, W, C), N ≥ 1; raises ClientError where they are of other classes."""
+        found: list[Prediction] = []
+        step = ROWS if way == "npy" else 1
+        for start in range(0, len(images), step):
+            part = images[start : start + step]
+            found += self._client.predict_batch(part) if way == "npy" else [self._client.predict(part[0])]
+            self._advance(len(part))
+        return self._arrays(found)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The probabilities (N, K) alone, asked in arrays."""
+        return self.ask(images, "npy").probabilities
+
+    def _arrays(self, found: list[Prediction]) -> Answers:
+        for item in found:
+            named = self._classes[item.label] if 0 <= item.label < len(self._classes) else None
+            if item.name != named or sorted(item.probabilities) != sorted(self._classes):
+                raise ClientError(f"{self._client.url}: answers with other classes than the attestation names")
+        probabilities = [[item.probabilities[name] for name in self._classes] for item in found]
+        return Answers(np.array([item.label for item in found]), np.array(probabilities, np.float64))
+
+
+@contextmanager
+def bar(what: str, total: int, unit: str) -> Generator[Callable[[int], None], None, None]:
+    """A bar of so many units; what is yielded is told how many more are done."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(what, total=total, rate="")
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+            progress.update(task, rate=f"{progress.tasks[0].speed or 0:.1f} {unit}/s")
+
+        yield advance
 
 
 def fetch_verified(client: Client, trusted: Sequence[Path], data: Path | None) -> Verification:

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import pytest
 
-from audit.documents.answers import Status
-from audit.documents.crosswalk import DOCUMENTS, render_crosswalk
+from audit.answers import Status
+from audit.crosswalk import DOCUMENTS, render_crosswalk
 from bundle.attestation import schema
 from bundle.bundle import Bundle, open_bundle
 from bundle.layout import REQUIRED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.release.signing import sign_bundle
+from audit.releasing import sign_bundle
 from audit.verification import verify
 from bundle.errors import FullDiskError, HallmarkError
 from bundle.layout import ATTESTATION, CARD, ENVELOPE
@@ -122,7 +122,7 @@ def test_a_failure_leaves_no_half_release(repository: Path, masters: Masters, mo
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("audit.release.signing.copy_bundle", fail)
+    monkeypatch.setattr("audit.releasing.copy_bundle", fail)
     with pytest.raises(FullDiskError, match="the disk is full"):
         sign_bundle("out/bundle", masters.trusted / "key.pem")
     assert os.listdir("releases") == []

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.diff.difference import Difference
+from audit.difference import Difference
 from bundle.bundle import Bundle, open_bundle
 from bundle.gate.pairing import Pair, PairingError
 from bundle.layout import ATTESTATION
@@ -109,7 +109,7 @@ def test_attacks_of_another_strength_do_not_compare_but_of_another_seed_do(
 
 def test_only_images_that_both_have_are_compared(bundles: dict[str, Bundle]) -> None:
     found = Difference(Pair(bundles["fewer"], bundles["first"]))
-    assert found.pair.alone == (0, 20)
+    assert found.pair.unpaired == (0, 20)
     assert {item.pair.images for item in found.comparisons} == {40}
     assert "Images that one side alone has are left out: 0 of A, 20 of B." in found.cautions()
 

@@ -1,18 +1,22 @@
-"""The difference of two models on the images that both have, and in one sentence whether B is better."""
+"""The difference of two models on the images that both have: whether B is better, in a sentence and on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
+from audit.terminal import ABSENT, console
 from bundle.gate.pairing import Pair
 from bundle.numbers.intervals import PairedDifference, paired_difference, verdict
 from bundle.pages.wording import attack_title, listing, percent, points, threat_name_title
+from bundle.process import plain
 from bundle.table.outcomes import SETTINGS
 from bundle.table.plan import ALL_ATTACKS
 
@@ -125,7 +129,7 @@ class Difference:
         if threat and (others := self.pair.other_attacks(threat)):
             titles = listing([attack_title(name) for name in others])
             found.append(f"The attacks are not the same: those that both met in one strength count, without {titles}.")
-        alone = self.pair.alone
+        alone = self.pair.unpaired
         if any(alone):
             found.append(f"Images that one side alone has are left out: {alone[0]} of A, {alone[1]} of B.")
         if self.pair.a.digest == self.pair.b.digest:
@@ -141,7 +145,7 @@ class Difference:
         return {
             **sides,
             "images": len(self.pair.rows[0]),
-            "alone": dict(zip(("a", "b"), self.pair.alone, strict=True)),
+            "alone": dict(zip(("a", "b"), self.pair.unpaired, strict=True)),
             "verdict": verdict(self.deciding.pair.interval) if self.deciding else None,
             "decidedBy": self.deciding.describe() if self.deciding else None,
             "sentence": self.sentence(),
@@ -162,6 +166,41 @@ def discordant_words(indices: Sequence[int], most: int = 8) -> str:
     return shown if len(indices) <= most else f"{shown} and {len(indices) - most} more"
 
 
-def shares(comparison: Comparison) -> tuple[str, str]:
-    """Both sides' shares in per cent."""
+def percentages(comparison: Comparison) -> tuple[str, str]:
+    """Both sides' accuracies in per cent."""
     return percent(comparison.value_a), percent(comparison.value_b)
+
+
+def print_difference(found: Difference) -> None:
+    """The sentence, the cautions, one row per comparison, the discordant images, what changed."""
+    out = console()
+    print_head(out, found.sentence(), found.cautions())
+    table = Table("setting", "threat", "attack", "A", "B", "B − A in points", "95 % interval", "A alone", "B alone")
+    for item in found.comparisons:
+        attack = {None: "clean images", "common": "all that both met"}.get(item.attack) or attack_title(
+            item.attack or ""
+        )
+        low, high = item.pair.interval
+        counts = (str(item.pair.only_a), str(item.pair.only_b))
+        numbers = (*percentages(item), points(item.pair.difference), f"[{points(low)}, {points(high)}]", *counts)
+        table.add_row(*map(plain, (item.setting, item.threat or ABSENT, attack, *numbers)))
+    out.print(table)
+    if found.deciding:
+        a, b = (discordant_words(indices) for indices in found.deciding.discordant)
+        out.print(
+            f"Images by their index in the test split, where it is decided: right in A alone {a}; in B alone {b}."
+        )
+    print_changes(out, found.pair.changed(), found.pair.data())
+
+
+def print_head(out: Console, sentence: str, cautions: Sequence[str]) -> None:
+    for line in (sentence, *cautions):
+        out.print(plain(line), soft_wrap=True)
+
+
+def print_changes(out: Console, changed: Sequence[Mapping[str, Any]], data: Sequence[Mapping[str, Any]]) -> None:
+    for title, items in (("Settings that changed", changed), ("Data that differ", data)):
+        out.print(f"\n{title}{': none' if not items else ''}")
+        for item in items:
+            a, b = (ABSENT if item[side] is None else item[side] for side in ("a", "b"))
+            out.print(plain(f"  {item['setting']}: {a} → {b}"), soft_wrap=True)

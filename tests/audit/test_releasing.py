@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from audit import releasing as module
 from audit.cli import app
-from audit.release import steps as module
 from audit.verification import verify
 from audit.versions import store
 from audit.versions.find import list_versions
@@ -171,7 +171,7 @@ def test_without_a_repository_or_bentoml_nothing_is_made(repository: Path, monke
     assert not Path("releases").exists()
 
 
-@pytest.mark.parametrize("step", ["put", "_keep_attestation"])
+@pytest.mark.parametrize("step", ["put", "_put_attestation"])
 def test_a_step_that_fails_undoes_those_before_it(
     step: str, repository: Path, masters: Masters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_step_that_fails_undoes_those_before_it(
         ("audit.versions.store:put", False),
         ("audit.versions.store:copy_bundle", True),
         ("bundle.bento_home:move_folder", True),
-        ("audit.release.steps:_keep_attestation", True),
+        ("audit.releasing:_put_attestation", True),
     ],
 )
 def test_a_killed_release_goes_on_where_it_stopped(
@@ -204,7 +204,7 @@ def test_a_killed_release_goes_on_where_it_stopped(
     killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert killed.returncode == -signal.SIGKILL
     stored = [item.tag for item in store.stored_bundles()]
-    assert left(repository)["tags"] == [] and len(stored) == (place == "audit.release.steps:_keep_attestation")
+    assert left(repository)["tags"] == [] and len(stored) == (place == "audit.releasing:_put_attestation")
     done = run(*arguments[2:])
     assert (done.exit_code, done.stderr) == (0, "")
     version = open_bundle("out/bundle").version

@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from audit.commands.document import document
-from audit.documents.crosswalk import render_crosswalk
+from audit.commands.bundles import document
+from audit.crosswalk import render_crosswalk
 from audit.terminal import OneSentence
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes

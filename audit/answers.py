@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bundle.layout import BOM, CARD, ENVELOPE, IMAGES, MODEL, OUTCOMES
-from bundle.numbers.claims import find_claim
 from bundle.pages import headline
-from bundle.pages.card import SERVED
 from bundle.pages.wording import (
     EXTERNAL,
     attack_title,
@@ -17,7 +15,6 @@ from bundle.pages.wording import (
     corruption_title,
     interval,
     listing,
-    number,
     percent,
     threat_title,
     trained,
@@ -60,12 +57,17 @@ def elsewhere(text: str, *where: str) -> Answer:
     return Answer("elsewhere", text, where)
 
 
+def percent_with_interval(item: Mapping[str, Any]) -> str:
+    """`87.5 % (80.1 to 92.8 %)`."""
+    return f"{percent(item['value'])} ({interval(item)})"
+
+
 def clean(predicate: Predicate) -> Answer:
     """Accuracy on images that nobody changed, in the served setting."""
     found = headline.clean_claim(predicate, "served")
     sample = predicate["sample"]
     of = f"{sample['size']} of {sample['of']} test images of {predicate['data']['name']}"
-    text = f"Clean accuracy {_share(found)} on {of}. Each number has its metric, its count and its interval."
+    text = f"Clean accuracy {percent_with_interval(found)} on {of}. Each number has its metric, its count and its interval."
     return Answer("measured", text, ("claims", "perClass", "calibration", "data", CARD))
 
 
@@ -73,7 +75,9 @@ def evasion(predicate: Predicate) -> Answer:
     """Robust accuracy at every threat and union but the points of a sweep, in the served setting."""
     balls = [(threat_title(item), item["name"]) for item in headline.main_threats(predicate)]
     balls += [(union_title(predicate, item), item["name"]) for item in predicate["unions"]]
-    numbers = [f"{title}: {_share(headline.robust_claim(predicate, 'served', name))}" for title, name in balls]
+    numbers = [
+        f"{title}: {percent_with_interval(headline.robust_claim(predicate, 'served', name))}" for title, name in balls
+    ]
     text = f"Share right under every attack that was run: {'; '.join(numbers)}. These are upper bounds."
     absent = [threat_title(item) for item in headline.main_threats(predicate) if not _by_autoattack(predicate, item)]
     if absent:
@@ -91,7 +95,7 @@ def corruptions(predicate: Predicate) -> Answer:
     worst = min(single, key=lambda item: item["value"])
     text = (
         f"Accuracy {percent(mean['value'])} on the mean of {len(predicate['corruptions']['names'])} common corruptions; "
-        f"lowest for {corruption_title(worst['corruption'])}, severity {worst['severity']}: {_share(worst)}. "
+        f"lowest for {corruption_title(worst['corruption'])}, severity {worst['severity']}: {percent_with_interval(worst)}. "
         "Other faults of the input were not tried."
     )
     return Answer("measured", text, ("corruptions", "corruptionAccuracy", OUTCOMES))
@@ -118,7 +122,7 @@ def flaws(predicate: Predicate) -> Answer:
     checked = f"{len(outcomes)} run, {outcomes.count('fail')} failed, {outcomes.count('warn')} with a warning"
     text = (
         f"Sanity checks: {checked if outcomes else 'none was run'}. Warnings that attacks raised: {flags}. At "
-        f"{threat_title(threat)} the class {worst['class']} fares worst: {_share(worst)}."
+        f"{threat_title(threat)} the class {worst['class']} fares worst: {percent_with_interval(worst)}."
     )
     fields = ("sanity", "attacks", "worstClass", "calibration", "reliable")
     return Answer("measured" if outcomes else "not tested", text, fields)
@@ -142,102 +146,6 @@ def workflow(predicate: Predicate) -> Answer:
         f"down; the weights were chosen so: {chosen_by(predicate['selection'])}. No target is set here."
     )
     return Answer("recorded", text, ("threats", "sample", "selection", "attacks", "claims", OUTCOMES))
-
-
-def proofs(predicate: Predicate) -> Answer:
-    """Bounds that hold for every perturbation in a ball: about the served classifier first, then about smoothed ones."""
-    own, votes = proved_numbers(predicate), smoothed_numbers(predicate)
-    if not own and not votes:
-        return not_tested("Nothing was proved, neither of this classifier nor of a smoothed one.", "notTested")
-    mine = f"Of this classifier: {'; '.join(own)}." if own else "Of this classifier itself nothing was proved."
-    others = f" Of another, the smoothed classifier: {'; '.join(votes)}." if votes else ""
-    return Answer("measured" if own else "not tested", mine + others, _proof_fields(predicate))
-
-
-def kinds_of_proof(predicate: Predicate) -> Answer:
-    """Complete or not, deterministic or not, with or without the network's inside, in which arithmetic."""
-    said = [
-        f"{item['technique']} in {item['norm']}: incomplete, deterministic, knows the network; {item['arithmetic']}"
-        for item in predicate.get("proofs", [])
-    ]
-    said += [
-        f"smoothing with sigma {number(item['sigma'])} in l2: incomplete, by sampling, each radius too large with chance "
-        f"at most {number(item['alpha'])}, knows only answers"
-        for item in predicate["smoothing"]
-    ]
-    if not said:
-        return not_tested("No formal method was used.", "notTested")
-    return Answer("recorded", f"{'; '.join(said)}.", _proof_fields(predicate))
-
-
-def smoothing(predicate: Predicate) -> Answer:
-    """Certified accuracy of smoothed classifiers."""
-    numbers = smoothed_numbers(predicate)
-    if not numbers:
-        return not_tested("No smoothed classifier was measured.", "smoothing", "notTested")
-    text = f"{'; '.join(numbers)}. These are lower bounds about a classifier that {MODEL} alone is not."
-    return Answer("measured", text, ("smoothing", "bounds"))
-
-
-def verification(predicate: Predicate) -> Answer:
-    """Proofs about the served classifier itself."""
-    numbers = proved_numbers(predicate)
-    if not numbers:
-        return not_tested("Nothing was proved of the served classifier.", "bounds")
-    return Answer("measured", f"{'; '.join(numbers)}. These are lower bounds.", ("proofs", "bounds"))
-
-
-def proved_numbers(predicate: Predicate) -> list[str]:
-    """Certified accuracies of the served classifier, as text."""
-    return [
-        f"{threat_title(item)}: {_share(item)} by {item['technique']}"
-        for item in predicate["bounds"]
-        if item["classifier"] == SERVED and item["metric"] == "certified_accuracy"
-    ]
-
-
-def smoothed_numbers(predicate: Predicate) -> list[str]:
-    """For each smoothed classifier its certified accuracy at the middle of its radii, as text."""
-    found: list[str] = []
-    for item in predicate["smoothing"]:
-        if radii := sorted(item["radii"]):
-            radius = radii[len(radii) // 2]
-            claim = find_claim(predicate, "certified_accuracy", classifier=item["name"], radius=radius)
-            assert claim is not None  # claims() makes one for each radius
-            found.append(f"{item['name']} at l2 {number(radius)}: {_share(claim)}")
-    return found
-
-
-def _proof_fields(predicate: Predicate) -> tuple[str, ...]:
-    return (*(["proofs"] if predicate.get("proofs") else []), "smoothing", "bounds")
-
-
-def sensitivity(predicate: Predicate) -> Answer:
-    """How far an image must be changed, and how the loss rises around it: found by search, not proved."""
-    found = [
-        f"{attack_title(item['name'])} changed the answer for {item['found']} of {item['sampleSize']} images, half of all "
-        f"images within {item['norm']} {number(item['quantiles']['50'])}"
-        for item in predicate["minimumDistances"]
-        if item["quantiles"]["50"] is not None
-    ]
-    if predicate["surface"] is not None:
-        rows = len(predicate["surface"]["rows"])
-        found.append(f"the loss was sampled around {'one image' if rows == 1 else f'{rows} images'}")
-    if not found:
-        return not_tested("Neither smallest changes nor the loss around images were measured.", "surface")
-    text = "; ".join(found)
-    return Answer("measured", f"{text[0].upper()}{text[1:]}. Nothing is proved by it.", ("minimumDistances", "surface"))
-
-
-def domain(predicate: Predicate) -> Answer:
-    """Around which inputs, in which ball, on which grid."""
-    shape = " × ".join(map(str, predicate["data"]["shape"]))
-    balls = listing([threat_title(item) for item in predicate["threats"]])
-    text = (
-        f"Images of {shape} values of 8 bits, within {balls} of {predicate['sample']['size']} test images. Nothing is "
-        "said about inputs away from these images."
-    )
-    return Answer("recorded", text, ("data", "sample", "threats"))
 
 
 def black_box(predicate: Predicate) -> Answer:
@@ -346,10 +254,6 @@ def poisoning(predicate: Predicate) -> Answer:
         f"Not tried. The data is named by digests: {predicate['data']['name']}, licence {predicate['data']['licence']}."
     )
     return not_tested(text, "data", "notTested")
-
-
-def _share(item: Mapping[str, Any]) -> str:
-    return f"{percent(item['value'])} ({interval(item)})"
 
 
 def _by_autoattack(predicate: Predicate, threat: Mapping[str, Any]) -> bool:

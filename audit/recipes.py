@@ -8,15 +8,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
-from audit.diff.difference import DECIDING
+from audit.difference import DECIDING, print_changes, print_head
+from audit.terminal import ABSENT, console
 from bundle.bundle import Bundle
 from bundle.gate.pairing import Pair, PairingError, common_rows
 from bundle.numbers.intervals import seeds_interval, verdict, welch_interval
-from bundle.pages.wording import attack_title, leaves, listing, points, threat_name_title
+from bundle.pages.wording import attack_title, leaves, listing, percent, points, threat_name_title
+from bundle.process import plain
 from bundle.table.outcomes import SETTINGS
 
-#: Fewer seeds a side do not rank recipes.
+#: Fewer seeds per side do not rank recipes.
 LEAST_SEEDS = 3
 
 
@@ -94,16 +97,18 @@ class Recipes:
         attacked = {name: threats for name, threats in balls.items() if all(map(self._attacks, threats))}
         for setting in reversed(SETTINGS):
             for name, threats in ((None, list[str]()), *attacked.items()):
-                shares = [self._share(number, setting, threats) for number in range(len(self._rows))]
-                yield Spread(setting, name, tuple(shares[: len(self.a)]), tuple(shares[len(self.a) :]), self.paired)
+                accuracies = [self._accuracy(number, setting, threats) for number in range(len(self._rows))]
+                yield Spread(
+                    setting, name, tuple(accuracies[: len(self.a)]), tuple(accuracies[len(self.a) :]), self.paired
+                )
 
     def _unions(self) -> list[Mapping[str, Any]]:
         """The unions that every model has, of the same threats."""
         others = [item.predicate["unions"] for item in [*self.a, *self.b]]
         return [union for union in others[0] if all(union in unions for unions in others)]
 
-    def _share(self, number: int, setting: str, threats: Sequence[str]) -> float:
-        """The share right when clean, and under the common attacks of every one of the threats."""
+    def _accuracy(self, number: int, setting: str, threats: Sequence[str]) -> float:
+        """Accuracy on clean images, and under the common attacks of every one of the threats."""
         outcomes = [*self.a, *self.b][number].outcomes
         right = outcomes.clean_right(setting)
         for threat in threats:
@@ -125,7 +130,7 @@ class Recipes:
             return "Not compared: not every model met an attack of the same threat and strength."
         if not self.enough or found.interval is None:
             return (
-                f"Not ranked: a comparison of recipes needs at least {LEAST_SEEDS} seeds a side, there are "
+                f"Not ranked: a comparison of recipes needs at least {LEAST_SEEDS} seeds per side, there are "
                 f"{len(self.a)} of A and {len(self.b)} of B; the mean difference is {points(found.difference)} points."
             )
         assert found.threat is not None
@@ -208,3 +213,21 @@ def _seed(bundle: Bundle) -> int:
 def is_seed(setting: str) -> bool:
     """Whether a setting chooses random numbers: `seed`, `data.seed`, `attack.seeds`."""
     return setting.rpartition(".")[2] in ("seed", "seeds")
+
+
+def print_recipes(found: Recipes) -> None:
+    """The sentence, the cautions, one row per comparison with every seed's number, what changed."""
+    out = console()
+    print_head(out, found.sentence(), found.cautions())
+    table = Table("setting", "threat", "A by seed", "B by seed", "mean B − A in points", "95 % interval over seeds")
+    for item in found.spreads:
+        values = [", ".join(percent(value) for value in side) for side in (item.values_a, item.values_b)]
+        interval = ABSENT
+        if item.interval and found.enough:
+            low, high = item.interval
+            interval = f"[{points(low)}, {points(high)}]"
+        title = item.threat or "none (clean)"
+        table.add_row(*map(plain, (item.setting, title, *values, points(item.difference), interval)))
+    out.print(table)
+    document = found.describe()
+    print_changes(out, document["changed"], document["data"])

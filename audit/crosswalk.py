@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from audit.documents import answers
-from audit.documents.answers import Answer, elsewhere, not_tested
+from audit import answers, proof_answers
+from audit.answers import Answer, elsewhere, not_tested
 from bundle.attestation import model_version
 from bundle.pages import headline
 from bundle.pages.card import plain
@@ -70,22 +70,22 @@ ISO_1 = (
     Point("clause 4", "a workflow: goals, plan, tests, analysis, interpretation", answers.workflow),
     Point("clause 5", "statistical: performance on data, with its uncertainty", answers.clean),
     Point("clause 5", "statistical: performance on perturbed data", answers.corruptions),
-    Point("clause 6", "formal: properties that hold on a whole domain", answers.proofs),
+    Point("clause 6", "formal: properties that hold on a whole domain", proof_answers.proofs),
     Point("clause 7", "empirical: field trials", _untested("None took place.")),
     Point("clause 7", "empirical: answers judged by people afterwards", _untested("None were.")),
     Point("clause 7", "empirical: benchmarks", answers.methods),
 )
 
 ISO_2 = (
-    Point("5.2", "the domain on which a property is assessed", answers.domain),
-    Point("5.3", "stability: the answer stays the same on the domain", answers.proofs),
+    Point("5.2", "the domain on which a property is assessed", proof_answers.domain),
+    Point("5.3", "stability: the answer stays the same on the domain", proof_answers.proofs),
     Point("5.3", "stability: counterexamples", answers.evasion),
-    Point("5.4", "sensitivity: how much the output varies on the domain", answers.sensitivity),
+    Point("5.4", "sensitivity: how much the output varies on the domain", proof_answers.sensitivity),
     Point("5.5", "relevance: which parts of the input matter", _untested("Not looked at.")),
     Point(
         "5.6", "reachability of states over several steps", _untested("One image, one answer: no steps were looked at.")
     ),
-    Point("6.2", "the kind of method, and its arithmetic", answers.kinds_of_proof),
+    Point("6.2", "the kind of method, and its arithmetic", proof_answers.kinds_of_proof),
     Point("clause 7", "the life cycle: verification and validation", answers.workflow),
     Point("clause 7", "the life cycle: deployment", answers.inconsistency),
     Point("clause 7", "the life cycle: operation and monitoring", _untested("Not looked at.")),
@@ -104,7 +104,7 @@ NIST = (
             Answer("recorded", "Integrity: any wrong answer. Nothing about the other two.", ("attacks", "notTested"))
         ),
     ),
-    Point("capability", "what the attacker can change", answers.domain),
+    Point("capability", "what the attacker can change", proof_answers.domain),
     Point("knowledge", "what the attacker knows", answers.knowledge),
     Point("evasion", "white-box attacks", answers.white_box),
     Point("evasion", "black-box attacks", answers.black_box),
@@ -112,8 +112,8 @@ NIST = (
     Point("evasion", "attacks that know the defence", answers.adaptive),
     Point("evasion", "one change for many images; changes in the physical world", _untested("Not tried.")),
     Point("mitigation", "adversarial training", answers.training),
-    Point("mitigation", "randomized smoothing", answers.smoothing),
-    Point("mitigation", "formal verification", answers.verification),
+    Point("mitigation", "randomized smoothing", proof_answers.smoothing),
+    Point("mitigation", "formal verification", proof_answers.verification),
     Point("poisoning", "of data: availability, targeted, backdoor", answers.poisoning),
     Point("poisoning", "of the model", _untested("Not tried.", "method")),
     Point("privacy", "reconstruction, membership and property inference, model extraction", _untested("Not tried.")),

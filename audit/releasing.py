@@ -1,23 +1,24 @@
 """A release: gated, signed, put into BentoML's model store and tagged in git; or nothing of all that.
 
-Which release a version must not be worse than: the one that is named, or the last one of git's tags.
+A bundle is signed in its place, or as a copy in releases/ where DVC owns the folder. The version that a release must not
+be worse than is the one that is named, or the last one of git's tags.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audit.release.signing import sign_bundle
 from audit.versions import store
 from audit.versions.find import BUNDLE, RELEASES, Version, find_version, list_versions
 from audit.versions.history import COMMITTED, Committed, attestation_at, committed_attestations, missing_tags, unseen
 from bundle import git
-from bundle.bundle import Bundle, open_bundle
-from bundle.digests import remove_folder, sha256_bytes, write_whole
+from bundle.bundle import Bundle, copy_bundle, open_bundle
+from bundle.digests import remove_folder, sha256_bytes, whole_folder, write_whole
 from bundle.errors import HallmarkError
 from bundle.gate.baseline import Baseline, Unseen
 from bundle.gate.gate import Gate, gate
@@ -26,7 +27,80 @@ from bundle.git import GitError
 from bundle.layout import ATTESTATION, ENVELOPE
 from bundle.pages.headline import headline, store_name
 from bundle.pages.wording import percent
-from bundle.signatures import sign
+from bundle.signatures import key_id, read_private_key, sign
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Where the signed bundle lies, by which key, and whether anything had to be written."""
+
+    folder: Path
+    version: str
+    key_id: str
+    written: bool
+
+
+def sign_bundle(path: str | Path, key: str | Path) -> Signed:
+    """Verifies a bundle and signs its attestation with key.pem.
+
+    The out/bundle of a repository with dvc.yaml is left as it is, since DVC would delete an added file:
+    releases/VERSION/ is made beside out/, whole or not at all. Any other folder gets its envelope in place. The same
+    key signs the same bytes again without a change; another signature that is already there is never replaced.
+    """
+    path = Path(path)
+    bundle = open_bundle(path)
+    envelope = sign(bundle.statement_bytes, key)
+    name = key_id(read_private_key(key).public_key())
+    if (root := dvc_root(path)) is None:
+        return Signed(path, bundle.version, name, _sign_in_place(bundle, envelope))
+    target = Path(os.path.relpath(root)) / RELEASES / bundle.version
+    return Signed(target, bundle.version, name, _release(bundle, envelope, target))
+
+
+def dvc_root(path: Path) -> Path | None:
+    """The repository whose pipeline writes this folder; None for a folder that is nobody's out/bundle."""
+    for place in (Path(os.path.abspath(path)), path.resolve()):  # a link may lead into out/, and out/ to another disk
+        root = place.parent.parent
+        if place == root / "out" / "bundle" and (root / "dvc.yaml").is_file():
+            return root
+    return None
+
+
+def _sign_in_place(bundle: Bundle, envelope: bytes) -> bool:
+    if bundle.envelope == envelope:
+        return False
+    if bundle.envelope is not None:
+        raise HallmarkError(f"{bundle.path / ENVELOPE}: another signature is there; remove it to sign anew")
+    try:
+        write_whole(bundle.path / ENVELOPE, envelope, new=True, aside=bundle.path.resolve().parent)
+    except FileExistsError:  # somebody else signed it in the same instant
+        return _sign_in_place(open_bundle(bundle.path), envelope)
+    return True
+
+
+def _release(bundle: Bundle, envelope: bytes, target: Path) -> bool:
+    if os.path.lexists(target):
+        _require_same(bundle, envelope, target)
+        return False
+    try:
+        with whole_folder(target) as copy:
+            copy_bundle(bundle.path, copy)
+            # What is signed is the copy, so the copy is what must verify: the source may have changed meanwhile.
+            if open_bundle(copy).statement_bytes != bundle.statement_bytes:
+                raise HallmarkError(f"{bundle.path}: changed while it was copied; sign it again")
+            write_whole(copy / ENVELOPE, envelope)
+    except FileExistsError:  # somebody else released it in the same instant
+        _require_same(bundle, envelope, target)
+        return False
+    return True
+
+
+def _require_same(bundle: Bundle, envelope: bytes, target: Path) -> None:
+    names = {item.name for item in target.iterdir()} if target.is_dir() else set[str]()
+    for name in sorted({*bundle.files, ENVELOPE} | names):
+        expected = (bundle.path / name).read_bytes() if name in bundle.files else envelope if name == ENVELOPE else None
+        if not (target / name).is_file() or (target / name).read_bytes() != expected:
+            raise HallmarkError(f"{target}: is there already with another {name}; move it away to sign anew")
 
 
 @dataclass(frozen=True)
@@ -70,8 +144,8 @@ def release(
 
     `name` is the store's (by default hallmark-DATA-METHOD), the version there is the model's. HEAD must hold this
     attestation as out/bundle/attestation.json. Everything is checked first; then signed, stored and tagged, and where a
-    step fails, what was made before it is undone. A killed one goes on where it stopped. Raises HallmarkError, HallmarkError,
-    GitError or another HallmarkError.
+    step fails, what was made before it is undone. A killed one goes on where it stopped. Raises HallmarkError,
+    GitError among them.
     """
     signed = prepare(bundle, key)
     found = gate(signed, policy, baseline, trusted)
@@ -90,7 +164,7 @@ def release(
         # The copy is what will be served, so the copy is what must verify.
         if open_bundle(stored.folder).statement_bytes != bundle.statement_bytes:
             raise HallmarkError(f"{bundle.path}: changed while it was copied; release it again")
-        _keep_attestation(bundle, root, undo)
+        _put_attestation(bundle, root, undo)
         git.ask(root, ["tag", "-a", tag, "-m", _message(found, store_tag), commit])
         undo.pop_all()
     return Release(found, folder, stored, tag, commit)
@@ -107,12 +181,12 @@ def _sign(bundle: Bundle, key: Path | None, undo: ExitStack) -> Path:
     return signed.folder
 
 
-def _keep_attestation(bundle: Bundle, root: Path, undo: ExitStack) -> None:
-    """Puts the attestation where git keeps it, where the working tree lacks it; HEAD holds the same bytes."""
-    kept = root / COMMITTED
-    if not kept.exists():
-        undo.callback(kept.unlink, missing_ok=True)
-        write_whole(kept, bundle.statement_bytes)
+def _put_attestation(bundle: Bundle, root: Path, undo: ExitStack) -> None:
+    """Puts the attestation where git has it, if the working tree lacks it; HEAD holds the same bytes."""
+    place = root / COMMITTED
+    if not place.exists():
+        undo.callback(place.unlink, missing_ok=True)
+        write_whole(place, bundle.statement_bytes)
 
 
 def _check_git(bundle: Bundle, tag: str, root: Path) -> str:
@@ -125,8 +199,8 @@ def _check_git(bundle: Bundle, tag: str, root: Path) -> str:
         raise HallmarkError(f"{tag}: is a git tag already; a release is never moved, so choose another name")
     git.ask(root, ["var", "GIT_COMMITTER_IDENT"])  # who tags must be known before anything is made
     shown = COMMITTED.removeprefix("./")
-    kept = root / COMMITTED
-    if kept.is_file() and kept.read_bytes() != bundle.statement_bytes:
+    place = root / COMMITTED
+    if place.is_file() and place.read_bytes() != bundle.statement_bytes:
         raise HallmarkError(f"{shown}: is the attestation of another evaluation than {bundle.path / ATTESTATION}")
     committed = attestation_at(root, commit)
     if committed is None or committed.content != bundle.statement_bytes:
