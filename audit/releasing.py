@@ -20,8 +20,7 @@ from bundle import git
 from bundle.bundle import Bundle, copy_bundle, open_bundle
 from bundle.digests import remove_folder, sha256_bytes, whole_folder, write_whole
 from bundle.errors import HallmarkError
-from bundle.gate.baseline import Baseline, Unseen
-from bundle.gate.gate import Gate, gate
+from bundle.gate.gate import Baseline, Gate, Unseen, gate
 from bundle.gate.policy import MetricError, Policy
 from bundle.git import GitError
 from bundle.layout import ATTESTATION, ENVELOPE

@@ -12,8 +12,8 @@ from bundle.served.runtime import OnnxClassifier
 from bundle.table.threats import Threat
 from pipeline.data.manifest import load_described, load_manifest
 from pipeline.evaluation.evidence import draw, gather_evidence
+from pipeline.evaluation.ledger import record_test_read
 from pipeline.evaluation.parity import require_fit
-from pipeline.evaluation.predicate import record_test_read
 from pipeline.evaluation.running import progress_line, worker_count
 from pipeline.evaluation.victim import Victim
 from pipeline.networks.serialisation import FILE as COMPANIONS

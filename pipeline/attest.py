@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.assembly import assemble
+from bundle.checks import EvidenceError, check_images, read_images
 from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError
-from bundle.images import EvidenceError, check_images, read_images
 from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
 from bundle.numbers.claims import ALL_ATTACKS
 from bundle.private import image_sets

@@ -21,7 +21,7 @@ from audit.live.report import Check, Fresh, LiveAccuracy, MovedAnswers, Stabilit
 from audit.live.service import Answers, Way
 from bundle.bundle import Bundle
 from bundle.numbers.claims import find_claim
-from bundle.numbers.intervals import share, unpaired_interval
+from bundle.numbers.intervals import accuracy, unpaired_interval
 from bundle.pages.headline import attack_names
 from bundle.private import CLEAN, image_sets
 from bundle.served.replay import reach
@@ -84,11 +84,11 @@ def accuracies(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[LiveAccu
         rows = exact[0].question.rows
         said = Outcomes({name: values[rows] for name, values in bundle.outcomes.columns.items()})
         found = said.with_columns(_columns(said, exact))
-        answered, attested = share(found.clean_right("served")), share(said.clean_right("served"))
+        answered, attested = accuracy(found.clean_right("served")), accuracy(said.clean_right("served"))
         yield LiveAccuracy(way, "clean_accuracy", None, answered, attested)
         for threat in bundle.predicate["threats"] if len(exact) > 1 else []:
             names = attack_names(bundle.predicate, threat["name"])
-            answered, attested = (share(item.robust("served", threat["name"], names)) for item in (found, said))
+            answered, attested = (accuracy(item.robust("served", threat["name"], names)) for item in (found, said))
             yield LiveAccuracy(way, "robust_accuracy", threat["name"], answered, attested)
 
 
@@ -107,7 +107,7 @@ def fresh(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Fresh]:
     attested = find_claim(bundle.predicate, "clean_accuracy", setting="served")
     for asked in everything:
         if asked.question.labels is not None and attested is not None:
-            answered = share(asked.answers.labels == asked.question.labels)
+            answered = accuracy(asked.answers.labels == asked.question.labels)
             table = [[item["correct"], item["sampleSize"] - item["correct"]] for item in (answered, attested)]
             ends = [(item["value"], item["interval"]) for item in (attested, answered)]
             chance: Any = fisher_exact(table, alternative="less")[1]

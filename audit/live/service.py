@@ -23,12 +23,12 @@ from audit.client import Client, ClientError, Prediction
 from audit.verification import Verification, verify
 from bundle.attestation import CLAIMED, PARTS, REPEATED, model_digest, read_statement
 from bundle.bundle import Bundle, attested_sizes
-from bundle.checks import check_extent
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, ENVELOPE, VERSION_DIGITS, required
 from bundle.pages.headline import main_names
 from bundle.private import is_private
+from bundle.table.columns import check_extent
 from bundle.temporaries import temporary_folder
 
 Way = Literal["png", "npy"]

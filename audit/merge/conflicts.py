@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle
-from bundle.checks import ANSWER_PARTS, SMOOTHING_PARTS
+from bundle.table.columns import ANSWER_PARTS, SMOOTHING_PARTS
 from bundle.table.outcomes import SETTINGS, distance_column
 
 #: Stands for the name in the names of columns and images.

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle
+from bundle.checks import outside
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
-from bundle.images import outside
 from bundle.layout import OUTCOMES, ROWS, read_bounded
 from bundle.private import CLEAN, DECIMALS, DIGITS, FIELD, image_sets, path_root, row_leaf, salted_digest
 from bundle.served.replay import reach

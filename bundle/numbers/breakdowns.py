@@ -21,14 +21,14 @@ badly cannot be left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.corruptions import SEVERITIES
-from bundle.numbers.intervals import CONFIDENCE, share
+from bundle.numbers.intervals import CONFIDENCE, accuracy
+from bundle.table.columns import corruption_columns
 from bundle.table.outcomes import SETTINGS, Outcomes, distance_column
 from bundle.table.plan import attack_names
 
@@ -47,7 +47,7 @@ def per_class(outcomes: Outcomes, settings: Mapping[str, Any]) -> list[dict[str,
 
 
 def worst_class(outcomes: Outcomes, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """By setting and threat: the class with the lowest share right under every attack; of equal ones the first.
+    """By setting and threat: the class with the lowest accuracy under all attacks; of equal ones the first.
 
     It was picked after looking at all K classes that have images, so its interval is at confidence 1 − 0.05/K: with a
     chance of 95 % all K such intervals cover, whichever class is the worst (Bonferroni).
@@ -73,7 +73,7 @@ def _classes(
     for number, name in enumerate(settings["data"]["classes"]):
         rows = outcomes["label"] == number
         if rows.any():
-            found.append({"class": name, "cleanCorrect": int(clean[rows].sum()), **share(robust[rows], confidence)})
+            found.append({"class": name, "cleanCorrect": int(clean[rows].sum()), **accuracy(robust[rows], confidence)})
     return found
 
 
@@ -186,28 +186,16 @@ def quantile(distances: NDArray[np.floating[Any]], percent: int) -> float | None
 ALL_CORRUPTIONS = "all"
 
 
-def corruption_column(name: str, severity: int) -> str:
-    """The column of the served answers to corrupted images."""
-    return f"served/corruption/{name}-{severity}/prediction"
-
-
-def corruption_columns(names: Iterable[str]) -> Iterator[tuple[str, int, str]]:
-    """Every (name, severity, column) of these corruptions."""
-    for name in names:
-        for severity in SEVERITIES:
-            yield name, severity, corruption_column(name, severity)
-
-
 def corruption_accuracy(outcomes: Outcomes, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Accuracy of the served model by corruption and severity, and last the mean of these shares (`corruption` all).
+    """Accuracy of the served model by corruption and severity, and last the mean of these accuracies (`corruption` all).
 
-    The mean has no interval: its shares are of the same images. Empty where `settings["corruptions"]` is None.
+    The mean has no interval: its accuracies are of the same images. Empty where `settings["corruptions"]` is None.
     """
     if settings["corruptions"] is None:
         return []
-    shares: list[dict[str, Any]] = [
-        {"corruption": name, "severity": severity, **share(outcomes[column] == outcomes["label"])}
+    accuracies: list[dict[str, Any]] = [
+        {"corruption": name, "severity": severity, **accuracy(outcomes[column] == outcomes["label"])}
         for name, severity, column in corruption_columns(settings["corruptions"]["names"])
     ]
-    mean = sum(item["correct"] for item in shares) / (len(shares) * len(outcomes))
-    return [*shares, {"corruption": ALL_CORRUPTIONS, "value": mean, "sampleSize": len(outcomes)}]
+    mean = sum(item["correct"] for item in accuracies) / (len(accuracies) * len(outcomes))
+    return [*accuracies, {"corruption": ALL_CORRUPTIONS, "value": mean, "sampleSize": len(outcomes)}]

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import track
 
 from bundle.errors import escaped
+from bundle.images.container import ImageFileError
+from bundle.images.decoding import decode, read_container, resize_and_crop
 from bundle.process import available_cpus
-from bundle.served.containers import ImageFileError, read_container
-from bundle.served.decoding import decode, resize_and_crop
 from pipeline.data.split import DataError
 
 LISTED = 10

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bundle.served.containers import FORMATS
-from bundle.served.decoding import describe_rule
+from bundle.images.container import FORMATS
+from bundle.images.decoding import describe_rule
 from pipeline.data.decoding import describe_decoding, listed, read_images, resize_rule
 from pipeline.data.image_files import Layout, all_files, linked_folders, read_layout, reason_left_out
 from pipeline.data.split import DataError, ImageSet, Split, hold_out_test

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from bundle.served.decoding import describe_rule
+from bundle.images.decoding import describe_rule
 from pipeline.data.decoding import describe_decoding, read_images
 from pipeline.data.image_folder import read_image_folder
 from pipeline.data.split import DataError, ImageSet, Split, hold_out_test

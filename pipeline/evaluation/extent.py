@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bundle.checks import check_extent
 from bundle.corruptions import NAMES
 from bundle.errors import HallmarkError
 from bundle.layout import check_sets
+from bundle.table.columns import check_extent
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.tiers import Job
 

@@ -15,9 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.numbers.breakdowns import corruption_columns
-from bundle.numbers.proofs import proof_column
 from bundle.served.replay import reach
+from bundle.table.columns import corruption_columns, proof_column
 from bundle.table.outcomes import SETTINGS, Outcomes
 from pipeline.rerun.repetition import Repetition
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.errors import HallmarkError
-from bundle.numbers.proofs import proof_column
 from bundle.pages.headline import headline_threat
 from bundle.served.runtime import OnnxClassifier
+from bundle.table.columns import proof_column
 from bundle.table.outcomes import Outcomes
 from bundle.table.threats import Threat
 from pipeline.certification.program import UnprovableError

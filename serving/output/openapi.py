@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 from bundle.digests import write_whole
+from bundle.images.container import FORMATS
 from bundle.layout import OPTIONAL, REQUIRED
 from bundle.process import plain_streams
-from bundle.served.containers import FORMATS
 from serving.exchange import DIGEST_HEADER, REQUEST_HEADER, VERSION_HEADER
 from serving.input.bodies import FORM_TYPE
 from serving.input.requests import ARRAY_TYPES, IMAGE_TYPES

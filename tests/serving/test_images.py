@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.served.containers.container import FORMATS, PARTS_LIMIT
-from bundle.served.containers.jpeg import SCANS_LIMIT
+from bundle.images.chunked import SCANS_LIMIT
+from bundle.images.container import FORMATS, PARTS_LIMIT
 from pipeline.data.decoding import file_to_array
 from serving.input.images import pixels_limit, read_image
 from serving.problems import Problem

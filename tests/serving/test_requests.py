@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from bundle.served.containers import FORMATS
+from bundle.images.container import FORMATS
 from serving.model.batcher import Batcher
 from serving.problems import Problem
 from serving.routes import create_app

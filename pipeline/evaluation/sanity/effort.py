@@ -13,7 +13,7 @@ from torch import nn
 from bundle.table.threats import Norm
 from pipeline.attacks.pgd import margin_pgd
 from pipeline.attacks.threat import Threat
-from pipeline.evaluation.sanity.measured import FAIL_FACTOR, Item, Measured, Right, at_most, share_of, slack
+from pipeline.evaluation.sanity.measured import FAIL_FACTOR, Item, Measured, Right, accuracy_of, at_most, slack
 from pipeline.evaluation.victim import Sample
 
 #: An l∞ radius within which every image can become grey.
@@ -129,8 +129,8 @@ def _autoattack(measured: Measured) -> Iterator[Item]:
         yield at_most(
             "pgd_vs_autoattack",
             measured.lost(measured.pgd, measured.autoattack),
-            warn=share_of(GAP_WARN, count),
-            fail=share_of(GAP_FAIL, count),
+            warn=accuracy_of(GAP_WARN, count),
+            fail=accuracy_of(GAP_FAIL, count),
             meaning="accuracy under PGD and margin above that under AutoAttack",
         )
     yield at_most(

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipeline.attacks.pgd import fgsm, margin, pgd
 from pipeline.attacks.threat import Threat
-from pipeline.evaluation.sanity.measured import FAIL_FACTOR, Item, Measured, at_most, share_of, slack
+from pipeline.evaluation.sanity.measured import FAIL_FACTOR, Item, Measured, accuracy_of, at_most, slack
 from pipeline.evaluation.victim import Sample
 
 #: An image whose units are all inactive happens on honest networks; one of a hundred is already many.
@@ -34,7 +34,7 @@ def gradient_checks(network: nn.Module, part: Sample) -> Iterator[Item]:
     yield at_most(
         "gradients",
         _vanishing(network, part),
-        fail=share_of(VANISHING_FAIL, len(part)),
+        fail=accuracy_of(VANISHING_FAIL, len(part)),
         meaning="share of images where cross-entropy has no input gradient that float32 can hold",
     )
     yield at_most(
@@ -53,8 +53,8 @@ def temperature(network: nn.Module, part: Sample, threat: Threat, *, seed: int) 
     return at_most(
         "temperature",
         (as_they_are - scaled) / len(part),
-        warn=share_of(TEMPERATURE_WARN, len(part)),
-        fail=share_of(TEMPERATURE_FAIL, len(part)),
+        warn=accuracy_of(TEMPERATURE_WARN, len(part)),
+        fail=accuracy_of(TEMPERATURE_FAIL, len(part)),
         meaning=f"accuracy that PGD-{STEPS} takes away when the logits are scaled to a median margin of {MARGIN:g}",
     )
 

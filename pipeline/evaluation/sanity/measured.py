@@ -100,7 +100,7 @@ def slack(images: int) -> float:
     return max(SLACK_SHARE, SLACK_IMAGES / images)
 
 
-def share_of(limit: float, images: int) -> float:
+def accuracy_of(limit: float, images: int) -> float:
     """A limit on a share of `images`, not finer than 2 of them."""
     return max(limit, SLACK_IMAGES / images)
 

@@ -17,7 +17,7 @@ from audit.versions.find import autoattack, read_folder
 from audit.versions.tables import print_version, print_versions
 from bundle.bundle import Bundle, open_bundle
 from bundle.errors import HallmarkError
-from bundle.gate.baseline import Baseline, not_worse
+from bundle.gate.gate import Baseline, not_worse
 from bundle.gate.pairing import Pair
 from bundle.gate.policy import NotWorse
 from bundle.pages.card import front_matter, render_card

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.served.decoding import describe_rule
+from bundle.images.decoding import describe_rule
 from pipeline import prepare
 from pipeline.data.image_folder import read_image_folder
 from pipeline.data.manifest import load_manifest

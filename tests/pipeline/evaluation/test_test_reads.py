@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import HallmarkError
-from pipeline.evaluation.predicate import ATTESTATION, LEDGER, count_test_reads, history_seen, record_test_read
+from pipeline.evaluation.ledger import ATTESTATION, LEDGER, count_test_reads, history_seen, record_test_read
 
 TEST, OTHER = "a" * 64, "b" * 64
 

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.served.containers import ImageFileError, read_container
-from bundle.served.containers.container import PARTS_LIMIT, read_orientation
-from bundle.served.containers.jpeg import SCANS_LIMIT
-from bundle.served.decoding import decode
+from bundle.images.chunked import SCANS_LIMIT
+from bundle.images.container import PARTS_LIMIT, ImageFileError, read_orientation
+from bundle.images.decoding import decode, read_container
 from tests.serving.pictures import encoded, exif_of, png_chunk, with_chunk
 
 NOISE = Image.fromarray(np.random.default_rng(4).integers(0, 256, (12, 16, 3), np.uint8))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.served.decoding import resize_and_crop, resized_size
+from bundle.images.decoding import resize_and_crop, resized_size
 
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 48), np.uint8)
 

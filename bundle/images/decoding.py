@@ -1,11 +1,13 @@
-"""An image file to pixels: one decoding for what a model is trained and measured on, and for what it is asked.
+"""From an image file to pixels: one rule for what a model is trained and measured on, and for what it is asked.
 
-The one rule by which a picture of another size becomes what a model takes: for preparation, and for the service.
+Headers are read first, in one pass that PARTS_LIMIT bounds; the decoder sees only what decides the pixels. A picture of
+another size becomes what a model takes by resize_and_crop().
 """
 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,8 +17,41 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from bundle.served.containers import Container, ImageFileError
-from bundle.served.containers.container import broken, unsupported
+from bundle.images.chunked import read_gif, read_jpeg, read_png, read_webp
+from bundle.images.container import FORMATS, Container, ImageFileError, broken, unsupported
+from bundle.images.rasters import read_bmp, read_netpbm, read_tiff
+
+_READERS = {
+    b"\x89PNG\r\n\x1a\n": read_png,
+    b"\xff\xd8\xff": read_jpeg,
+    b"RIFF": read_webp,
+    b"BM": read_bmp,
+    b"GIF87a": read_gif,
+    b"GIF89a": read_gif,
+    b"II*\0": read_tiff,
+    b"MM\0*": read_tiff,
+    **dict.fromkeys((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), read_netpbm),
+}
+
+
+def read_container(content: bytes) -> Container:
+    """What a whole image file holds, by its bytes; what it is called does not count.
+
+    Raises ImageFileError where it is of no known format, cut off, without pixels, or of a kind that is not decoded.
+    """
+    if not content:
+        raise ImageFileError("broken-file", "is empty", "send the whole file.")
+    reader = next((read for start, read in _READERS.items() if content.startswith(start)), None)
+    if reader is None or (reader is read_webp and content[8:12] != b"WEBP"):
+        raise ImageFileError("wrong-type", "is not an image of a known format", f"send a {FORMATS} file.")
+    try:
+        container = reader(content)
+    except (struct.error, IndexError, ValueError):
+        raise broken() from None
+    if container.width < 1 or container.height < 1:
+        raise ImageFileError("broken-file", "has no pixels by its header", "send a picture.")
+    return container
+
 
 #: Counts up whenever the same file would give other pixels; an attestation says which rule its images were decoded by.
 RULE = 1

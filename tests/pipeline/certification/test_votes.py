@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import beta, binom, hypergeom
 
 from bundle.numbers.claims import smoothing_bounds
-from bundle.numbers.smoothing import COST, EarlyEnd, Vote, certified_radii, early_end_rule, votes
+from bundle.numbers.proofs import certified_radii
 from bundle.table.outcomes import Outcomes
+from pipeline.certification.smoothed import COST, EarlyEnd, Vote, early_end_rule, votes
 
 WEIGHT = np.array([3.0, -4.0], dtype=np.float32)
 

@@ -1,9 +1,7 @@
-"""What is known of an image file before anything in it is decoded, and how it is refused.
+"""What is known of an image file before anything in it is decoded, which way up it is, and how it is refused.
 
-Which way up a picture is: EXIF's orientation, or XMP's where EXIF has none.
-
-A reader of its own, because Pillow reads every entry of EXIF first and warns of each odd one: a megabyte of them takes
-seconds.
+Orientation is EXIF's, or XMP's where EXIF has none. It has a reader of its own, because Pillow reads every entry of EXIF
+first and warns of each odd one: a megabyte of them takes seconds.
 """
 
 from __future__ import annotations

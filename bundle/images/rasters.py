@@ -1,10 +1,7 @@
 """Image files whose pixels lie in rows as they are: TIFF, BMP, Netpbm.
 
-TIFF: a directory of entries that say where the pixels are; of several, the first.
-
-BMP: a header and rows.
-
-Netpbm (PBM, PGM, PPM): a few numbers as text, then the pixels as bytes.
+TIFF has a directory of entries that say where the pixels are, of several the first; BMP a header and rows; Netpbm (PBM,
+PGM, PPM) a few numbers as text, then the pixels as bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ import math
 import re
 import struct
 
-from bundle.served.containers.container import (
+from bundle.images.container import (
     PARTS_LIMIT,
     UPRIGHT,
     Container,
