@@ -23,7 +23,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from serving.problems import RETRY, Problem
+from serving.exchange import RETRY, Problem
 
 #: Bytes per second that a body must bring on average, after so many seconds for which it may bring none.
 RATE, GRACE_SECONDS = 1024, 5

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bundle.images.container import Container, ImageFileError
 from bundle.images.decoding import decode, read_container, resize_and_crop, resized_size
-from serving.problems import Problem
+from serving.exchange import Problem
 
 #: Files that are resized may have so many times the model's pixels: a phone's photo for a model of 224 by 224 ...
 TIMES = 256
