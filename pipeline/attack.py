@@ -13,17 +13,15 @@ from bundle.table.threats import Threat
 from pipeline.data.manifest import load_described, load_manifest
 from pipeline.evaluation.evidence import draw, gather_evidence
 from pipeline.evaluation.ledger import record_test_read
-from pipeline.evaluation.parity import require_fit
 from pipeline.evaluation.running import progress_line, worker_count
-from pipeline.evaluation.victim import Victim
+from pipeline.evaluation.victim import Victim, require_fit
 from pipeline.networks.serialisation import FILE as COMPANIONS
 from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.params import Params
 from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.devices import choose_device
 from pipeline.run.environment import describe_environment, source_digest
-from pipeline.run.folders import OUT, Folders
-from pipeline.run.records import read_input
+from pipeline.run.records import OUT, Folders, read_input
 from pipeline.stage import stage
 
 

@@ -29,8 +29,7 @@ from pipeline.params import CertifySettings, Params
 from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.devices import choose_device
 from pipeline.run.environment import describe_environment, source_digest
-from pipeline.run.folders import OUT, Folders
-from pipeline.run.records import AttackRecord, TrainingRecord, load_record
+from pipeline.run.records import OUT, AttackRecord, Folders, TrainingRecord, load_record
 from pipeline.stage import stage
 
 #: What smoothing_bounds() gives for each smoothed classifier, in the settings' order: its curve, then the average radius.

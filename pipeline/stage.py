@@ -16,7 +16,7 @@ from bundle.errors import HallmarkError, sentence
 from bundle.process import plain_streams
 from pipeline.params import Params
 from pipeline.resolve import load_params
-from pipeline.run.folders import locked
+from pipeline.run.cache import locked
 
 OUT = Path("out")
 #: Seconds of each stage since `make repro` began; no stage reads it.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.decoding import resize_rule
-from pipeline.data.image_folder import read_image_folder
+from pipeline.data.image_files import resize_rule
+from pipeline.data.sources import read_image_folder
 from pipeline.data.split import DataError
 from pipeline.params import DataSettings
 from serving.exchange import Problem

@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from pipeline.certification import forms, intervals
+from pipeline.certification import intervals
+from pipeline.certification import relaxed as forms
 from pipeline.certification.intervals import ARITHMETIC, Bounds, Interval, propagate
 from pipeline.certification.layers import Affine
-from pipeline.certification.linear import Backward
 from pipeline.certification.program import Program, UnprovableError, read
+from pipeline.certification.relaxed import Backward
 from pipeline.run.cache import Cache, Part
 from pipeline.run.environment import own_harness
 

@@ -15,9 +15,10 @@ from bundle.pages.headline import headline_threat, main_threats
 from bundle.served.replay import self_check
 from bundle.served.runtime import OnnxClassifier
 from bundle.table.threats import Threat
-from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
+from pipeline.attest import measured
+from pipeline.evaluation.columns import served_columns
+from pipeline.evaluation.evidence import Evidence, gather_evidence
 from pipeline.evaluation.from_bundle import RebuiltModel, check_companion, check_twin
-from pipeline.evaluation.predicate import measured
 from pipeline.evaluation.running import progress_line, worker_count
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings, validated

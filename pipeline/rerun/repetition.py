@@ -20,8 +20,8 @@ from bundle.table.threats import Threat
 from pipeline.certification.program import UnprovableError
 from pipeline.certification.radius import Search, describe, proved_radii
 from pipeline.certification.smoothed import smoothed_columns
-from pipeline.evaluation.corrupted import corruption_columns
-from pipeline.evaluation.evidence import Drawn, attack_sample, on_device, served_columns
+from pipeline.evaluation.columns import corruption_columns, served_columns
+from pipeline.evaluation.evidence import Drawn, attack_sample, on_device
 from pipeline.evaluation.from_bundle import RebuiltModel
 from pipeline.evaluation.reattacking import changed_settings
 from pipeline.evaluation.tiers import GROUP

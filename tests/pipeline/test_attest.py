@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bundle.table.threats import Norm
-from pipeline.evaluation.predicate import not_tested
+from pipeline.attest import not_tested
 
 EVERYTHING = ("autoattack", "square-onnx", "transfer-guide", "adaptive")
 KNOWN, UNKNOWN = {"split": "validation"}, {"split": "unknown"}

@@ -9,8 +9,8 @@ import pytest
 
 from bundle.corruptions import NAMES, SEVERITIES, corrupt
 from bundle.served.runtime import OnnxClassifier
-from pipeline.evaluation import corrupted
-from pipeline.evaluation.corrupted import corruption_columns, describe
+from pipeline.evaluation import columns as corrupted
+from pipeline.evaluation.columns import corruption_columns, describe_corruptions
 from pipeline.run.cache import Cache
 from tests.bundles import digits, linear_model
 
@@ -31,7 +31,7 @@ def test_every_column_is_the_answer_on_that_corruption(classifier: OnnxClassifie
     for name, severity in (("fog", 2), ("jpeg_compression", 5)):
         expected = classifier.logits(corrupt(IMAGES, name, severity, seed=5, index=INDEX)).argmax(1)
         assert np.array_equal(columns[f"served/corruption/{name}-{severity}/prediction"], expected)
-    assert describe(5)["names"] == list(NAMES) and describe(5)["seed"] == 5
+    assert describe_corruptions(5)["names"] == list(NAMES) and describe_corruptions(5)["seed"] == 5
 
 
 def test_a_killed_run_goes_on_after_its_last_corruption(
