@@ -62,7 +62,7 @@ def main(params: Params, folders: Folders = OUT) -> None:
     rows = ["attack,accuracy,lower,upper"]
     for claim in statement["predicate"]["claims"]:
         attack = "clean" if claim["metric"] == "clean_accuracy" else f"{claim['threat']}/{claim['attack']}"
-        # One label a row: DVC's bar plot would stack the two settings of an attack on each other.
+        # One label per row: DVC's bar plot would stack the two settings of an attack on each other.
         rows.append("{} ({}),{:.6f},{:.6f},{:.6f}".format(attack, claim["setting"], claim["value"], *claim["interval"]))
         if claim.get("attack", ALL_ATTACKS) in (ALL_ATTACKS, "autoattack"):
             metrics[f"{claim['setting']}/{attack}"] = claim["value"]
@@ -210,9 +210,9 @@ def not_tested(
 
 
 def _data(manifest: dict[str, Any]) -> dict[str, Any]:
-    kept = ("name", "classes", "source", "licence", "preprocessing", "leakage")
+    taken = ("name", "classes", "source", "licence", "preprocessing", "leakage")
     return {
-        **{key: manifest[key] for key in kept},
+        **{key: manifest[key] for key in taken},
         "shape": manifest["image_shape"],
         "splits": manifest["splits"],
         **{key: manifest[key] for key in ("decoding", "notRead", "resize", "extra") if key in manifest},

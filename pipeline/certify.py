@@ -41,7 +41,7 @@ RADII = (1.0, 2.0, 4.0, 8.0, 16.0)
 def main(params: Params, folders: Folders = OUT) -> None:
     """Writes outcomes.parquet (one column per certificate), smoothing.json, curve.csv and metrics.json.
 
-    Finished parts are kept in checkpoints/ until the stage ends, so that the same command goes on after a kill.
+    Finished parts are cached in checkpoints/ until the stage ends, so that the same command goes on after a kill.
     """
     out, device = folders.certified, choose_device(params.device)
     evidence = load_record(folders.evidence / "attacks.json", AttackRecord)
@@ -91,7 +91,7 @@ def leave_out(folders: Folders) -> None:
 def _identity(
     params: Params, settings: CertifySettings, folders: Folders, index: list[int], device: torch.device
 ) -> dict[str, Any]:
-    """Everything that decides a kept part; the noise's sigma is in its name."""
+    """Everything that decides a cached part; the noise's sigma is in its name."""
     return {
         "stage": "certify",
         "settings": settings.model_dump(exclude={"sigma"}),

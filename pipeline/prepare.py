@@ -101,7 +101,7 @@ def _split(image_set: ImageSet, settings: DataSettings) -> tuple[dict[str, Split
 def _validation(
     whole: Split, image_set: ImageSet, settings: DataSettings, of: str = "training"
 ) -> tuple[Split, Split, str, str]:
-    """What is left, the validation split, and what is to be said about each: the source's own, or a held out share."""
+    """What is left, the validation split, and what is to be said about each: the source's own, or a held out fraction."""
     if image_set.validation is not None:
         return whole, image_set.validation, "", image_set.validation_origin
     held_out = stratified(whole.labels, settings.validation_share, settings.seed)

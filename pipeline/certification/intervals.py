@@ -124,9 +124,9 @@ def after(
 UNIT = 2.0**-24
 SLACK = 24
 UNDERFLOW = 2.0**-125
-#: For the float64 arithmetic of the bounds, as a share of the float32 term.
+#: For the float64 arithmetic of the bounds, as a fraction of the float32 term.
 OWN = 1 + 2.0**-20
-#: For sums in float64 of up to 2^20 terms, as a share of the sum of their sizes: gamma of 2^20 terms is 2^-33.
+#: For sums in float64 of up to 2^20 terms, as a fraction of the sum of their sizes: gamma of 2^20 terms is 2^-33.
 SUMS = 2.0**-32
 #: The image on its way in: k/255 and the ball's edge rounded to float32 (a few units in the last place of 1).
 INPUT = 2.0**-22

@@ -24,7 +24,7 @@ from pipeline.certification.intervals import SLACK, SUMS, Bounds, Interval, afte
 from pipeline.certification.layers import Affine
 from pipeline.certification.program import Program, Step
 
-#: Unit roundoff by type; share of u − l by which the line above a ReLU is lifted, so that its rounded slope stays above.
+#: Unit roundoff by type; fraction of u − l by which the line above a ReLU is lifted, so that its rounded slope stays above.
 UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}
 LIFTS = {torch.float64: 2.0**-40, torch.float32: 2.0**-21}
 #: Nodes hold less than 2^20 values of less than 2^40: float32 rows below 2^-126 lose less than this.
@@ -108,7 +108,7 @@ class Backward:
         return 2.1 if layer is None else 1.1 + 1.1 * (layer.terms_back + SLACK) / (layer.terms + SLACK)
 
     def _share(self, rows: Tensor) -> float:
-        """The share of Σ |row| |value| that the computed Σ row · value may be off."""
+        """The fraction of Σ |row| |value| that the computed Σ row · value may be off."""
         return 2 * UNITS[self.dtype] * (rows[0, 0].numel() + 16)
 
     def _give(self, node: int, rows: Tensor) -> None:
@@ -120,8 +120,8 @@ def _dot(rows: Tensor, values: Tensor) -> Tensor:
     return (rows.flatten(2) @ values.to(rows.dtype).flatten(1)[..., None]).squeeze(2).double()
 
 
-#: The form's own arithmetic in float64 is wrong by less than this share of its size times what rounding is allowed.
-OWN_SHARE = 2.0**-20
+#: The form's own arithmetic in float64 is wrong by less than this fraction of its size times what rounding is allowed.
+OWN_FRACTION = 2.0**-20
 Tighten = Callable[[Program, Bounds, int], Interval]
 
 
@@ -181,7 +181,7 @@ def _after(step: Step, forms: list[Form], intervals: list[Interval]) -> tuple[Fo
         return _mapped(layer, form, intervals[0])
     if layer is None:
         one, other = forms
-        rounding = gamma(1) * (intervals[0].size + intervals[1].size + OWN_SHARE * (one.size + other.size))
+        rounding = gamma(1) * (intervals[0].size + intervals[1].size + OWN_FRACTION * (one.size + other.size))
         return Form(one.slopes + other.slopes, one.centre + other.centre, one.rest + other.rest + rounding), rounding
     return _clipped(form, intervals[0]), None
 
@@ -189,7 +189,7 @@ def _after(step: Step, forms: list[Form], intervals: list[Interval]) -> tuple[Fo
 def _mapped(layer: Affine, form: Form, interval: Interval) -> tuple[Form, Tensor | None]:
     images, pixels = form.slopes.shape[:2]
     slopes = layer.linear(form.slopes.flatten(0, 1))
-    rounding = rounding_of(layer, interval.size + OWN_SHARE * form.size)
+    rounding = rounding_of(layer, interval.size + OWN_FRACTION * form.size)
     rest = layer.linear(form.rest, absolute=True)
     rest = rest if rounding is None else rest + rounding
     return Form(slopes.view(images, pixels, *slopes.shape[1:]), layer(form.centre), rest), rounding

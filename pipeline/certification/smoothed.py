@@ -28,7 +28,7 @@ from pipeline.params import CertifySettings
 from pipeline.run.cache import Cache, Part
 from pipeline.run.devices import in_layout
 
-#: Images that are voted on and kept together; no count depends on it.
+#: Images that are voted on and cached together; no count depends on it.
 PART = 8
 #: Noisy copies in one pass, and the most pixels in one.
 COPIES = {"cpu": 256, "cuda": 4096}
@@ -111,7 +111,7 @@ def _counted(
     proved: Callable[[NDArray[np.int64]], NDArray[np.float64]],
     say: Callable[[str], None],
 ) -> NDArray[np.int64]:
-    """(N, 2) selected classes and counts, part after part; what is not kept yet is voted on, with a line of progress."""
+    """(N, 2) selected classes and counts, part after part; what is not cached yet is voted on, with a line of progress."""
     counted, fresh = np.zeros((0, 2), dtype=np.int64), 0
     begun = told = time.monotonic()
     for start in range(0, len(images), PART):
@@ -181,9 +181,9 @@ Scores = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 #: Stands for "no answer" in the prediction column.
 ABSTAIN = -1
-#: A hopeless image ends after this share of the estimation sample, and after no more copies than this.
+#: A hopeless image ends after this fraction of the estimation sample, and after no more copies than this.
 FIRST_PART, FIRST_COPIES = 0.1, 1000
-#: The chance, an image, that ending early costs a radius that the whole sample would have proved.
+#: The chance per image that ending early costs a radius that the whole sample would have proved.
 COST = 1e-4
 
 
@@ -285,10 +285,10 @@ def early_end_rule(samples: int, alpha: float) -> EarlyEnd | None:
     after = min(int(FIRST_PART * samples), FIRST_COPIES)
     if not needed or not after:
         return None
-    share = np.linspace(0.0, 1.0, 1001)
-    cost, reached = np.zeros_like(share), -1
+    chances = np.linspace(0.0, 1.0, 1001)
+    cost, reached = np.zeros_like(chances), -1
     for count in range(after):
-        cost += binom.pmf(count, after, share) * binom.sf(needed - count - 1, samples - after, share)
+        cost += binom.pmf(count, after, chances) * binom.sf(needed - count - 1, samples - after, chances)
         if cost.max() > COST:
             break
         reached = count

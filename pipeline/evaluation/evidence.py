@@ -177,7 +177,7 @@ def swept(settings: AttackSettings, headline: Threat) -> list[Threat]:
     main = attacked_threats(settings)
     if settings.tier == "quick":
         return []
-    return [threat for threat in (headline.scaled(share) for share in settings.sweep) if threat not in main]
+    return [threat for threat in (headline.scaled(factor) for factor in settings.sweep) if threat not in main]
 
 
 def unions(threats: list[Threat]) -> list[dict[str, Any]]:
@@ -268,7 +268,7 @@ def _findings(
 def _on_grid(
     network: nn.Module, finding: AttackFinding, clean: Tensor, labels: NDArray[np.int64], batch_size: int
 ) -> NDArray[np.uint8]:
-    """The images that a client can send: on the 8-bit grid, the success kept wherever a search finds how."""
+    """The images that a client can send: on the 8-bit grid, still adversarial wherever a search finds how."""
     answers = torch.from_numpy(labels)
     parts = [
         search_grid(

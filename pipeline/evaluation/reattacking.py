@@ -63,7 +63,7 @@ def attack_again(
 ) -> Mapping[str, Any]:
     """Attacks the model of a bundle again and writes the second bundle to `out`, whole or not at all; returns its predicate.
 
-    Finished parts are kept below checkpoints/, so that the same call goes on after a kill. Raises HallmarkError where
+    Finished parts are cached below checkpoints/, so that the same call goes on after a kill. Raises HallmarkError where
     `out` is there already, or the network is not the ONNX file's twin.
     """
     _require_room(out)

@@ -44,7 +44,7 @@ from pipeline.stage import refusal
 class AttackFinding:
     """One attack's adversarial images, float (N, C, H, W) inside the ball, and how they were found.
 
-    `square_broken`: images that only AutoAttack's Square broke, which make a flag where they are too large a share of
+    `square_broken`: images that only AutoAttack's Square broke, which make a flag where they are too large a fraction of
     all images. An evaluation in parts adds them up and judges the sum.
     """
 
@@ -175,7 +175,7 @@ class WorkerInput:
 
 @contextmanager
 def worker_processes(processes: int, make_tasks: Tasks, ingredients: dict[str, Any], cache: Cache) -> Generator[None]:
-    """Inside it, `processes` more processes do the same tasks as the caller, and all of them keep what they find.
+    """Inside it, `processes` more processes do the same tasks as the caller, and all of them cache what they find.
 
     On the way out they are stopped: whatever they have not done is computed by whoever asks `cache` for it.
     """
@@ -208,7 +208,7 @@ def _started(processes: int, work: WorkerInput) -> Iterator[SpawnProcess]:
 
 
 def run_tasks(tasks: list[AttackTask], cache: Cache, say: Callable[[str], None] = lambda line: None) -> None:
-    """Does every task that is neither kept nor in another process's hands, those with the longest jobs first.
+    """Does every task that is neither cached nor in another process's hands, those with the longest jobs first.
 
     When nothing is left to begin it waits for those that others have in hand. `say` is told a line per task.
     """

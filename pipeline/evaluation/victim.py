@@ -83,7 +83,7 @@ def require_fit(folders: Folders, classifier: OnnxClassifier, manifest: Mapping[
 def check_parity(network: nn.Module, model: bytes, split: Split, *, tolerance: float, threads: int) -> dict[str, Any]:
     """Compares logits and classes on clean, adversarial (PGD-10, 8/255) and noise images, in batches of 1, 3 and all.
 
-    `tolerance` is a share of the largest logit (or of 1, where that is larger): float32 has no more to promise.
+    `tolerance` is a fraction of the largest logit (or of 1, where that is larger): float32 has no more to promise.
     Returns what the attestation's `parity` records, the tolerance in logits. Raises HallmarkError where a logit differs
     by more, or a class differs.
     """

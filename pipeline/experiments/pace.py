@@ -98,7 +98,7 @@ def time_passes(network: nn.Module, images: Tensor, device: torch.device) -> tup
 
 
 def expected_attack_seconds(settings: AttackSettings, forward: float, both: float, robust: float) -> float:
-    """Seconds per image that the evaluation may take, where the share `robust` of the images withstands.
+    """Seconds per image that the evaluation may take, where the fraction `robust` of the images withstands.
 
     `forward` and `both` are time_passes'. AutoAttack spends its time on the images that it does not break.
     """

@@ -26,7 +26,7 @@ from pipeline.params import Section, validated
 Percent = Annotated[float, Field(ge=0, le=100)]
 Epoch = Annotated[int, Field(ge=1)]
 Norm = Literal["linf", "l2", "l1"]
-#: What JSON writes as a list: (epochs trained, clean, robust), shares in per cent.
+#: What JSON writes as a list: (epochs trained, clean, robust), accuracies in per cent.
 Point = Annotated[tuple[Epoch, Percent, Percent], Field(strict=False)]
 Read = TypeVar("Read", bound="Source")
 
@@ -53,7 +53,7 @@ class Source(Section):
 
 
 class Published(Source):
-    """What a source says of a method's accuracy; shares in per cent, null where it says nothing.
+    """What a source says of a method's accuracy; accuracies in per cent, null where it says nothing.
 
     A row has one eps: a source that mixes them has several rows. `cw` is PGD-20 with the margin loss, as these papers
     do it, `cw_100` the same with 100 steps. `third_party`: said by others than the method's authors, of a training

@@ -17,7 +17,7 @@ from pipeline.experiments.result import Result
 LEFT, RIGHT, TOP, BOTTOM, NAMES = 52.0, 300.0, 16.0, 300.0, 324.0
 #: Between the lines of names.
 LINE = 15.0
-#: A picture that stands alone brings its own style; it follows light and dark as the report does.
+#: A picture by itself brings its own style; it follows light and dark as the report does.
 SCATTER_STYLE = """<style>
 svg { --ground: #ffffff; --ink: #1b2026; --muted: #56606b; --grid: #e2e7eb; --mark: #d55e00; background: var(--ground);
   font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }

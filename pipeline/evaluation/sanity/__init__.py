@@ -31,7 +31,7 @@ IMAGES, PLANTED_IMAGES = 200, 32
 
 
 class Notes(Protocol):
-    """Returns the items of this name that were kept before, or computes and keeps them."""
+    """Returns the items of this name that were cached before, or computes and caches them."""
 
     def __call__(self, key: str, compute: Callable[[], list[Item]], /) -> list[Item]: ...
 
@@ -60,7 +60,7 @@ def sanity_checks(
         whose attacks are not in it is left out.
     seed : the evaluation's; the checks that attack do so on the first 200 images of the sample.
     tier : quick, standard or thorough. `quick` leaves out more_steps, temperature and planted.
-    keep : keeps the items of a check, so that a killed evaluation does not compute them again.
+    keep : caches the items of a check, so that a killed evaluation does not compute them again.
 
     Each item is {check, statistic, comparator, threshold, outcome, passed, meaning} and, where the check is about the
     ball, `threat`. Every check passes up to its own limit, then warns, and fails beyond `threshold`.

@@ -35,7 +35,7 @@ def answer_checks(labels: Labels, predictions: Labels, classes: Sequence[str]) -
 
 
 def above_chance(labels: Labels, predictions: Labels) -> Item:
-    """The exact binomial bound of clean accuracy against the share of the largest class, which is 1/K or more."""
+    """The exact binomial bound of clean accuracy against the fraction of the largest class, which is 1/K or more."""
     count, right = len(labels), int((predictions == labels).sum())
     chance = float(np.bincount(labels).max() / count)
     return at_least(
@@ -106,6 +106,6 @@ LIMITS = {"copies": (0.0, 0.01), "near_copies": (0.01, 0.5), "two_labels": (0.0,
 
 def data_checks(data: Mapping[str, Any]) -> Iterator[Item]:
     """The checks that the counts of the predicate's `data` allow."""
-    for leak, share in leaked_fractions(data.get("leakage", {}), data["splits"]).items():
+    for leak, fraction in leaked_fractions(data.get("leakage", {}), data["splits"]).items():
         warn, fail = LIMITS[leak]
-        yield at_most(leak, share, warn=warn, fail=fail, meaning=f"share of {LEAKS[leak]}")
+        yield at_most(leak, fraction, warn=warn, fail=fail, meaning=f"share of {LEAKS[leak]}")

@@ -39,7 +39,7 @@ def large_eps(network: nn.Module, part: Sample, threat: Threat, *, seed: int) ->
 
 
 def more_steps(network: nn.Module, part: Sample, right: Right, threat: Threat, *, seed: int) -> Item:
-    """Margin PGD-100 from 2 further starts on the images that stood under every attack (`right`, one verdict an image).
+    """Margin PGD-100 from 2 further starts on the images that stood under every attack (`right`, one verdict per image).
 
     The starts are others than the suite's, which draws its own from `seed`.
     """
