@@ -46,13 +46,13 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
 
 def _crop(images: Tensor, border: int, generator: torch.Generator) -> Tensor:
     count, _, height, width = images.shape
-    top, left = torch.randint(2 * border + 1, (2, count), generator=generator).to(images.device)
+    top, left = torch.randint(2 * border + 1, (2, count), generator=generator).to(images.device, non_blocking=True)
     windows = F.pad(images, [border] * 4).unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(count, device=images.device), :, top, left]
 
 
 def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    flipped = torch.randint(2, (len(images), 1, 1, 1), generator=generator).bool().to(images.device)
+    flipped = torch.randint(2, (len(images), 1, 1, 1), generator=generator).bool().to(images.device, non_blocking=True)
     return torch.where(flipped, images.flip(3), images)
 
 
@@ -90,7 +90,7 @@ def cutmix(
     whole = _distributions(labels, classes)
     height, width = images.shape[2:]
     box = draw_box(height, width, generator, alpha)
-    partner = torch.randperm(len(images), generator=generator).to(images.device)
+    partner = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
     patch = (..., slice(box.top, box.bottom), slice(box.left, box.right))
     mixed = images.clone()
     mixed[patch] = images[patch][partner]

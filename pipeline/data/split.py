@@ -42,6 +42,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image as networks see it: (C, H, W)."""
+        height, width, channels = self.images.shape[1:]
+        return channels, height, width
+
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The images at these indices, in their order."""
         return Split(self.images[indices], self.labels[indices])

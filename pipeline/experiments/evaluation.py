@@ -47,9 +47,10 @@ from pipeline.experiments.verdicts import (
     seeded_order,
 )
 from pipeline.methods import method_class
+from pipeline.networks.folding import fold_while_crafting
 from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.run.cache import Cache, cache_folder
-from pipeline.run.devices import choose_device, in_layout, memory_format
+from pipeline.run.devices import choose_device, in_layout, memory_format, pays_off
 from pipeline.run.environment import describe_environment, lock_digest
 
 
@@ -85,8 +86,12 @@ class Evaluation:
         )
 
     def _on_device(self, network: nn.Module) -> nn.Module:
-        layout = memory_format(self.device, self.run.params.train)
-        return in_layout(network.to(self.device), layout).eval().requires_grad_(False)
+        fast = pays_off(self.device, self.split.shape)
+        layout = memory_format(self.device, self.run.params.train, fast=fast)
+        prepared = in_layout(network.to(self.device), layout).eval().requires_grad_(False)
+        if fast:
+            fold_while_crafting([prepared])
+        return prepared
 
     @cached_property
     def cache(self) -> Cache:

@@ -32,6 +32,7 @@ from pipeline.evaluation.victim import Sample, Victim
 from pipeline.experiments.plan import Suite
 from pipeline.experiments.result import Right, pack, unpack
 from pipeline.networks.blocks import to_unit
+from pipeline.networks.folding import folded
 from pipeline.params import AttackSettings, Section
 from pipeline.run.cache import Cache
 from pipeline.run.environment import own_harness, source_digest
@@ -201,12 +202,13 @@ def attack_shard(
     sample = Sample(images, torch.from_numpy(drawn.labels).to(device), torch.from_numpy(rows))
     clean = judge_reference(victim.network, images, drawn.labels, settings.batch_size).predictions == drawn.labels
     found: dict[str, Any] = {"right": {CLEAN: pack(clean)}, "attacks": [], "flags": {}, "square_broken": {}}
-    for threat, judge in work:
-        for verdicts in judge.judge(sample):
-            key = f"{threat}/{verdicts.record['name']}"
-            found["right"][key] = pack(verdicts.right)
-            found["flags"][key], found["square_broken"][key] = verdicts.flags, verdicts.square_broken
-            found["attacks"].append(verdicts.record)
+    with folded(victim.network, *victim.companions.values()):
+        for threat, judge in work:
+            for verdicts in judge.judge(sample):
+                key = f"{threat}/{verdicts.record['name']}"
+                found["right"][key] = pack(verdicts.right)
+                found["flags"][key], found["square_broken"][key] = verdicts.flags, verdicts.square_broken
+                found["attacks"].append(verdicts.record)
     return Shard(
         rows=rows.tolist(),
         source=source_digest(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
@@ -106,11 +107,15 @@ class DualRegularization(Method):
 
     def _clean_symmetric(self, clean: Tensor, guide: Tensor, reduction: Reduction) -> Tensor:
         """|KL(p_t‖p_g) − KL(p_g‖p_t)| of the batch means."""
+
+        def difference(target: Tensor, guide: Tensor) -> Tensor:
+            return kl_divergence(target, guide, reduction) - kl_divergence(guide, target, reduction)
+
         if self.settings.one_at_a_time:
             # The Remark's difference is KL(p_g‖p_t) − KL(p_t‖p_g) here: positive moves the target, negative the guide.
-            target_moves = kl_divergence(guide, clean, reduction) > kl_divergence(clean, guide, reduction)
-            clean, guide = (clean, guide.detach()) if target_moves else (clean.detach(), guide)
-        return (kl_divergence(clean, guide, reduction) - kl_divergence(guide, clean, reduction)).abs()
+            moved = difference(clean, guide.detach()), difference(clean.detach(), guide)
+            return torch.where(moved[0] < 0, *moved).abs()
+        return difference(clean, guide).abs()
 
     def ascend(self, batch: Batch, reference_logits: Tensor, start: Tensor) -> Tensor:
         """x' that, from `start`, maximises KL(p_reference(x) ‖ p_target(x')); the reference is constant."""

@@ -99,8 +99,8 @@ class FGSMPGK(Method):
         final = at_least_float32(self.target(perturbed.final))
         initial = at_least_float32(perturbed.initial_logits)
         classes = classes_of(batch.labels)
-        self.right_initially = (initial.argmax(1) == classes).sum().float()
-        self.right_finally = (final.argmax(1) == classes).sum().float()
+        self.right_initially.copy_((initial.argmax(1) == classes).sum())
+        self.right_finally.copy_((final.argmax(1) == classes).sum())
         cross_entropy = smoothed_cross_entropy(final, batch.labels, self.settings.true_class)
         return {"cross_entropy": cross_entropy, **self.regularisers(batch, initial, final)}
 
@@ -124,11 +124,16 @@ class FGSMPGK(Method):
         prior = (self.prior[batch.index] + eps * velocity.sign()).clamp(-eps, eps)
         self.prior[batch.index] = torch.clamp(prior, -batch.images, 1 - batch.images)
 
-    def averaging_decay(self, step: int, decay: float) -> Tensor:
+    def averaging_decay(self, step: int, decay: float) -> float | Tensor:
         """The schedule's decay while the final accuracy lags behind the initial one, nearly 1 otherwise; warmed up."""
         ratio, threshold = self._ratio(), self.settings.ema_threshold
         slow = (0.99999 * ratio / threshold).clamp_max(1.0)
         return torch.where(ratio < threshold, decay, slow).clamp_max((step + 1) / (step + 10))
+
+    def phase(self, batch: Batch) -> int:
+        """The round that `_reset` begins; −1 where it does nothing."""
+        round_, epoch = divmod(batch.epoch, self.settings.reset_epochs)
+        return -1 if epoch and not self.task.extra else round_
 
     def _ratio(self) -> Tensor:
         """Accuracy at the final images over accuracy at the initial ones, of the last step; 1 where none was right."""
@@ -140,8 +145,8 @@ class FGSMPGK(Method):
 
     def _reset(self, batch: Batch) -> None:
         """Corners ±eps and no momentum for the images that this round of `reset_epochs` epochs shows for the first time."""
-        round_, epoch = divmod(batch.epoch, self.settings.reset_epochs)
-        if epoch and not self.task.extra:
+        round_ = self.phase(batch)
+        if round_ < 0:
             return
         index, shape = batch.index, self.task.shape
         first = (self.round[index] != round_).view(-1, 1, 1, 1)

@@ -14,9 +14,15 @@ from pipeline.attacks.divergence import at_least_float32
 from pipeline.certification.intervals import Interval, box, propagate
 from pipeline.certification.layers import Affine
 from pipeline.certification.program import Program, read
-from pipeline.methods.method import Batch, Method, classes_of
+from pipeline.methods.method import Batch, Method, classes_of, full_precision
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE, DIGITS_SCHEDULE
+
+
+class IBPSettings(Section):
+    """IBP's own."""
+
+    kappa: float = Field(default=0.5, ge=0, le=1, description="weight of the clean loss once eps has its full size")
 
 
 class IBP(Method):
@@ -39,8 +45,7 @@ class IBP(Method):
     trains_in = ("linf",)
     paper_schedule: ClassVar[dict[str, Any]] = {**COMMON_SCHEDULE, "lr": 0.02, "eps_warmup": 0.5, "gradient_clip": 10.0}
 
-    class Settings(Section):
-        kappa: float = Field(default=0.5, ge=0, le=1, description="weight of the clean loss once eps has its full size")
+    Settings = IBPSettings
 
     @classmethod
     def schedule(cls, name: str) -> dict[str, Any]:
@@ -67,7 +72,7 @@ class IBP(Method):
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
         kappa = 1 - (1 - self.settings.kappa) * self.radius_share
         clean = at_least_float32(self.target(perturbed))
-        with torch.autocast(perturbed.device.type, enabled=False):
+        with full_precision(perturbed.device):
             worst = self.worst_logits(at_least_float32(perturbed), classes_of(batch.labels))
         return {
             "cross_entropy": kappa * functional.cross_entropy(clean, batch.labels),
@@ -82,8 +87,12 @@ class IBP(Method):
     def worst_logits(self, images: Tensor, labels: Tensor) -> Tensor:
         """ẑ (N, K) of images (N, C, H, W) in [0, 1] and their classes (N,): 0 for the class itself."""
         eps = torch.full((len(images),), self.threat.eps, dtype=images.dtype, device=images.device)
+        return self.worst_inside(box(images, eps, rounded=False), labels)
+
+    def worst_inside(self, start: Interval, labels: Tensor) -> Tensor:
+        """ẑ (N, K) over all images within bounds (N, C, H, W) for their pixels."""
         *before, last = self.program.steps
-        bounds = propagate(Program(before, self.program.image), box(images, eps, rounded=False), rounded=False)
+        bounds = propagate(Program(before, self.program.image), start, rounded=False)
         assert isinstance(last.layer, Affine)
         return _worst_differences(last.layer, bounds.nodes[last.inputs[0]], labels)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from bundle.errors import HallmarkError
 from bundle.table.threats import NORMS, Norm, Threat
+from pipeline.networks.folding import folded
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE, DIGITS_SCHEDULE
 
@@ -145,6 +148,10 @@ class Method(nn.Module, ABC):
         """The share of the old average that `step` keeps; `decay` is the schedule's. Warms up as (step + 1)/(step + 10)."""
         return min(decay, (step + 1) / (step + 10))
 
+    def phase(self, batch: Batch) -> int:
+        """What `perturb` and `losses` depend on beside tensors and the radius: in one phase they run the same operations."""
+        return 0
+
     def after_step(self, batch: Batch, perturbed: Any) -> None:
         """Updates state that the method keeps between steps; such state must be buffers, so that checkpoints hold it."""
 
@@ -156,12 +163,30 @@ def classes_of(labels: Tensor) -> Tensor:
 
 @contextmanager
 def crafting(*networks: nn.Module) -> Generator[None]:
-    """Networks in eval mode while images are made; each gets its own mode back, after an exception too."""
+    """Networks in eval mode while images are made; each gets its own mode back, after an exception too.
+
+    Only images get gradients inside: BatchNorms are folded where training asked for that (fold_while_crafting).
+    """
     modes = [network.training for network in networks]
     try:
         for network in networks:
             network.eval()
-        yield
+        with folded(*networks):
+            yield
     finally:
         for network, mode in zip(networks, modes, strict=True):
             network.train(mode)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast within, on a device that has one."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+def last_linear(network: nn.Module) -> nn.Linear:
+    """The layer that makes the logits; raises HallmarkError for a network that does not end in nn.Linear."""
+    found = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not found:
+        raise HallmarkError("method.name: needs a network with a linear layer at its end, and this one has none")
+    return found[-1]

@@ -91,11 +91,16 @@ class RegMixD2RCAG(DualRegularization):
         self.prior[batch.index] = perturbed.final - batch.images
         self.round[batch.index] = batch.epoch // self.settings.reset_epochs
 
+    def phase(self, batch: Batch) -> int:
+        """The round whose first images start anew; −1 after its first epoch, when all have been seen."""
+        round_, epoch = divmod(batch.epoch, self.settings.reset_epochs)
+        return -1 if epoch and not self.task.extra else round_
+
     def _initial(self, batch: Batch) -> Tensor:
         # The prior was made for another crop, so it can lead out of [0, 1].
         kept = project(batch.images + self.prior[batch.index], batch.images, self.threat)
-        round_, epoch = divmod(batch.epoch, self.settings.reset_epochs)
-        if epoch and not self.task.extra:
+        round_ = self.phase(batch)
+        if round_ < 0:
             return kept
         first = (self.round[batch.index] != round_).view(-1, 1, 1, 1)
         return torch.where(first, random_start(batch.images, self.threat), kept)

@@ -158,9 +158,15 @@ class TrainSettings(Section):
     catastrophic_overfitting: Literal["log", "stop", "roll_back"] = Field(
         default="log", description="what happens when single-step accuracy rises while PGD accuracy collapses"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, fp32 on CPU")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="auto: bf16 where the device computes in it; images under 32 pixels on a CPU: fp32",
+    )
     compile: bool = Field(default=False, description="torch.compile the networks")
-    channels_last: bool | None = Field(default=None, description="memory layout; null: on CUDA only")
+    channels_last: bool | None = Field(
+        default=None, description="memory layout; null: but for images under 32 pixels on a CPU"
+    )
+    cuda_graphs: bool | None = Field(default=None, description="a step as one CUDA graph; null: on CUDA")
 
 
 class ExportSettings(Section):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 DEVICES = ("auto", "cpu", "cuda")
+#: Pixels of the shorter side.
+SMALLEST_SIDE = 32
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -26,20 +28,41 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def make_fabric(device: torch.device, settings: TrainSettings) -> Fabric:
-    """Lightning Fabric for one device: precision `auto` is bf16 on CUDA and fp32 on the CPU."""
+def pays_off(device: torch.device, shape: tuple[int, int, int]) -> bool:
+    """Whether images (C, H, W) are worth bf16, channels_last and folded BatchNorms, where the settings leave it open.
+
+    Smaller images than SMALLEST_SIDE keep the order of operations, and so the bits, of plain fp32.
+    """
+    return device.type == "cuda" or min(shape[1:]) >= SMALLEST_SIDE
+
+
+def make_fabric(device: torch.device, settings: TrainSettings, *, fast: bool = False) -> Fabric:
+    """Lightning Fabric for one device: precision `auto` is bf16 where that is `fast` and the device computes in it."""
     from lightning.fabric import Fabric
 
     precision = settings.precision
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
+        precision = "bf16" if fast and _computes_in_bf16(device) else "fp32"
     return Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
 
 
-def memory_format(device: torch.device, settings: TrainSettings) -> torch.memory_format:
-    """channels_last on CUDA, where tensor cores want it; NCHW on the CPU, where it measured faster."""
-    wanted = settings.channels_last if settings.channels_last is not None else device.type == "cuda"
+def _computes_in_bf16(device: torch.device) -> bool:
+    """Everywhere it can be emulated, at a multiple of fp32's time."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def memory_format(device: torch.device, settings: TrainSettings, *, fast: bool = False) -> torch.memory_format:
+    """channels_last where that is `fast`: matrix units want the channels of a pixel side by side."""
+    wanted = settings.channels_last if settings.channels_last is not None else fast
     return torch.channels_last if wanted else torch.contiguous_format
+
+
+def captures(device: torch.device, settings: TrainSettings) -> bool:
+    """Whether steps are captured as CUDA graphs."""
+    return device.type == "cuda" and settings.cuda_graphs is not False
 
 
 def in_layout(network: Network, layout: torch.memory_format) -> Network:

@@ -55,7 +55,7 @@ class Batches:
 
     def batch(self, rows: Tensor, epoch: int, epochs: int, step: int) -> Batch:
         """The batch of these rows of the split."""
-        rows = rows.to(self.images.device)
+        rows = rows.to(self.images.device, non_blocking=True)
         images, labels = augment(self.images[rows], self.settings.augment or "none", self.generator), self.labels[rows]
         if self._mixes():
             images, labels = cutmix(images, labels, self.classes, self.generator)

@@ -13,7 +13,7 @@ from pipeline.data.split import Split
 from pipeline.methods import Method, Task, method_class
 from pipeline.networks import build_network
 from pipeline.params import Params
-from pipeline.run.devices import choose_device, make_fabric, memory_format
+from pipeline.run.devices import choose_device, make_fabric, pays_off
 from pipeline.training.batches import Sampling
 from pipeline.training.loop import Training
 
@@ -28,6 +28,7 @@ def build_training(params: Params, data: Path) -> Training:
     device = choose_device(params.device)
     assert params.train.batch_size  # resolved settings
     sampling = Sampling.of(manifest, len(train), batch_size=params.train.batch_size, seed=params.seed)
+    fast = pays_off(device, train.shape)
     torch.manual_seed(params.seed)
     return Training(
         build_method(params, train, len(manifest["classes"]), own=sampling.own),
@@ -36,8 +37,8 @@ def build_training(params: Params, data: Path) -> Training:
         params.train,
         sampling=sampling,
         seed=params.seed,
-        fabric=make_fabric(device, params.train),
-        layout=memory_format(device, params.train),
+        fabric=make_fabric(device, params.train, fast=fast),
+        fast=fast,
     )
 
 
@@ -46,17 +47,16 @@ def build_method(params: Params, train: Split, classes: int, own: int) -> Method
 
     `own` images of `train` are the data set's, the others additional ones.
     """
-    height, width, channels = train.images.shape[1:]
     network = params.network
     names = {"target": (network.name, network.width), "guide": (network.guide, network.guide_width)}
 
     def build(role: str) -> nn.Module:
         name, first_width = names[role]
         assert name is not None  # resolved settings
-        return build_network(name, classes=classes, channels=channels, width=first_width)
+        return build_network(name, classes=classes, channels=train.shape[0], width=first_width)
 
     method = method_class(params.method["name"])
     settings = method.Settings.model_validate({key: value for key, value in params.method.items() if key != "name"})
     threat = Threat.of(params.threat.model_dump())
-    task = Task(threat, classes, len(train), (channels, height, width), extra=len(train) - own)
+    task = Task(threat, classes, len(train), train.shape, extra=len(train) - own)
     return method(settings, task, build)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from bundle.errors import HallmarkError
 from pipeline.data.split import Split
 from pipeline.methods import Batch, Method
+from pipeline.networks.folding import fold_while_crafting
 from pipeline.params import TrainSettings
-from pipeline.run.devices import in_layout
+from pipeline.run.devices import captures, in_layout, memory_format
 from pipeline.training.batches import Batches, Sampling, on_device, reseed
 from pipeline.training.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from pipeline.training.graphs import Gradients, GraphedGradients
 from pipeline.training.optimisation import WeightPerturbation, learning_rate, make_average, radius_share
 from pipeline.training.overfitting import AttackSuccess, OverfittingAlarm
 from pipeline.training.progress import Deadline, LiveMetrics, TrainingProgress
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 class Training:
     """One run, from its checkpoint if there is one. All images are on the device; nothing is read while training.
 
-    `sampling` says which rows of `train` each step sees. `seconds` is the time spent in epochs, over all calls of run.
+    `sampling` says which rows of `train` each step sees; `fast` is devices.pays_off's answer. `seconds` is the time
+    spent in epochs, over all calls of run.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class Training:
         sampling: Sampling,
         seed: int,
         fabric: Fabric,
-        layout: torch.memory_format = torch.contiguous_format,
+        fast: bool = False,
     ) -> None:
         assert settings.epochs and settings.momentum is not None and settings.weight_decay is not None  # resolved
         self.settings, self.fabric, self.seed = settings, fabric, seed
         fabric.to_device(method)
-        self.method = in_layout(method, layout)
+        self.method = in_layout(method, memory_format(fabric.device, settings, fast=fast))
+        if fast and not settings.compile:
+            fold_while_crafting(self.method.children())
         self.batches = Batches(train, settings, sampling, classes=method.task.classes, device=fabric.device, seed=seed)
         self.validation = on_device(validation, fabric.device)
         self.average = make_average(settings, self.method.served())
@@ -59,6 +65,9 @@ class Training:
             self.method.trained(), lr=1.0, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
         self.epoch, self.epochs, self.steps = 0, settings.epochs, sampling.steps
+        self.gradients: Callable[[Batch], Gradients] = self._gradients
+        if captures(fabric.device, settings):
+            self.gradients = GraphedGradients(self._gradients, self.method, fabric.device)
         self.attack_success = AttackSuccess(fabric.device)
         self.alarm = OverfittingAlarm(settings.catastrophic_overfitting, len(validation))
         self.selected = Selected(by=method.selected_by)
@@ -154,18 +163,15 @@ class Training:
         self.method.radius_share = radius_share(step, self.epochs * self.steps, self.settings)
         batch = self.batches.batch(rows, self.epoch, self.epochs, step)
         weights = self.weight_perturbation if self.epoch / self.epochs >= self.settings.awp_start else None
-        with self.fabric.autocast():
-            perturbed = self.method.perturb(batch)
-            terms = {} if weights else self.method.losses(batch, perturbed)
+        self.optimiser.zero_grad(set_to_none=True)
+        perturbed, terms = Gradients(self._perturbed(batch), {}) if weights else self.gradients(batch)
         if step % self.steps % AttackSuccess.EVERY == 0:
             with self.fabric.autocast():
                 self.attack_success.measure(self.method.served(), batch, self.method.attacked(perturbed))
         if weights:
-            # Not in the first block: autocast keeps the weights that it has cast, and these move.
             weights.move(lambda: _total(self._losses(batch, perturbed)))
             terms = self._losses(batch, perturbed)
-        self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(_total(terms))
+            self.fabric.backward(_total(terms))
         norm = nn.utils.clip_grad_norm_(self.method.trained(), self.settings.gradient_clip or math.inf)
         self.optimiser.param_groups[0]["lr"] = rate
         self.optimiser.step()
@@ -176,7 +182,20 @@ class Training:
             self.average.after_step(self.method, step)
         return {**{f"loss_{name}": value.detach() for name, value in terms.items()}, "gradient_norm": norm.detach()}
 
+    def _gradients(self, batch: Batch) -> Gradients:
+        """Images, and the gradients of the loss on them, in one block: autocast casts each weight once in it."""
+        with self.fabric.autocast():
+            perturbed = self.method.perturb(batch)
+            terms = self.method.losses(batch, perturbed)
+        self.fabric.backward(_total(terms))
+        return Gradients(perturbed, {name: value.detach() for name, value in terms.items()})
+
+    def _perturbed(self, batch: Batch) -> Any:
+        with self.fabric.autocast():
+            return self.method.perturb(batch)
+
     def _losses(self, batch: Batch, perturbed: Any) -> dict[str, Tensor]:
+        """In a block of its own: autocast keeps the weights that it has cast in one, and these move."""
         with self.fabric.autocast():
             return self.method.losses(batch, perturbed)
 

@@ -28,10 +28,9 @@ CURVE = {
 #: What other people train and this project does not.
 # fmt: off
 OTHER_METHODS = {
-    "alp", "backward_smoothing", "cure", "dajat", "data_filtering", "dkl", "dynamic_rewiring", "fat",
-    "fat_trades", "fgsm_rs", "free_at", "gairat", "jarn", "las_at", "latent_at", "lbgat_awp", "level_sets",
-    "ltd", "manifold_regularization", "mart", "metric_learning", "oaat", "pgd_at_awp", "rat", "sat",
-    "self_adaptive", "sensible", "trades_awp", "yopo",
+    "backward_smoothing", "cure", "dajat", "data_filtering", "dkl", "dynamic_rewiring", "fat_trades", "free_at",
+    "jarn", "latent_at", "lbgat_awp", "level_sets", "ltd", "manifold_regularization", "metric_learning", "oaat",
+    "pgd_at_awp", "self_adaptive", "sensible", "trades_awp", "yopo",
 }
 # fmt: on
 OTHER_NETWORKS = {"resnet44"}

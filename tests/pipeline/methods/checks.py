@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.methods import Batch, Method
 from tests.pipeline.methods.by_hand import THREAT, TinyNetwork, clip
@@ -16,6 +16,12 @@ from tests.pipeline.methods.by_hand import THREAT, TinyNetwork, clip
 def total(batch: Batch, perturbed: object) -> Callable[[Method], Tensor]:
     """What the loop minimises: the sum of the terms."""
     return lambda method: torch.stack(list(method.losses(batch, perturbed).values())).sum()
+
+
+def evaluated(network: nn.Module, objective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The objective of the logits that a copy of the network gives in eval mode, as a function of its images."""
+    copied = copy.deepcopy(network).eval()
+    return lambda images: objective(copied(images))
 
 
 def ascend_by_hand(start: Tensor, clean: Tensor, objective: Callable[[Tensor], Tensor], *, share: float) -> Tensor:
