@@ -1,6 +1,6 @@
 """What people read on a terminal: how accuracies and signatures are written, and one version in full.
 
-The table of versions: one row an attestation, the two settings below one another.
+The table of versions: one row per attestation, the two settings below one another.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """A release policy: what must hold of a model before it is released. docs/policy.yaml has every field.
 
-One rule of a policy with its answer.
-
-Every number of an attestation under one name each, for policies: a metric and the keys that tell it from others.
+Policies name every number of an attestation: a metric and the keys that tell it from others.
 """
 
 from __future__ import annotations

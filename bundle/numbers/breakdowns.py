@@ -1,21 +1,15 @@
 """Numbers beside the accuracies: by class, by setting, by corruption, calibration, and distances.
 
-Robust accuracy class by class: the average over a test split can hide a class that an attacker always breaks.
+By class, since the average over a test split can hide one that an attacker always breaks. By setting: what the 8-bit grid
+and the exported file changed, image by image. Distances: what minimum-norm attacks found, as quantiles over the images.
 
-Calibration: whether a model that says 90 % is right in 90 of 100 cases, clean and under attack.
+Calibration: whether a model that says 90 % is right in 90 of 100 cases, clean and under attack. The expected calibration
+error of Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015, in the
+form of Guo et al., ICML 2017 (arXiv 1706.04599), eq. 3: bins of equal width.
 
-The expected calibration error of Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian
-Binning", AAAI 2015, in the form of Guo et al., ICML 2017 (arXiv 1706.04599), eq. 3: bins of equal width.
-
-The two settings held against each other, image by image: what the 8-bit grid and the exported file changed.
-
-How far the nearest adversarial image is: what minimum-norm attacks found, as quantiles over the images.
-
-The family of common corruptions: fifteen at five severities, each a column of the outcome table.
-
-Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019
-(arXiv 1903.12261). The names are those of CIFAR-10-C. A mean is over all of them or it is none: what a model answers
-badly cannot be left out.
+Corruptions: fifteen at five severities, each a column of the outcome table, with the names of CIFAR-10-C. Hendrycks and
+Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019 (arXiv
+1903.12261). A mean is over all of them or it is none: what a model answers badly cannot be left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How names, fractions and settings are written for people, the same in the report, the card and the page."""
+"""How names, accuracies and settings are written for people, the same in the report, the card and the page."""
 
 from __future__ import annotations
 

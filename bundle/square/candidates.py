@@ -2,7 +2,7 @@
 
 Andriushchenko et al. 2020, arXiv 1912.00049 (algorithms 2 and 3). Every candidate is inside the ball in integers.
 
-l∞: vertical stripes of ± the budget to start, then squares of one sign a channel.
+l∞: vertical stripes of ± the budget to start, then squares of one sign per channel.
 l2: tiles of bumps to start; then one window's length, and what the ball has left, moves to a bump in another. Here on
 whole levels, rounded so that the ball holds.
 l1 is a scheme of this project's own: a ball of radius eps holds about eps pixel values changed from end to end, so a

@@ -1,10 +1,9 @@
 """Interval bound propagation (Gowal et al. 2018, arXiv 1810.12715): every value between two numbers, layer by layer.
 
-How far float32 arithmetic can be from the real numbers, as a perturbation of every layer.
-
-The float32 network is the real network whose layers each add a small vector d: its value at a layer is W x + b + d,
-with x the float32 values before it. Bounds over all admissible d, layer by layer, therefore hold for the real network
-(d = 0) and for every float32 evaluation that keeps to the model below.
+How far float32 arithmetic can be from the real numbers is a perturbation of every layer. The float32 network is the real
+network whose layers each add a small vector d: its value at a layer is W x + b + d, with x the float32 values before it.
+Bounds over all admissible d, layer by layer, therefore hold for the real network (d = 0) and for every float32 evaluation
+that follows the model below.
 
 The model. Each operation rounds once, fl(a op b) = (a op b)(1 + t), |t| <= u = 2^-24, or flushes a result below
 2^-126. A value that is a sum of n products is then a sum of the same products, each times at most n + SLACK factors

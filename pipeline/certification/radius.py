@@ -1,6 +1,6 @@
 """For each image the largest l∞ radius that is proved: the column proved/linf/eps_255.
 
-What is proved: for one eps an image, a lower bound of the label's logit minus every other one.
+What is proved: for one eps per image, a lower bound of the label's logit minus every other one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""The plan: named experiments in order of worth, as a YAML list, or several lists under headings.
+"""The plan: named experiments in order of worth, as a YAML list, or several lists under headings; and its runs.
 
 An entry has a `name`, `settings` with dotted keys as `dvc exp run -S` takes them (`method.name: regmix`), and, where
-they differ from the defaults, `seeds`, `images`, `shard`, `split`, `whole`, `suite` and `limits`.
-
-A run: one experiment with one seed, what decides its numbers, and where its files lie.
-
-The images of a run: prepared once for all runs with the same data settings.
+they differ from the defaults, `seeds`, `images`, `shard`, `split`, `whole`, `suite` and `limits`. A run is one experiment
+with one seed: what decides its numbers, and where its files lie. Images are prepared once for all runs with the same
+data settings.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The papers' numbers, as results/published.json and results/published-curves.json repeat them.
+"""The papers' numbers, as results/published.json and results/published-curves.json repeat them, and ours beside them as text.
 
-Each row and curve names its source and says eps, selection and runs as the source does.
-
-Ours beside the papers' numbers: a line an experiment and radius, then a line a published row. Text out.
+Each row and curve names its source and says eps, selection and runs as the source does. A table has one line per
+experiment and radius, then one per published row.
 """
 
 from __future__ import annotations

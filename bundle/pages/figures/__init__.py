@@ -1,6 +1,6 @@
-"""The report's figures: pure functions from claims and columns to SVG, drawn to be read by anyone; a family a file.
+"""The report's figures: pure functions from claims and columns to SVG, drawn to be read by anyone; one file per family.
 
-Fractions run from 0 to 100 % on every axis, whiskers and bands are 95 % Clopper-Pearson intervals, settings differ in
+Accuracies run from 0 to 100 % on every axis, whiskers and bands are 95 % Clopper-Pearson intervals, settings differ in
 shape as well as in colour, and each figure says its numbers in words for those who cannot see it.
 """
 

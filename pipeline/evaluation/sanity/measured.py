@@ -1,10 +1,7 @@
-"""What sanity checks are made of: the line that each writes, what was measured, and the network before and after.
+"""What sanity checks are made of: the item that each writes, what was measured, and the network before and after.
 
-What the attacks of an evaluation found before its sanity checks run.
-
-One line of the predicate's `sanity`: a statistic, where it fails, and what came of it.
-
-Whether the network answers the same twice, and the same after the attacks as before.
+An item of the predicate's `sanity` is a statistic, where it fails, and what came of it. Of the network: whether it answers
+the same twice, and the same after the attacks as before.
 """
 
 from __future__ import annotations
