@@ -6,13 +6,11 @@ import signal
 
 import typer
 
-from audit.commands.bundles import merge_command, verify_command
-from audit.commands.document import document
-from audit.commands.live import live
+from audit.commands.audits import live, rerun
+from audit.commands.bundles import document, merge_command, verify_command
 from audit.commands.private import challenge as challenge_command
 from audit.commands.private import prove, withhold
 from audit.commands.release import gate_command, keygen, release_command, sign
-from audit.commands.rerun import rerun
 from audit.commands.versions import TwoSides, diff, history, show, versions
 from audit.terminal import OneSentence
 from bundle.process import plain_streams

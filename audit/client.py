@@ -192,8 +192,8 @@ class Client:
 
     def _prediction(self, path: str, item: Any) -> Prediction:
         try:
-            shares = {str(name): float(share) for name, share in item["probabilities"].items()}
-            return Prediction(str(item["class"]), int(item["label"]), shares)
+            probabilities = {str(name): float(value) for name, value in item["probabilities"].items()}
+            return Prediction(str(item["class"]), int(item["label"]), probabilities)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             raise ClientError(
                 f"{self.url}{path}: gives no class with probabilities; is it a Hallmark service?"

@@ -1,4 +1,4 @@
-"""One kept-alive HTTP connection to a service: bounded answers, verified TLS, no redirects, failures in one sentence."""
+"""One keep-alive HTTP connection to a service: bounded answers, verified TLS, no redirects, failures in one sentence."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Connection:
         return answer
 
     def _send(self, request: _Request) -> Response:
-        kept = self._http.sock is not None
+        reused = self._http.sock is not None
         end = min(time.monotonic() + request.seconds, self._end)
         try:
             return self._ask(request, end)
@@ -111,7 +111,9 @@ class Connection:
             self.close()
             if time.monotonic() >= end:
                 raise self._late(request) from None
-            if kept and isinstance(error, ConnectionError):  # closed while it lay idle; every route can be asked twice
+            if reused and isinstance(
+                error, ConnectionError
+            ):  # closed while it lay idle; every route can be asked twice
                 return self._send(request)
             raise self._failed(error) from None
 

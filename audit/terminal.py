@@ -21,27 +21,27 @@ PIPE_WIDTH = 240
 
 
 def console() -> Console:
-    """A console that takes text as it is; where nobody looks on, lines are wide enough not to be folded."""
+    """A console that takes text as it is; where stdout is no terminal, lines are wide enough not to be folded."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
-def share(claim: Mapping[str, Any] | None) -> str:
+def percent_only(claim: Mapping[str, Any] | None) -> str:
     """`87.5 %`, or a dash."""
     return ABSENT if claim is None else f"{100 * claim['value']:.1f} %"
 
 
-def share_short(claim: Mapping[str, Any] | None) -> str:
+def percent_short(claim: Mapping[str, Any] | None) -> str:
     """`87.5 % [80.1, 92.8]`, or a dash."""
-    return share_with_interval(claim).rpartition("]")[0] + "]" if claim and "interval" in claim else share(claim)
+    return percent_in_full(claim).rpartition("]")[0] + "]" if claim and "interval" in claim else percent_only(claim)
 
 
-def share_with_interval(claim: Mapping[str, Any] | None) -> str:
+def percent_in_full(claim: Mapping[str, Any] | None) -> str:
     """`87.5 % [80.1, 92.8] 175/200`, or a dash."""
     if claim is None or "interval" not in claim:
-        return share(claim)
+        return percent_only(claim)
     lower, upper = (100 * end for end in claim["interval"])
-    return f"{share(claim)} [{lower:.1f}, {upper:.1f}] {claim['correct']}/{claim['sampleSize']}"
+    return f"{percent_only(claim)} [{lower:.1f}, {upper:.1f}] {claim['correct']}/{claim['sampleSize']}"
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

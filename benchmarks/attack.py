@@ -29,7 +29,7 @@ from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.resolve import load_params
 from pipeline.run.cache import Cache
 from pipeline.run.environment import describe_environment
-from pipeline.run.folders import Folders
+from pipeline.run.records import Folders
 from pipeline.stage import set_threads
 
 ROUNDS = 3

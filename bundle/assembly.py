@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from bundle import layout as limits
 from bundle.attestation import build_statement, model_version, read_statement
-from bundle.checks import check_extent
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.layout import ATTESTATION, BOM, CARD, IMAGES, MODEL, NETWORK, OUTCOMES, REPORT, WEIGHTS
 from bundle.numbers.claims import claims
@@ -21,6 +20,7 @@ from bundle.pages.card import render_card
 from bundle.pages.report import render_report
 from bundle.private import CLEAN, is_private
 from bundle.served.model_file import check_model_file
+from bundle.table.columns import check_extent
 from bundle.table.outcomes import Outcomes
 from bundle.table.plan import reliable
 

@@ -1,8 +1,7 @@
 """The attestation: an in-toto Statement v1 about model.onnx, with a predicate of its own type.
 
-It is reproducible byte for byte: no time, no name, no folder. Time and identity belong to the signature.
-
-What GET /robustness repeats of an attestation: one table for who answers it, describes it and checks it.
+It is reproducible byte for byte: no time, no name, no folder. Time and identity belong to the signature. What GET
+/robustness repeats of it is one table for who answers it, describes it and checks it.
 """
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 

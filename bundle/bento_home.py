@@ -39,9 +39,9 @@ def private_home(tag: str) -> Generator[Path]:
 
 def working_in(home: Path) -> dict[str, str]:
     """The environment of a process that works in a private home: nothing of it is left elsewhere."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     place = os.path.abspath(home)
-    return kept | {"BENTOML_HOME": place, "TMPDIR": place, "PYTHONIOENCODING": "utf-8"}
+    return inherited | {"BENTOML_HOME": place, "TMPDIR": place, "PYTHONIOENCODING": "utf-8"}
 
 
 def move_in(home: Path, store: str, tag: str) -> Path:

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.attestation import model_digest, model_version, read_statement
-from bundle.checks import check_extent, check_radii, check_rows
+from bundle.checks import check_images, check_radii, check_rows, read_images
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.errors import HallmarkError
-from bundle.images import check_images, read_images
 from bundle.layout import (
     ATTESTATION,
     ENVELOPE,
@@ -35,6 +34,7 @@ from bundle.layout import (
 from bundle.numbers.claims import KINDS, claims
 from bundle.private import Withheld, check_private, image_sets, is_private
 from bundle.served.model_file import check_model_file
+from bundle.table.columns import check_extent
 from bundle.table.outcomes import OutcomeError, Outcomes, read_outcomes
 from bundle.table.plan import TablePlanError, check_plan
 from bundle.table.threats import Threat

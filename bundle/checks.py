@@ -1,42 +1,33 @@
-"""What the columns of an outcome table must be, given what its predicate says was evaluated."""
+"""What the outcome table and the images of a bundle must be, given what its predicate says was evaluated.
+
+The rows: complete, in range, without contradictions. The images: read, those of the table, inside their balls.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bundle.layout import ATTESTATION, COLUMNS, ROWS, VALUES
-from bundle.numbers.breakdowns import corruption_columns
-from bundle.numbers.proofs import check_proofs, proof_column
-from bundle.numbers.smoothing import certified_radii
-from bundle.table.outcomes import SETTINGS, OutcomeError, Outcomes, distance_column
+from bundle.errors import HallmarkError
+from bundle.formats.archives import Archive, ArchiveError, open_arrays
+from bundle.layout import IMAGES, OUTCOMES, check_sets
+from bundle.numbers.proofs import certified_radii, check_proofs
+from bundle.private import CLEAN
+from bundle.table.columns import expected_columns
+from bundle.table.outcomes import OutcomeError, Outcomes, distance_column, image_digests
+from bundle.table.threats import Threat
 
-SMOOTHING_PARTS = ("selected", "successes", "radius")
-ANSWER_PARTS = ("prediction", "margin", "confidence")
-
-
-def expected_columns(predicate: Mapping[str, Any]) -> list[str]:
-    """Every column that an outcome table with this predicate has, and no other."""
-    attacks = [f"{item['threat']}/{item['name']}" for item in predicate["attacks"]]
-    return [
-        *("index", "label", "image_sha256"),
-        *(f"{setting}/clean/{part}" for setting in SETTINGS for part in ANSWER_PARTS),
-        *(f"{setting}/{name}/{part}" for setting in SETTINGS for name in attacks for part in ("broken", *ANSWER_PARTS)),
-        *corrupted_columns(predicate),
-        *(distance_column(item["name"]) for item in predicate["distances"]),
-        *(f"{item['name']}/{part}" for item in predicate["smoothing"] for part in SMOOTHING_PARTS),
-        *(proof_column(item["norm"]) for item in predicate["proofs"]),
-    ]
+#: Characters of a list of names in a message.
+LISTED = 400
 
 
-def corrupted_columns(predicate: Mapping[str, Any]) -> Iterator[str]:
-    """The columns of the common corruptions, where they were evaluated."""
-    if predicate["corruptions"] is not None:
-        for _, _, column in corruption_columns(predicate["corruptions"]["names"]):
-            yield column
+class EvidenceError(HallmarkError):
+    """The images are not those of the outcome table, or leave their balls; the message names the row."""
 
 
 def check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
@@ -58,18 +49,6 @@ def check_rows(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
     if predicate["surface"] is not None:
         for row in sorted(set(predicate["surface"]["rows"]) - set(index.tolist())):
             raise OutcomeError(f"has no index {row}, of which the attestation's surface is")
-
-
-def check_extent(predicate: Mapping[str, Any]) -> list[str]:
-    """The columns that an attestation asks for, before anything goes through them.
-
-    Raises OutcomeError where its rows and columns are more than bundle.layout grants an outcome table.
-    """
-    expected, rows = expected_columns(predicate), predicate["sample"]["size"]
-    if rows > ROWS or len(expected) > COLUMNS or rows * len(expected) > VALUES:
-        limits = f"{ROWS} rows, {COLUMNS} columns and {VALUES} values at most"
-        raise OutcomeError(f"{ATTESTATION}: asks for {rows} rows of {len(expected)} columns; a table may have {limits}")
-    return expected
 
 
 def _check_columns(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
@@ -111,3 +90,58 @@ def check_radii(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
 def _check_distances(outcomes: Outcomes, name: str) -> None:
     if not np.all(outcomes[name] >= 0):  # a NaN is refused too
         raise OutcomeError(f"{name} must be 0 or more, or infinite where nothing was found")
+
+
+def read_images(content: bytes, shape: tuple[int, ...], names: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+    """The arrays of an images.npz by name.
+
+    Raises EvidenceError where it is no archive of exactly these arrays, each there once and uint8 of `shape`,
+    (N, H, W, C), or where they would take more than bundle.layout says. Both are seen before an array is unpacked: the
+    file may be a stranger's.
+    """
+    try:
+        check_sets(len(names), shape)
+    except HallmarkError as error:
+        raise EvidenceError(str(error)) from None
+    try:
+        with open_arrays(content, len(names)) as archive:
+            _check_layout(archive, shape, names)
+            return {name: archive.read(name) for name in archive.names}
+    except ArchiveError as error:
+        raise EvidenceError(f"{IMAGES}: {error}") from None
+
+
+def _check_layout(archive: Archive, shape: tuple[int, ...], names: Sequence[str]) -> None:
+    if sorted(archive.names) != sorted(names):
+        raise EvidenceError(f"{IMAGES}: must hold exactly {_listed(names)}, holds {_listed(archive.names)}")
+    for name in archive.names:
+        kind, found = archive.layout(name)
+        if kind != np.uint8 or found != shape:
+            raise EvidenceError(f"{IMAGES}: {name} must be uint8 {shape}, is {kind} {found}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return shorten(", ".join(sorted(names)), LISTED, placeholder=" …")
+
+
+def check_images(outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]) -> None:
+    """Raises EvidenceError where images of read_images() are not the table's, or outside their ball."""
+    for row, (found, said) in enumerate(zip(image_digests(images[CLEAN]), outcomes["image_sha256"], strict=True)):
+        if found != said:
+            raise EvidenceError(f"{IMAGES}: clean row {row} is not the image that {OUTCOMES} describes")
+    for name, row in outside(images, predicate):
+        raise EvidenceError(f"{IMAGES}: {name} row {row} lies outside its ball")
+
+
+def outside(images: Mapping[str, NDArray[np.uint8]], predicate: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The first image of each attack that lies outside its ball around the clean one: the set's name, and the place.
+
+    `images` are those of image_sets(), uint8 (N, H, W, C).
+    """
+    threats = {item["name"]: Threat.of(item) for item in predicate["threats"]}
+    found: list[tuple[str, int]] = []
+    for item in predicate["attacks"]:
+        name = f"{item['threat']}/{item['name']}"
+        places = np.flatnonzero(~threats[item["threat"]].inside(images[CLEAN], images[name]))
+        found += [(name, int(place)) for place in places[:1]]
+    return found

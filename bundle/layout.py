@@ -1,12 +1,8 @@
-"""What a bundle consists of, and how much of it there may be.
+"""The files of a bundle by name, and how large each may be.
 
-The files of a bundle, by name. The set is exact: anything else in the folder is refused.
-
-A bundle with private evidence (bundle.private) has no images.npz, and is otherwise the same.
-
-The most that a bundle may ask of whoever opens it, since what a stranger's file says of its own size may be a trap.
-
-docs/audit.md states each of them; whoever makes a bundle stays far below.
+The set is exact: anything else in the folder is refused. A bundle with private evidence (bundle.private) has no
+images.npz, and is otherwise the same. Sizes are limited, since what a stranger's file says of its own size may be a
+trap; docs/audit.md states each limit, and whoever makes a bundle stays far below.
 """
 
 import math

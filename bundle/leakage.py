@@ -1,11 +1,11 @@
-"""What the splits of the data share, as shares to judge and as a sentence: `data.leakage` of an attestation."""
+"""What the splits of the data share, as fractions to judge and as a sentence: `data.leakage` of an attestation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-#: What may be asked of the data, with what each is a share of.
+#: What may have leaked, with what each is a fraction of.
 LEAKS = {
     "copies": "test images that are, byte for byte, training or validation images",
     "near_copies": "further test images that look like a training or validation image (pHash within 2 of 64 bits)",
@@ -13,16 +13,16 @@ LEAKS = {
 }
 
 
-def leaked_shares(leakage: Mapping[str, Any], splits: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The leaks that were counted, by their names in LEAKS, as shares; what nobody counted is not there.
+def leaked_fractions(leakage: Mapping[str, Any], splits: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The leaks that were counted, by their names in LEAKS, as fractions; what nobody counted is not there.
 
     `leakage` is a manifest's, or an attestation's `data.leakage`; `splits` has the `count` of each split.
     """
     counted = {"copies": "test_images_also_in_train", "near_copies": "test_images_near_train"}
-    shares = {leak: leakage[name] / splits["test"]["count"] for leak, name in counted.items() if name in leakage}
+    fractions = {leak: leakage[name] / splits["test"]["count"] for leak, name in counted.items() if name in leakage}
     if torn := leakage.get("two_labels"):
-        shares["two_labels"] = max(count / splits[name]["count"] for name, count in torn.items())
-    return shares
+        fractions["two_labels"] = max(count / splits[name]["count"] for name, count in torn.items())
+    return fractions
 
 
 def leakage_sentence(leakage: Mapping[str, Any]) -> str:

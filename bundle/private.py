@@ -1,6 +1,6 @@
 """Private evidence: a bundle that commits to its test images without holding them.
 
-Where images may not leave the house, the bundle has no images.npz. Its predicate has `privateEvidence` instead, the
+Where images must stay with their owner, the bundle has no images.npz. Its predicate has `privateEvidence` instead, the
 root of a Merkle tree (bundle.private) with one leaf a row of the outcome table, in the table's order:
 
     salt(row)  = HMAC-SHA256(key: the owner's secret, 32 bytes; "hallmark private evidence v1\0" ‖ index)
@@ -18,10 +18,10 @@ salts are by index, so two bundles that were made with one secret have equal dig
 compared image by image.
 
 What remains in the table is what the model answered. The model is public, so a number with many digits would be as good
-as a digest to somebody who has a guess: margins are kept to two significant digits, confidences to two decimals,
+as a digest to somebody who has a guess: margins are rounded to two significant digits, confidences to two decimals,
 distances of minimum-norm attacks are rounded up and proved radii down to two significant digits (`coarse`). Claims are
 computed from the table as it then stands. Labels, answers and these digits stay public: a guess that is right will agree
-with its row, and so will some that are wrong. No loss surface is kept, since it is of one image.
+with its row, and so will some that are wrong. It has no loss surface, since it is of one image.
 
 The Merkle tree of RFC 6962, section 2.1: one SHA-256 that stands for a list, and short proofs for each entry.
 

@@ -1,4 +1,4 @@
-"""Stage attack: the trained network under attack on the test split, the evidence kept image by image."""
+"""Stage attack: the trained network under attack on the test split, the evidence written image by image."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from bundle.served.runtime import OnnxClassifier
 from bundle.table.threats import Threat
 from pipeline.data.manifest import load_described, load_manifest
 from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.parity import require_fit
-from pipeline.evaluation.predicate import record_test_read
+from pipeline.evaluation.ledger import record_test_read
 from pipeline.evaluation.running import progress_line, worker_count
-from pipeline.evaluation.victim import Victim
+from pipeline.evaluation.victim import Victim, require_fit
 from pipeline.networks.serialisation import FILE as COMPANIONS
 from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.params import Params
 from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.devices import choose_device
 from pipeline.run.environment import describe_environment, source_digest
-from pipeline.run.folders import OUT, Folders
-from pipeline.run.records import read_input
+from pipeline.run.records import OUT, Folders, read_input
 from pipeline.stage import stage
 
 
 def main(params: Params, folders: Folders = OUT) -> None:
     """Writes outcomes.parquet (reference columns), images.npz, attacks.json and metrics.json.
 
-    Finished parts are kept in checkpoints/ until the stage ends, so that the same command goes on after a kill.
+    Finished parts are cached in checkpoints/ until the stage ends, so that the same command goes on after a kill.
     """
     manifest = load_manifest(folders.data / "manifest.json")
     test = load_described(folders.data / "test.npz", manifest)
@@ -61,9 +59,9 @@ def main(params: Params, folders: Folders = OUT) -> None:
     outcomes = evidence.outcomes
     metrics = {"clean": float(outcomes.clean_right("reference").mean())}
     for attack in evidence.description["attacks"]:
-        share = float(outcomes.robust("reference", attack["threat"], [attack["name"]]).mean())
-        metrics[f"{attack['threat']}/{attack['name']}"] = share
-        print(f"{attack['threat']} {attack['name']}: {share:.1%} of {len(outcomes)} right (reference)")
+        accuracy = float(outcomes.robust("reference", attack["threat"], [attack["name"]]).mean())
+        metrics[f"{attack['threat']}/{attack['name']}"] = accuracy
+        print(f"{attack['threat']} {attack['name']}: {accuracy:.1%} of {len(outcomes)} right (reference)")
     buffer = io.BytesIO()
     np.savez(buffer, **evidence.images)  # type: ignore[arg-type]  # numpy's stub takes the names for options
     write_whole(folders.evidence / IMAGES, buffer.getvalue())

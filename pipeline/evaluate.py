@@ -21,7 +21,7 @@ from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
 from bundle.process import plain_streams
 from pipeline.params import Params
 from pipeline.resolve import complete
-from pipeline.run.folders import Folders
+from pipeline.run.records import Folders
 from pipeline.stage import exclusive, outcome, set_threads
 
 EVALUATIONS = Path("evaluations")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bundle.digests import canonical_json, sha256_bytes, write_whole
 from bundle.layout import MODEL, check_size
 from pipeline.data.manifest import load_described, load_manifest
-from pipeline.evaluation.parity import check_parity
+from pipeline.evaluation.victim import check_parity
 from pipeline.networks.serialisation import load_network, to_onnx
 from pipeline.params import Params
-from pipeline.run.folders import OUT, Folders
+from pipeline.run.records import OUT, Folders
 from pipeline.stage import stage
 
 

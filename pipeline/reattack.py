@@ -78,8 +78,8 @@ def print_side_by_side(before: Mapping[str, Any], after: Mapping[str, Any]) -> N
     table = Table("threat", "attack", "setting", "bundle", "again")
     claims = [{_key(claim): claim for claim in predicate["claims"]} for predicate in (before, after)]
     for key in dict.fromkeys([*claims[0], *claims[1]]):
-        shares = [f"{100 * found[key]['value']:.1f}" if key in found else "-" for found in claims]
-        table.add_row(*key, *shares)
+        percentages = [f"{100 * found[key]['value']:.1f}" if key in found else "-" for found in claims]
+        table.add_row(*key, *percentages)
     Console().print(table)
 
 

@@ -16,7 +16,7 @@ from bundle.errors import HallmarkError, sentence
 from bundle.process import plain_streams
 from pipeline.params import Params
 from pipeline.resolve import load_params
-from pipeline.run.folders import locked
+from pipeline.run.cache import locked
 
 OUT = Path("out")
 #: Seconds of each stage since `make repro` began; no stage reads it.
@@ -74,9 +74,9 @@ def print_shares() -> None:
     """Prints how the time of the stages that ran was spent; nothing where none ran."""
     timings = _timings()
     total = sum(timings.values())
-    shares = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in timings.items())
+    parts = ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in timings.items())
     if timings:
-        print(f"Stages: {shares}; {total:.0f} s in all")
+        print(f"Stages: {parts}; {total:.0f} s in all")
 
 
 def _timings() -> dict[str, float]:

@@ -25,8 +25,7 @@ from prometheus_client import (
 
 from bundle.pages.headline import main_names, robust_claim
 from bundle.table.outcomes import SETTINGS
-from serving.exchange import Exchange
-from serving.problems import KINDS
+from serving.exchange import KINDS, Exchange
 from serving.served import Served
 
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -39,7 +38,7 @@ MODEL_SECONDS = (0.0001, 0.00025, 0.0005, *REQUEST_SECONDS)
 BATCH_ROWS = tuple(1 << power for power in range(13))
 
 
-class Watch:
+class Metrics:
     """What the service counts about itself; one per process, since a registry takes each name once."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:

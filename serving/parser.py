@@ -1,6 +1,6 @@
 """The HTTP server's parser: h11, which reads on where a client offers to go on in another protocol, within limits.
 
-Left alone, uvicorn takes httptools where it is installed. That one stops at an `Upgrade` header, as `curl --http2` and some
+By itself, uvicorn takes httptools where it is installed. That one stops at an `Upgrade` header, as `curl --http2` and some
 languages' clients send it with every request: the body is lost, and its bytes are taken for the next request. It also takes
 heads without an end; and neither parser has a limit of time for what a client still owes.
 """

@@ -16,12 +16,11 @@ from starlette.routing import Route
 
 from bundle.attestation import model_version
 from bundle.layout import ATTESTATION, REPORT
-from serving.exchange import exchange_of
+from serving.exchange import Problem, answer_failure, answer_problem, answer_routing_error, exchange_of
 from serving.input.requests import picture_of, rows_of
 from serving.output.openapi import document
 from serving.output.page import ASSETS, PAGE_POLICY, REPORT_POLICY
 from serving.output.robustness import explanations, wants_robustness
-from serving.problems import Problem, answer_failure, answer_problem, answer_routing_error
 from serving.served import Served
 
 #: BentoML answers these before the mounted app is asked.
@@ -29,7 +28,7 @@ PLATFORM = ("/healthz", "/livez", "/readyz")
 
 
 def create_app() -> Starlette:
-    """The app; `app.state` must have a Served as `served`, and a Watch as `watch`, before the first request."""
+    """The app; `app.state` must have a Served as `served`, and the Metrics as `metrics`, before the first request."""
     app = Starlette(
         routes=[
             Route("/", show_page),
@@ -171,7 +170,7 @@ async def send_sample(request: Request) -> Response:
 async def show_metrics(request: Request) -> Response:
     """GET /metrics: in Prometheus' text format."""
     queued = _served(request).batcher.queued
-    content = await asyncio.to_thread(request.app.state.watch.text, queued)
+    content = await asyncio.to_thread(request.app.state.metrics.text, queued)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

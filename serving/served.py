@@ -16,19 +16,19 @@ from bundle.errors import HallmarkError
 from bundle.process import available_cpus
 from bundle.served.replay import SELF_CHECK_ROWS, SelfCheck, count_apart, self_check
 from bundle.served.runtime import OnnxClassifier
+from serving.exchange import RETRY, Problem
 from serving.input.bodies import Admission
 from serving.model.batcher import Batcher, Observer, QueueFull, predictions
 from serving.model.trust import Trust, check_trust
 from serving.output.page import Page
 from serving.output.robustness import robustness
 from serving.output.versions import EvidenceFile, Versions, evidence
-from serving.problems import RETRY, Problem
 from serving.settings import Settings
 
 
 @dataclass(frozen=True)
 class Served:
-    """Everything that the routes need. The evidence's arrays are not kept: its files are."""
+    """Everything that the routes need. The evidence's arrays are not held in memory: its files are."""
 
     settings: Settings
     trust: Trust

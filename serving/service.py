@@ -2,10 +2,9 @@
 
 Start it with `python -m serving`, which verifies the bundle before BentoML starts.
 
-BentoML's limit of time for a request, taken out: the app's own limits answer with the model's headers.
-
-BentoML keeps a timer of half a kilobyte for every request until the limit has passed, however soon the request was
-answered: at a thousand requests per second that is a hundred megabytes. It cannot be switched off in its configuration.
+BentoML's limit of time for a request is taken out: the app's own limits answer with the model's headers. BentoML keeps a
+timer of half a kilobyte for every request until the limit has passed, however soon the request was answered: at a
+thousand requests per second that is a hundred megabytes. It cannot be switched off in its configuration.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import bentoml
 from bentoml._internal.server.http import traffic
 from starlette.types import Receive, Scope, Send
 
-from serving.metrics import Watch
-from serving.middleware.instrumentation import Shell
+from serving.metrics import Metrics
+from serving.middleware import Middleware
 from serving.parser import choose_parser
 from serving.routes import create_app
 from serving.served import prepare
@@ -48,8 +47,8 @@ choose_parser()
 
 @bentoml.service(
     workers=1,
-    metrics={"enabled": False},  # the mounted app has its own: see metrics.py
-    logging={"access": {"enabled": False}},  # and its own: see log.py
+    metrics={"enabled": False},  # the mounted app has its own: serving/metrics.py
+    logging={"access": {"enabled": False}},  # and its own: serving/middleware.py
     tracing={"excluded_urls": ".*"},  # spans that nobody collects cost a tenth of a request
 )
 @bentoml.asgi_app(mounted, path="/")
@@ -60,12 +59,12 @@ class Hallmark:
         try:
             settings = read_settings()
             end_with_supervisor(3 * settings.seconds)  # for a body, its decoding and its answer
-            app.state.watch = Watch()
-            app.state.served = prepare(settings, app.state.watch.observe)
+            app.state.metrics = Metrics()
+            app.state.served = prepare(settings, app.state.metrics.observe)
         except Exception as error:  # raised again: BentoML alone would restart the worker for ever
             give_up(error)
             raise
-        app.state.watch.publish(app.state.served)
+        app.state.metrics.publish(app.state.served)
 
     def __is_ready__(self) -> bool:
         return app.state.served.check.passed
@@ -82,4 +81,4 @@ class Hallmark:
 
 
 # BentoML's type asks for a function; it calls this as Starlette does, with the app first.
-Hallmark.add_asgi_middleware(cast(Any, Shell), mounted=app)
+Hallmark.add_asgi_middleware(cast(Any, Middleware), mounted=app)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import HallmarkError
-from serving.middleware.access import check_token, read_origins
+from serving.middleware import check_token, read_origins
 
 PREFIX = "HALLMARK_"
 #: The smallest value of each number.
@@ -61,7 +61,7 @@ class Settings:
     baseline : the bundle that a policy's `not_worse` compares with; empty where no rule asks for one.
     token : what `Authorization: Bearer` must carry on every route but the platform's; empty lets everybody in.
     cors : origins, separated by spaces, whose pages may read the answers; `*` for any, empty for none.
-    access_log : `yes` writes one line of JSON a request to standard output.
+    access_log : `yes` writes one line of JSON per request to standard output.
     """
 
     bundle: Path = Path("out/bundle")

@@ -1,6 +1,6 @@
 """The process that starts BentoML's worker: what it checks first, and how either of the two ends with the other.
 
-Left alone, BentoML starts a worker that dies again and again, behind a port that answers nobody; and a worker whose
+By itself, BentoML starts a worker that dies again and again, behind a port that answers nobody; and a worker whose
 supervisor was killed goes on at a port that no new supervisor can take.
 """
 

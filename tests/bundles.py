@@ -16,11 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from bundle.assembly import assemble
 from bundle.corruptions import NAMES as CORRUPTIONS
 from bundle.corruptions import SEVERITIES
-from bundle.numbers.breakdowns import corruption_column
-from bundle.numbers.proofs import proof_column
-from bundle.numbers.smoothing import certified_radii
+from bundle.numbers.proofs import certified_radii
 from bundle.served.replay import judge
 from bundle.served.runtime import OnnxClassifier
+from bundle.table.columns import corruption_column, proof_column
 from bundle.table.outcomes import Outcomes, distance_column, image_digests
 from bundle.table.threats import RADIUS_FIELD, Threat, answering
 

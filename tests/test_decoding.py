@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.decoding import resize_rule
-from pipeline.data.image_folder import read_image_folder
+from pipeline.data.image_files import resize_rule
+from pipeline.data.sources import read_image_folder
 from pipeline.data.split import DataError
 from pipeline.params import DataSettings
+from serving.exchange import Problem
 from serving.input.images import read_image
-from serving.problems import Problem
 from tests.serving.pictures import bmp32, changed, encoded, exif_of, raw_png
 
 SIDE = 8

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from audit.cli import app
 from bundle.git import run
 from bundle.layout import ATTESTATION, WEIGHTS
-from pipeline.evaluation.predicate import count_test_reads
+from pipeline.evaluation.ledger import count_test_reads
 from tests.bundles import make_bundle
 
 #: What can be named in a repository's configuration and is run, or fetched from, by one of git's commands or another.

@@ -18,7 +18,7 @@ import pytest
 import typer
 
 from audit.cli import app, main
-from audit.release.signing import sign_bundle
+from audit.releasing import sign_bundle
 from bundle.layout import ATTESTATION
 from bundle.process import plain_streams, spelled
 from bundle.signatures import generate_key

@@ -25,7 +25,7 @@ def withhold(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="DIR", help="A new folder for the bundle without images.")
     ],
-    private: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for what stays in the house.")],
+    private: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for what stays with you.")],
     secret: Annotated[
         Path, typer.Option(metavar="FILE", help="64 hexadecimal digits, made where there are none; for every version.")
     ],
@@ -73,7 +73,7 @@ def prove(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The proof.")] = Path("proof.json"),
     as_json: AsJson = False,
 ) -> None:
-    """Open the rows that a challenge names. Their images leave the house in the proof, and no others."""
+    """Open the rows that a challenge names. The proof holds their images, and no others."""
     content = open_rows(challenge, private)
     write_whole(out, content, mode=0o600)
     if as_json:

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from audit.release.signing import sign_bundle
-from audit.release.steps import find_baseline, release
+from audit.releasing import find_baseline, release, sign_bundle
 from audit.terminal import AsJson, Bundles, Releases, Trust, console, fail, print_json, say
 from audit.versions.find import BUNDLE, RELEASES, list_versions, open_version
 from bundle.bundle import open_bundle

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from audit.diff.difference import Difference
-from audit.diff.printing import print_difference, print_recipes
-from audit.diff.recipes import Recipes
+from audit.difference import Difference, print_difference
+from audit.recipes import Recipes, print_recipes
 from audit.terminal import AsJson, Bundles, Releases, Trust, fail, print_json, say
 from audit.versions.find import (
     BUNDLE,
@@ -80,7 +79,7 @@ def diff(
         list[str], typer.Argument(metavar="A B", help="Two versions; with --recipes two lists: A1 A2 A3 -- B1 B2 B3.")
     ],
     recipes: Annotated[
-        bool, typer.Option("--recipes", help="Compare two recipes: models of at least three seeds a side.")
+        bool, typer.Option("--recipes", help="Compare two recipes: models of at least three seeds per side.")
     ] = False,
     bundles: Bundles = None,
     releases: Releases = RELEASES,

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
-from audit.live.asking import Answers, Way
 from audit.live.questions import Question
 from audit.live.report import Check, Fresh, LiveAccuracy, MovedAnswers, Stability
+from audit.live.service import Answers, Way
 from bundle.bundle import Bundle
 from bundle.numbers.claims import find_claim
-from bundle.numbers.intervals import share, unpaired_interval
+from bundle.numbers.intervals import accuracy, unpaired_interval
 from bundle.pages.headline import attack_names
 from bundle.private import CLEAN, image_sets
 from bundle.served.replay import reach
@@ -84,11 +84,11 @@ def accuracies(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[LiveAccu
         rows = exact[0].question.rows
         said = Outcomes({name: values[rows] for name, values in bundle.outcomes.columns.items()})
         found = said.with_columns(_columns(said, exact))
-        answered, attested = share(found.clean_right("served")), share(said.clean_right("served"))
+        answered, attested = accuracy(found.clean_right("served")), accuracy(said.clean_right("served"))
         yield LiveAccuracy(way, "clean_accuracy", None, answered, attested)
         for threat in bundle.predicate["threats"] if len(exact) > 1 else []:
             names = attack_names(bundle.predicate, threat["name"])
-            answered, attested = (share(item.robust("served", threat["name"], names)) for item in (found, said))
+            answered, attested = (accuracy(item.robust("served", threat["name"], names)) for item in (found, said))
             yield LiveAccuracy(way, "robust_accuracy", threat["name"], answered, attested)
 
 
@@ -107,7 +107,7 @@ def fresh(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Fresh]:
     attested = find_claim(bundle.predicate, "clean_accuracy", setting="served")
     for asked in everything:
         if asked.question.labels is not None and attested is not None:
-            answered = share(asked.answers.labels == asked.question.labels)
+            answered = accuracy(asked.answers.labels == asked.question.labels)
             table = [[item["correct"], item["sampleSize"] - item["correct"]] for item in (answered, attested)]
             ends = [(item["value"], item["interval"]) for item in (attested, answered)]
             chance: Any = fisher_exact(table, alternative="less")[1]
@@ -176,9 +176,9 @@ def _close_by_table(bundle: Bundle, evidence: str, rows: NDArray[np.int64], answ
         bundle.outcomes[f"served/{evidence}/{part}"][rows] for part in ("prediction", "margin", "confidence")
     )
     label = bundle.outcomes["label"][rows]
-    share = np.clip(confidence - ABSOLUTE, 0.0, 1 - ROUNDING)
+    likely = np.clip(confidence - ABSOLUTE, 0.0, 1 - ROUNDING)
     # No other class has more than what the answered one leaves.
-    other = np.log(np.maximum(share, ROUNDING) / (1 - share)) <= reach(bundle.predicate)
+    other = np.log(np.maximum(likely, ROUNDING) / (1 - likely)) <= reach(bundle.predicate)
     both_wrong = (said != label) & (answers.labels != label)
     return np.where(both_wrong, other, np.abs(margin) * (1 - RELATIVE) <= reach(bundle.predicate))
 
@@ -193,8 +193,8 @@ def against_model(bundle: Bundle, logits: Logits, answers: Answers) -> Judged:
     places = np.arange(len(exact))
     gap = exact.max(axis=1) - exact[places, answers.labels]
     powers = np.exp(exact - exact.max(axis=1, keepdims=True))
-    shares = powers / powers.sum(axis=1, keepdims=True)
-    allowed = shares * np.expm1(reach(bundle.predicate)) + ROUNDING
-    possible = (np.abs(answers.probabilities - shares) <= allowed).all(axis=1)
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    allowed = expected * np.expm1(reach(bundle.predicate)) + ROUNDING
+    possible = (np.abs(answers.probabilities - expected) <= allowed).all(axis=1)
     contradicted = (gap > reach(bundle.predicate)) | ~possible
     return Judged(contradicted, (gap > 0) & ~contradicted)

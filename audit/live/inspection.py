@@ -11,8 +11,6 @@ import numpy as np
 
 from audit.client import Client
 from audit.live import findings
-from audit.live.asking import Asker, Way, bar
-from audit.live.evidence import contradictions
 from audit.live.findings import Asked
 from audit.live.questions import (
     IMAGES,
@@ -26,7 +24,8 @@ from audit.live.questions import (
     searched_rows,
     unseen,
 )
-from audit.live.report import Alone, Report, Square
+from audit.live.report import BatchConsistency, Report, Square
+from audit.live.service import Asker, Way, bar, contradictions
 from audit.verification import TEST_SPLIT, Verification
 from bundle.bundle import Bundle
 from bundle.private import CLEAN
@@ -83,7 +82,7 @@ def inspect(client: Client, found: Verification, plan: Plan, others: Sequence[st
         moved=list(findings.moved(bundle, everything)),
         fresh=list(findings.fresh(bundle, everything)),
         stability=list(findings.stability(bundle, everything)),
-        alone=None if model is None else _alone(bundle, model, everything, generator),
+        batch=None if model is None else _batch_consistency(bundle, model, everything, generator),
         square=square,
         unchecked=list(_unchecked(bundle, plan, model is not None, square, everything)),
     )
@@ -130,16 +129,16 @@ def _ask(
     return found
 
 
-def _alone(
+def _batch_consistency(
     bundle: Bundle, model: OnnxClassifier, everything: Sequence[Asked], generator: np.random.Generator
-) -> Alone | None:
+) -> BatchConsistency | None:
     """Whether model.onnx answers images of each kind alone as it does in a batch; None where none were asked about."""
     questions = list({item.question.name: item.question for item in everything}.values())
     if not questions:
         return None
     most = -(-SELF_CHECK_ROWS // len(questions))
     images = np.concatenate([item.images[drawn_rows(len(item.images), most, generator)] for item in questions])
-    return Alone(len(images), count_apart(model, images, bundle.predicate))
+    return BatchConsistency(len(images), count_apart(model, images, bundle.predicate))
 
 
 def _square(

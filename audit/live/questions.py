@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.live.asking import Asker
 from audit.live.report import Square
+from audit.live.service import Asker
 from audit.verification import TEST_SPLIT, read_split
 from bundle.bundle import Bundle
 from bundle.errors import HallmarkError

@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from audit.live.asking import Way
-from audit.terminal import console, share_with_interval
+from audit.live.service import Way
+from audit.terminal import console, percent_in_full
 from audit.verification import SignatureState
 from bundle.attestation import model_version
 from bundle.pages.wording import percent
 from bundle.process import plain
 
-#: A fresh accuracy as low as this by chance alone, with the attested model, contradicts; a share.
+#: A fresh accuracy as low as this by chance alone, with the attested model, contradicts; a fraction.
 CHANCE = 0.001
 #: What no inspection from outside can show.
 LIMITS = (
@@ -45,7 +45,7 @@ class Check:
 
 @dataclass(frozen=True)
 class LiveAccuracy:
-    """An accuracy recomputed from answers, and the attested one on the same rows: shares as in a claim."""
+    """An accuracy recomputed from answers, and the attested one on the same rows: fractions as in a claim."""
 
     way: Way
     metric: str
@@ -96,7 +96,7 @@ class Stability:
 
 
 @dataclass(frozen=True)
-class Alone:
+class BatchConsistency:
     """Images that model.onnx was given alone and in a batch here, and how many it answered otherwise."""
 
     asked: int
@@ -131,7 +131,7 @@ class Report:
     moved: Sequence[MovedAnswers]
     fresh: Sequence[Fresh]
     stability: Sequence[Stability]
-    alone: Alone | None
+    batch: BatchConsistency | None
     square: Square | None
     unchecked: Sequence[str]
 
@@ -147,8 +147,8 @@ class Report:
     def contradicted(self) -> bool:
         """Whether anything was contradicted: a row, a document, the model that answers or how it does, or an accuracy."""
         accuracies = any(item.contradicted for item in [*self.moved, *self.fresh])
-        alone = self.alone is not None and self.alone.apart
-        return bool(self.contradicted_rows or self.others or self.documents or accuracies or alone)
+        batch = self.batch is not None and self.batch.apart
+        return bool(self.contradicted_rows or self.others or self.documents or accuracies or batch)
 
     def sentence(self) -> str:
         """The outcome over the rows."""
@@ -164,9 +164,9 @@ class Report:
             yield f"contradicted: {len(self.others)} of {self.answers} answers name another model; {self.others[0]}"
         for sentence in self.documents:
             yield f"contradicted: {sentence}"
-        if self.alone is not None and self.alone.apart:
+        if self.batch is not None and self.batch.apart:
             wrong = (
-                f"model.onnx answers {self.alone.apart} of {self.alone.asked} images otherwise alone than in a batch"
+                f"model.onnx answers {self.batch.apart} of {self.batch.asked} images otherwise alone than in a batch"
             )
             yield f"contradicted: {wrong}, so no accuracy holds for both"
         for item in self.moved:
@@ -198,7 +198,7 @@ class Report:
             "movedVerdicts": [asdict(item) for item in self.moved],
             "fresh": [asdict(item) for item in self.fresh],
             "oneLevelChanged": [asdict(item) for item in self.stability],
-            "aloneAndInBatch": None if self.alone is None else asdict(self.alone),
+            "aloneAndInBatch": None if self.batch is None else asdict(self.batch),
             "square": None if self.square is None else asdict(self.square),
             "notChecked": list(self.unchecked),
             "limits": list(LIMITS),
@@ -240,16 +240,16 @@ def _accuracies(report: Report) -> Table:
     table = Table("accuracy", "sent as", "from the answers", "attested, same rows")
     for item in report.accuracies:
         title = "clean" if item.threat is None else f"{plain(item.threat)}, all attacks"
-        table.add_row(title, item.way, share_with_interval(item.answered), share_with_interval(item.attested))
+        table.add_row(title, item.way, percent_in_full(item.answered), percent_in_full(item.attested))
     return table
 
 
 def _others(report: Report) -> Iterator[str]:
     for item in report.stability:
         yield f"One level changed ({item.way}): {item.same} of {item.asked} are answered as without the change"
-    if report.alone is not None:
-        alike = report.alone.asked - report.alone.apart
-        yield f"Alone as in a batch: model.onnx, run here, answers {alike} of {report.alone.asked} images alike"
+    if report.batch is not None:
+        alike = report.batch.asked - report.batch.apart
+        yield f"Alone as in a batch: model.onnx, run here, answers {alike} of {report.batch.asked} images alike"
     for item in report.fresh:
         yield _fresh(item)
     if report.square is not None:
@@ -258,7 +258,7 @@ def _others(report: Report) -> Iterator[str]:
 
 def _fresh(item: Fresh) -> str:
     lower, upper = (100 * end for end in item.interval)
-    between = f"{share_with_interval(item.answered)}; attested, on others, {share_with_interval(item.attested)}"
+    between = f"{percent_in_full(item.answered)}; attested, on others, {percent_in_full(item.attested)}"
     return f"Fresh images ({item.way}): {between}; difference [{lower:+.1f}, {upper:+.1f}] points; {told_chance(item)}"
 
 

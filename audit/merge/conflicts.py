@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.bundle import Bundle
-from bundle.checks import ANSWER_PARTS, SMOOTHING_PARTS
+from bundle.table.columns import ANSWER_PARTS, SMOOTHING_PARTS
 from bundle.table.outcomes import SETTINGS, distance_column
 
 #: Stands for the name in the names of columns and images.
@@ -26,7 +26,7 @@ class Finding:
     """An attack, smoothed classifier, minimum distance or union of one bundle.
 
     `group` is what must not have a name twice (an attack's threat); `columns` and `images` are by their names with {}
-    in the place of the finding's own; `old` is the name in its bundle, `record` has the one it is kept under.
+    in the place of the finding's own; `old` is the name in its bundle, `record` has the one it gets.
     """
 
     bundle: str

@@ -22,12 +22,11 @@ from audit.merge.conflicts import (
     union_findings,
 )
 from bundle.bundle import Bundle
-from bundle.checks import ANSWER_PARTS, corrupted_columns, expected_columns
 from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.numbers.claims import KINDS
-from bundle.numbers.proofs import proof_column
 from bundle.pages.headline import main_names
+from bundle.table.columns import ANSWER_PARTS, corrupted_columns, expected_columns, proof_column
 from bundle.table.outcomes import SETTINGS, Outcomes
 from bundle.table.plan import TIERS, curve_only, untested_balls
 

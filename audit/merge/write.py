@@ -26,13 +26,13 @@ class Joined:
     renamed: Sequence[Renaming]
 
     def changes(self) -> list[dict[str, Any]]:
-        """By setting and threat or union: the share right under all attacks in each part (None: not there) and now."""
+        """By setting and threat or union: robust accuracy under all attacks in each part (None: not there) and now."""
         found: list[dict[str, Any]] = []
         predicate = self.bundle.predicate
         for setting in reversed(SETTINGS):  # served first: it is the one that is served
             for item in [*predicate["threats"], *predicate["unions"]]:
-                before = [_share(part.predicate, setting, item) for part in self.parts]
-                after = _share(predicate, setting, item)
+                before = [_robust_accuracy(part.predicate, setting, item) for part in self.parts]
+                after = _robust_accuracy(predicate, setting, item)
                 found.append({"setting": setting, "threat": item["name"], "parts": before, "merged": after})
         return found
 
@@ -103,13 +103,13 @@ def _open(path: Path) -> Bundle:
         raise HallmarkError(f"{path}: does not verify: {error}") from None
 
 
-def _share(predicate: Mapping[str, Any], setting: str, item: Mapping[str, Any]) -> float | None:
-    """The share right under all attacks of a threat, or of a union where it is of the same threats."""
+def _robust_accuracy(predicate: Mapping[str, Any], setting: str, item: Mapping[str, Any]) -> float | None:
+    """Robust accuracy under all attacks of a threat, or of a union where it is of the same threats."""
     if "threats" in item and item not in predicate["unions"]:
         return None
     claim = find_claim(predicate, "robust_accuracy", setting=setting, threat=item["name"], attack=ALL_ATTACKS)
     return None if claim is None else claim["value"]
 
 
-def _percent(share: float | None) -> str:
-    return "not attacked" if share is None else percent(share)
+def _percent(accuracy: float | None) -> str:
+    return "not attacked" if accuracy is None else percent(accuracy)

@@ -1,1 +1,1 @@
-"""Test images that may not leave the house: withheld, challenged, proved."""
+"""Test images that stay with their owner: withheld, challenged, proved."""

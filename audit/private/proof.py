@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.private.challenge import Challenge, check_bundle, load_challenge
-from audit.private.openings import Opening, check_openings
+from audit.private.challenge import Challenge, Opening, check_bundle, check_openings, load_challenge
 from audit.private.withholding import open_owned
 from bundle.bundle import Bundle
 from bundle.digests import canonical_json, sha256_bytes
@@ -69,11 +68,11 @@ class ProofCheck:
     def sentence(self) -> str:
         """The same for people."""
         opened, of = len(self.challenge.rows), self.challenge.of
-        share = f"{100 * self.most_false / of:.1f} %"
+        fraction = f"{100 * self.most_false / of:.1f} %"
         repeated = f"; only {self.different} of the images are different" if self.different < opened else ""
         return (
             f"{opened} of {of} rows, drawn from {self.challenge.source}, were opened and are true: "
-            f"with 95 % confidence at most {self.most_false} rows ({share}) are false{repeated}"
+            f"with 95 % confidence at most {self.most_false} rows ({fraction}) are false{repeated}"
         )
 
 
@@ -112,7 +111,7 @@ def check_proof(bundle: Bundle, proof_path: str | Path, challenge_path: str | Pa
 
     A proof that brings its own challenge proves nothing, since rows could be drawn until they suit. Raises a
     HallmarkError that names the file, and the row where one is false; what is checked of a row, and what is not, says
-    audit.private.openings.
+    audit.private.challenge.
     """
     if bundle.evidence == "open":
         raise HallmarkError(f"{proof_path}: {bundle.path} holds its images, so there is nothing to prove")

@@ -1,4 +1,4 @@
-"""A bundle made over into one with private evidence, and the owner's part, which stays in the house."""
+"""A bundle made over into one with private evidence, and the part that stays with its owner."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from bundle.assembly import assemble, pack_images
 from bundle.attestation import read_statement
 from bundle.bundle import Bundle, open_bundle
+from bundle.checks import EvidenceError, read_images
 from bundle.digests import whole_folder, write_whole
 from bundle.errors import HallmarkError
 from bundle.formats.archives import DAMAGE
-from bundle.images import EvidenceError, read_images
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES, read_bounded
 from bundle.private import (
     CLEAN,

@@ -17,7 +17,6 @@ from audit.versions.store import Stored, stored_bundles
 from bundle.attestation import model_digest, read_statement
 from bundle.bento_home import MODELS, bento_home
 from bundle.bundle import Bundle, check_plain, open_bundle
-from bundle.checks import check_extent
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.git import GitError
@@ -25,6 +24,7 @@ from bundle.layout import ATTESTATION, read_bounded
 from bundle.numbers.claims import find_claim
 from bundle.pages.headline import FolderError, attack_names, check_claimed, folders_in, headline, headline_threat
 from bundle.signatures import SignatureError
+from bundle.table.columns import check_extent
 from bundle.table.outcomes import SETTINGS, OutcomeError
 from bundle.table.plan import TablePlanError, check_plan
 
@@ -128,7 +128,7 @@ def read_folder(path: Path, trusted: Sequence[Path] = ()) -> Version:
 def open_version(name: str, versions: Callable[[], Sequence[Version]] = list_versions) -> Bundle:
     """The verified bundle of a folder, or of the version at hand with this tag or digest; see find_version.
 
-    Raises HallmarkError where git alone has it, which keeps no evidence, and what open_bundle raises.
+    Raises HallmarkError where git alone has it, which has no evidence, and what open_bundle raises.
     """
     if Path(name).is_dir():
         return open_bundle(name)

@@ -116,7 +116,7 @@ def _attestations(root: Path, revisions: Sequence[str]) -> Iterator[tuple[str, b
         elif (content := contents.get(name)) is not None:
             yield revision, content, ""
         elif ask(root, ["ls-tree", revision, "--", COMMITTED]).split()[1:2] == [b"blob"]:
-            yield revision, *_alone(root, name)
+            yield revision, *_one_blob(root, name)
 
 
 def _answered(root: Path, how: str, names: Sequence[str], read: Callable[[bytes], list[T | None]]) -> list[T | None]:
@@ -125,7 +125,7 @@ def _answered(root: Path, how: str, names: Sequence[str], read: Callable[[bytes]
     return read(done.stdout) if done.returncode == 0 else [None] * len(names)
 
 
-def _alone(root: Path, name: str) -> tuple[bytes | None, str]:
+def _one_blob(root: Path, name: str) -> tuple[bytes | None, str]:
     """One blob's bytes where git has them."""
     absent = f"git does not have the content of {COMMITTED[2:]} there"
     size = run(root, ["cat-file", "-s", name])

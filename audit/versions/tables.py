@@ -1,6 +1,6 @@
-"""What people read on a terminal: how shares and signatures are written, and one version in full.
+"""What people read on a terminal: how accuracies and signatures are written, and one version in full.
 
-The table of versions: one row an attestation, the two settings below one another.
+The table of versions: one row per attestation, the two settings below one another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from audit.terminal import ABSENT, console, share_short, share_with_interval
+from audit.terminal import ABSENT, console, percent_in_full, percent_short
 from audit.versions.find import Version, autoattack, served_bounds
 from bundle.attestation import model_digest, model_version
 from bundle.leakage import leakage_sentence
@@ -114,7 +114,7 @@ def _measured(predicate: Mapping[str, Any]) -> Table:
 
     def row(title: str, label: str, flags: str, metric: str, **keys: Any) -> None:
         found = [find_claim(predicate, metric, setting=setting, **keys) for setting in reversed(SETTINGS)]
-        table.add_row(plain(title), plain(label), *map(share_with_interval, found), plain(flags))
+        table.add_row(plain(title), plain(label), *map(percent_in_full, found), plain(flags))
 
     row("none", "clean images", "", "clean_accuracy")
     curve = sweep_threats(predicate)
@@ -138,7 +138,7 @@ def _second_rank(predicate: Mapping[str, Any]) -> dict[str, object]:
     worst, mean = worst_class(predicate, "served", threat), corruption_mean(predicate)
     clean, attacked = (percent(calibration(predicate, "served", name)["value"]) for name in (None, threat))
     facts: dict[str, object] = {
-        "worst class": f"{worst['class']} at {threat}: {share_with_interval(worst)}, for every class at once",
+        "worst class": f"{worst['class']} at {threat}: {percent_in_full(worst)}, for every class at once",
         "calibration error": f"{clean} clean, {attacked} under attack at {threat}",
         "corruptions": f"{percent(mean['value'])} right on average" if mean else "not tried",
     }
@@ -161,14 +161,14 @@ def _proved(predicate: Mapping[str, Any], classifier: str) -> Table:
         if bound["metric"] == "average_certified_radius":
             table.add_row("average certified", f"{bound['value']:.3f}")
         else:
-            table.add_row(f"{bound['radius']:g}" if "radius" in bound else ABSENT, share_with_interval(bound))
+            table.add_row(f"{bound['radius']:g}" if "radius" in bound else ABSENT, percent_in_full(bound))
     return table
 
 
 def _proved_served(bounds: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("l∞ radius", "technique", "certified accuracy")
     for bound in bounds:
-        table.add_row(f"{bound['eps_255']:g}/255", plain(bound["technique"]), share_with_interval(bound))
+        table.add_row(f"{bound['eps_255']:g}/255", plain(bound["technique"]), percent_in_full(bound))
     return table
 
 
@@ -267,8 +267,8 @@ def _row(version: Version) -> list[str | Text]:
     ]
 
 
-def _both(shares: Mapping[str, Any]) -> str:
-    return "\n".join(share_short(shares[name]) for name in SETTING_COLUMNS)
+def _both(accuracies: Mapping[str, Any]) -> str:
+    return "\n".join(percent_short(accuracies[name]) for name in SETTING_COLUMNS)
 
 
 def _certified(bound: Mapping[str, Any] | None, predicate: Mapping[str, Any]) -> str:
@@ -276,9 +276,9 @@ def _certified(bound: Mapping[str, Any] | None, predicate: Mapping[str, Any]) ->
     trained = headline_threat(predicate).get("eps_255")
     for proof in served_bounds(predicate):
         if proof["eps_255"] == trained:
-            lines.append(f"{share_short(proof)}\nserved, linf {trained:g}/255")
+            lines.append(f"{percent_short(proof)}\nserved, linf {trained:g}/255")
     if bound:
-        lines.append(f"{share_short(bound)}\n{plain(bound['classifier'])}, l2 {bound['radius']:g}")
+        lines.append(f"{percent_short(bound)}\n{plain(bound['classifier'])}, l2 {bound['radius']:g}")
     return "\n".join(lines) or ABSENT
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from audit.terminal import ABSENT, console, share_short
+from audit.terminal import ABSENT, console, percent_short
 from audit.versions.find import Version, autoattack, hidden, list_versions, read_committed
 from audit.versions.history import Committed, attestation_commits, unseen
 from bundle.git import GitError
@@ -104,7 +104,7 @@ def _commits(root: Path) -> tuple[list[Committed], str | None]:
 
 
 def print_timeline(found: Timeline) -> None:
-    """A row an attestation, each share with a bar; served, since that is what a client meets."""
+    """One row per attestation, each accuracy with a bar; served, since that is what a client meets."""
     table = Table()
     for name in ("when", "what", "version", "tier", "clean, served", "all attacks, served", "at", "AutoAttack, served"):
         table.add_column(name)
@@ -141,12 +141,12 @@ def _row(moment: Moment) -> list[str]:
     ]
 
 
-def barred(share: Mapping[str, Any] | None) -> str:
-    """A share with a bar before it: `████████░░ 80.0 % [67.7, 89.2]`."""
-    if share is None:
+def barred(claim: Mapping[str, Any] | None) -> str:
+    """An accuracy with a bar before it: `████████░░ 80.0 % [67.7, 89.2]`."""
+    if claim is None:
         return ABSENT
-    filled = round(BAR * share["value"])
-    return f"{'█' * filled}{'░' * (BAR - filled)} {share_short(share)}"
+    filled = round(BAR * claim["value"])
+    return f"{'█' * filled}{'░' * (BAR - filled)} {percent_short(claim)}"
 
 
 def timeline_html(moments: Sequence[Moment]) -> str:

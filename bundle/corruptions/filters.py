@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-#: Weights of a kernel below this share of the largest are left out.
+#: Weights of a kernel below this fraction of the largest are left out.
 NEGLIGIBLE = 1e-3
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from bundle.corruptions.filters import PUBLISHED_SIDE, Draws, Floats, growth, smoothed, streaked, zoomed
 
 #: Mean and standard deviation of the flakes' noise, enlargement, threshold, radius and standard deviation of the streaks
-#: (pixels), share of the image that stays as it is.
+#: (pixels), fraction of the image that stays as it is.
 SNOW = (
     (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95),
     (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9),
@@ -23,7 +23,7 @@ SNOW = (
     (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
     (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
 )
-#: Shares of the image and of the ice.
+#: Fractions of the image and of the ice.
 FROST = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
 #: Thickness, and how fast the clouds lose strength from coarse to fine.
 FOG = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))

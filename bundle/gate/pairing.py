@@ -40,7 +40,7 @@ class Pair:
         return first, second
 
     @property
-    def alone(self) -> tuple[int, int]:
+    def unpaired(self) -> tuple[int, int]:
         """How many images only A has, and only B."""
         return len(self.a.outcomes) - len(self.rows[0]), len(self.b.outcomes) - len(self.rows[1])
 

@@ -1,8 +1,6 @@
 """A release policy: what must hold of a model before it is released. docs/policy.yaml has every field.
 
-One rule of a policy with its answer.
-
-Every number of an attestation under one name each, for policies: a metric and the keys that tell it from others.
+Policies name every number of an attestation: a metric and the keys that tell it from others.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class NotWorse:
-    """Non-inferiority: the 95 % interval of the difference to the baseline lies above −`margin` (a share, 0.02 is 2 points).
+    """Non-inferiority: the 95 % interval of the difference to the baseline lies above −`margin` (a fraction, 0.02 is 2 points).
 
     `setting`, `threat` (None: the baseline's main one) and `attack` say of which robust accuracy; a `metric` of
     clean_accuracy has neither threat nor attack. `first` is what the rule comes to where there was no release before.
@@ -63,7 +61,7 @@ class NotWorse:
     first: bool = False
 
 
-#: At most such a share of images may leak, by the names in bundle.leakage.LEAKS.
+#: At most such a fraction of images may leak, by the names in bundle.leakage.LEAKS.
 Leakage = Mapping[str, float]
 
 
@@ -88,7 +86,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Metric:
-    """Where a metric lies in the predicate, which keys name one number of it, and whether that is a share from 0 to 1.
+    """Where a metric lies in the predicate, which keys name one number of it, and whether that is a fraction from 0 to 1.
 
     `optional` keys name another number where they are given, and none where they are not; `further` keys only narrow.
     """
@@ -98,7 +96,7 @@ class Metric:
     optional: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
     value: str = "value"
-    share: bool = True
+    fraction: bool = True
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -109,13 +107,13 @@ METRICS = {
     "clean_accuracy": Metric("claims", ("setting",)),
     "robust_accuracy": Metric("claims", ("setting", "threat", "attack")),
     "certified_accuracy": Metric("bounds", ("classifier",), ("radius", "eps_255"), ("technique",)),
-    "average_certified_radius": Metric("bounds", ("classifier",), share=False),
+    "average_certified_radius": Metric("bounds", ("classifier",), fraction=False),
     "class_accuracy": Metric("perClass", ("setting", "class"), ("threat",)),
     "worst_class_accuracy": Metric("worstClass", ("setting",), ("threat",)),
     "calibration_error": Metric("calibration", ("setting",), ("threat",)),
     "corruption_accuracy": Metric("corruptionAccuracy", ("corruption",), ("severity",)),
-    "minimum_distance": Metric("minimumDistances", ("name", "quantile"), share=False),
-    "lost_on_grid": Metric("agreement", (), ("threat", "attack"), value="onlyReferenceBroken", share=False),
+    "minimum_distance": Metric("minimumDistances", ("name", "quantile"), fraction=False),
+    "lost_on_grid": Metric("agreement", (), ("threat", "attack"), value="onlyReferenceBroken", fraction=False),
 }
 #: All keys that a policy may give.
 KEYS = tuple(dict.fromkeys(key for metric in METRICS.values() for key in metric.keys))

@@ -124,7 +124,7 @@ def _threshold(reading: _Reading, where: str, item: Mapping[str, Any]) -> Thresh
             given.setdefault("attack", ALL_ATTACKS)
         _check_keys(reading, where, name, given)
     ends = {
-        end: reading.take(f"{where}.{end}", item[end], _is_number, "a number, shares as 0 to 1")
+        end: reading.take(f"{where}.{end}", item[end], _is_number, "a number, fractions as 0 to 1")
         for end in ("min", "max")
         if end in item
     }
@@ -139,8 +139,8 @@ def _threshold(reading: _Reading, where: str, item: Mapping[str, Any]) -> Thresh
 def _check_range(reading: _Reading, where: str, metric: Metric, ends: Mapping[str, float]) -> None:
     """A bound that every number keeps, or none can, asks for something else than was meant: 5 where 0.05 is 5 %."""
     for end, value in ends.items():
-        if value < 0 or (metric.share and value > 1):
-            right = "a share from 0 to 1, 0.05 for 5 %" if metric.share else "0 or more"
+        if value < 0 or (metric.fraction and value > 1):
+            right = "a fraction from 0 to 1, 0.05 for 5 %" if metric.fraction else "0 or more"
             reading.say(f"{where}.{end}", f"must be {right}, is {_shown(value)}")
     if "min" in ends and "max" in ends and ends["min"] > ends["max"]:
         reading.say(where, f"min {ends['min']:g} lies above max {ends['max']:g}, so that no number can meet both")
@@ -190,13 +190,13 @@ def _not_worse(reading: _Reading, where: str, item: Mapping[str, Any]) -> NotWor
 
 def _leakage(reading: _Reading, given: Any) -> dict[str, float]:
     if not isinstance(given, dict) or not given:
-        reading.say("leakage", f"must be shares by name: {listing(list(LEAKS))}")
+        reading.say("leakage", f"must be fractions by name: {listing(list(LEAKS))}")
         return {}
-    shares = cast("dict[str, Any]", given)
-    reading.known("leakage.", shares, list(LEAKS))
-    for leak in shares:
-        reading.take(f"leakage.{leak}", shares[leak], _is_share, "a share of images, 0 to 1")
-    return shares
+    fractions = cast("dict[str, Any]", given)
+    reading.known("leakage.", fractions, list(LEAKS))
+    for leak in fractions:
+        reading.take(f"leakage.{leak}", fractions[leak], _is_fraction, "a fraction of images, 0 to 1")
+    return fractions
 
 
 def _signers(reading: _Reading, document: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
@@ -224,7 +224,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_share(value: Any) -> bool:
+def _is_fraction(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 

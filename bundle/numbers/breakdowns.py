@@ -1,34 +1,28 @@
 """Numbers beside the accuracies: by class, by setting, by corruption, calibration, and distances.
 
-Robust accuracy class by class: the average over a test split can hide a class that an attacker always breaks.
+By class, since the average over a test split can hide one that an attacker always breaks. By setting: what the 8-bit grid
+and the exported file changed, image by image. Distances: what minimum-norm attacks found, as quantiles over the images.
 
-Calibration: whether a model that says 90 % is right in 90 of 100 cases, clean and under attack.
+Calibration: whether a model that says 90 % is right in 90 of 100 cases, clean and under attack. The expected calibration
+error of Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015, in the
+form of Guo et al., ICML 2017 (arXiv 1706.04599), eq. 3: bins of equal width.
 
-The expected calibration error of Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian
-Binning", AAAI 2015, in the form of Guo et al., ICML 2017 (arXiv 1706.04599), eq. 3: bins of equal width.
-
-The two settings held against each other, image by image: what the 8-bit grid and the exported file changed.
-
-How far the nearest adversarial image is: what minimum-norm attacks found, as quantiles over the images.
-
-The family of common corruptions: fifteen at five severities, each a column of the outcome table.
-
-Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019
-(arXiv 1903.12261). The names are those of CIFAR-10-C. A mean is over all of them or it is none: what a model answers
-badly cannot be left out.
+Corruptions: fifteen at five severities, each a column of the outcome table, with the names of CIFAR-10-C. Hendrycks and
+Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019 (arXiv
+1903.12261). A mean is over all of them or it is none: what a model answers badly cannot be left out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.corruptions import SEVERITIES
-from bundle.numbers.intervals import CONFIDENCE, share
+from bundle.numbers.intervals import CONFIDENCE, accuracy
+from bundle.table.columns import corruption_columns
 from bundle.table.outcomes import SETTINGS, Outcomes, distance_column
 from bundle.table.plan import attack_names
 
@@ -47,7 +41,7 @@ def per_class(outcomes: Outcomes, settings: Mapping[str, Any]) -> list[dict[str,
 
 
 def worst_class(outcomes: Outcomes, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """By setting and threat: the class with the lowest share right under every attack; of equal ones the first.
+    """By setting and threat: the class with the lowest accuracy under all attacks; of equal ones the first.
 
     It was picked after looking at all K classes that have images, so its interval is at confidence 1 − 0.05/K: with a
     chance of 95 % all K such intervals cover, whichever class is the worst (Bonferroni).
@@ -73,7 +67,7 @@ def _classes(
     for number, name in enumerate(settings["data"]["classes"]):
         rows = outcomes["label"] == number
         if rows.any():
-            found.append({"class": name, "cleanCorrect": int(clean[rows].sum()), **share(robust[rows], confidence)})
+            found.append({"class": name, "cleanCorrect": int(clean[rows].sum()), **accuracy(robust[rows], confidence)})
     return found
 
 
@@ -186,28 +180,16 @@ def quantile(distances: NDArray[np.floating[Any]], percent: int) -> float | None
 ALL_CORRUPTIONS = "all"
 
 
-def corruption_column(name: str, severity: int) -> str:
-    """The column of the served answers to corrupted images."""
-    return f"served/corruption/{name}-{severity}/prediction"
-
-
-def corruption_columns(names: Iterable[str]) -> Iterator[tuple[str, int, str]]:
-    """Every (name, severity, column) of these corruptions."""
-    for name in names:
-        for severity in SEVERITIES:
-            yield name, severity, corruption_column(name, severity)
-
-
 def corruption_accuracy(outcomes: Outcomes, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Accuracy of the served model by corruption and severity, and last the mean of these shares (`corruption` all).
+    """Accuracy of the served model by corruption and severity, and last the mean of these accuracies (`corruption` all).
 
-    The mean has no interval: its shares are of the same images. Empty where `settings["corruptions"]` is None.
+    The mean has no interval: its accuracies are of the same images. Empty where `settings["corruptions"]` is None.
     """
     if settings["corruptions"] is None:
         return []
-    shares: list[dict[str, Any]] = [
-        {"corruption": name, "severity": severity, **share(outcomes[column] == outcomes["label"])}
+    accuracies: list[dict[str, Any]] = [
+        {"corruption": name, "severity": severity, **accuracy(outcomes[column] == outcomes["label"])}
         for name, severity, column in corruption_columns(settings["corruptions"]["names"])
     ]
-    mean = sum(item["correct"] for item in shares) / (len(shares) * len(outcomes))
-    return [*shares, {"corruption": ALL_CORRUPTIONS, "value": mean, "sampleSize": len(outcomes)}]
+    mean = sum(item["correct"] for item in accuracies) / (len(accuracies) * len(outcomes))
+    return [*accuracies, {"corruption": ALL_CORRUPTIONS, "value": mean, "sampleSize": len(outcomes)}]

@@ -15,9 +15,8 @@ from bundle.numbers.breakdowns import (
     per_class,
     worst_class,
 )
-from bundle.numbers.intervals import share
-from bundle.numbers.proofs import brackets, proof_bounds
-from bundle.numbers.smoothing import certified_radii
+from bundle.numbers.intervals import accuracy
+from bundle.numbers.proofs import brackets, certified_radii, proof_bounds
 from bundle.table.outcomes import SETTINGS, Outcomes
 from bundle.table.plan import ALL_ATTACKS as ALL_ATTACKS  # the name that readers of claims look for here
 from bundle.table.plan import UNION_NORM, attack_names
@@ -48,14 +47,14 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
 
     Returns
     -------
-    `claims`: clean and robust accuracy by setting, threat and attack; `all` is the share of images that are right under
+    `claims`: clean and robust accuracy by setting, threat and attack; `all` is the fraction of images that are right under
     every attack that was run for the threat, and an upper bound of the true robust accuracy. A union's claim has the
-    union's name for its threat, the norm `union` and no radius: the share right under every attack of its threats.
+    union's name for its threat, the norm `union` and no radius: the fraction right under every attack of its threats.
     `bounds`: certified accuracy of each smoothed classifier at each l2 radius, a lower bound for that classifier alone;
     and of the served classifier at each radius of a proof. `brackets`: see bundle.numbers.proofs.
     `perClass`, `worstClass`: see bundle.numbers.breakdowns; `calibration`, `agreement`, `corruptionAccuracy` and
     `minimumDistances`: see the modules bundle.numbers.breakdowns, agreement, corrupted and distances.
-    Each share has the count, the sample size and the Clopper-Pearson interval (95 %, for the worst class wider), which
+    Each accuracy has the count, the sample size and the Clopper-Pearson interval (95 %, for the worst class wider), which
     covers the drawing of images for this model and these attacks, not the attacks' weakness.
 
     Raises OutcomeError where the table lacks a column, and where no attack was run for a threat: accuracy under no
@@ -80,7 +79,7 @@ def claims(outcomes: Outcomes, settings: Mapping[str, Any]) -> dict[str, list[di
 def _accuracies(outcomes: Outcomes, settings: Mapping[str, Any], setting: str) -> Iterator[dict[str, Any]]:
     """Clean, then every threat's attacks and all of them, then the unions, in one setting."""
     clean = outcomes.clean_right(setting)
-    yield {"metric": "clean_accuracy", "setting": setting, "bound": "exact", **share(clean)}
+    yield {"metric": "clean_accuracy", "setting": setting, "bound": "exact", **accuracy(clean)}
     right = {}
     for threat in settings["threats"]:
         names = attack_names(settings, threat["name"])
@@ -95,7 +94,7 @@ def _accuracies(outcomes: Outcomes, settings: Mapping[str, Any], setting: str) -
 
 def _robust(setting: str, threat: str, ball: Mapping[str, Any], attack: str, right: Any) -> dict[str, Any]:
     keys = {"metric": "robust_accuracy", "setting": setting, "threat": threat, **ball, "attack": attack}
-    return {**keys, "bound": "upper", **share(right)}
+    return {**keys, "bound": "upper", **accuracy(right)}
 
 
 def find_claim(document: Mapping[str, Any], metric: str, **keys: Any) -> dict[str, Any] | None:
@@ -126,7 +125,7 @@ def smoothing_bounds(outcomes: Outcomes, smoothing: Mapping[str, Any]) -> list[d
                 "radius": radius,
                 "bound": "lower",
                 **classifier,
-                **share(right & (radii >= radius)),
+                **accuracy(right & (radii >= radius)),
             }
             for radius in smoothing["radii"]
         ),

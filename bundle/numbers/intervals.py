@@ -1,10 +1,7 @@
-"""Shares, differences of shares, and their intervals.
+"""Accuracies as fractions of images with their counts, their differences, and exact or score intervals of both.
 
-Exact binomial intervals.
-
-A share of images with its count and its interval, as every list of the attestation writes it.
-
-Two models, or two recipes, on the same images: differences, their intervals, and the images of disagreement.
+A fraction is written with its count and its interval, as every list of the attestation has it. Two models, or two
+recipes, are compared on the same images: the difference, its interval, and the images of disagreement.
 """
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
@@ -29,7 +26,7 @@ RISK = (1, 20)
 
 @lru_cache(maxsize=4096)  # an attestation asks for hundreds, and few are different
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The two-sided Clopper-Pearson interval of a share.
+    """The two-sided Clopper-Pearson interval of a fraction.
 
     Parameters: `successes` out of `trials` (0 ≤ successes ≤ trials, trials ≥ 1), `confidence` in (0, 1).
     Returns (lower, upper), each in [0, 1]. Raises ValueError for counts that cannot be.
@@ -43,7 +40,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
 
 
 def lower_bound(successes: int, trials: int, alpha: float) -> float:
-    """The one-sided Clopper-Pearson lower bound at confidence 1 − alpha; the share is below it with chance ≤ alpha."""
+    """The one-sided Clopper-Pearson lower bound at confidence 1 − alpha; the fraction is below it with chance ≤ alpha."""
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"successes must be 0 to trials, and trials at least 1, got {successes} of {trials}")
     return 0.0 if successes == 0 else float(beta.ppf(alpha, successes, trials - successes + 1))
@@ -72,7 +69,7 @@ def _missed(size: int, opened: int, false: int) -> bool:
     return perm(size - large, small) * denominator > perm(size, small) * numerator
 
 
-def share(right: NDArray[np.bool_], confidence: float = CONFIDENCE) -> dict[str, Any]:
+def accuracy(right: NDArray[np.bool_], confidence: float = CONFIDENCE) -> dict[str, Any]:
     """How many of the images (N,) are right: `value`, `correct`, `sampleSize`, Clopper-Pearson `interval`, `confidence`."""
     correct, size = int(right.sum()), len(right)
     interval = list(clopper_pearson(correct, size, confidence))
@@ -108,7 +105,7 @@ class PairedDifference:
 def paired_difference(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> PairedDifference:
     """Compares two models image by image; `right_a` and `right_b` (N,) say which images each has right.
 
-    The interval is exact given the number of discordant images: Clopper-Pearson on the share of them that B wins (the
+    The interval is exact given the number of discordant images: Clopper-Pearson on the fraction of them that B wins (the
     interval that belongs to McNemar's exact test), scaled to accuracy. Raises ValueError for arrays that do not pair.
     """
     if right_a.shape != right_b.shape or right_a.ndim != 1 or not len(right_a):
@@ -132,7 +129,7 @@ def score_interval(pair: PairedDifference, confidence: float = CONFIDENCE) -> tu
     wanted = float(norm.ppf((1 + confidence) / 2))
 
     def score(delta: float) -> float:
-        # The most likely share of lost images, given that the difference is delta.
+        # The most likely fraction of lost images, given that the difference is delta.
         linear = -gained - lost + (2 * images - gained + lost) * delta
         root = math.sqrt(max(linear**2 + 8 * images * lost * delta * (1 - delta), 0.0))
         variance = images * (2 * (root - linear) / (4 * images) + delta * (1 - delta))
@@ -154,7 +151,7 @@ def _root(score: Callable[[float], float], wanted: float, low: float, high: floa
 def unpaired_interval(
     value_a: float, interval_a: Sequence[float], value_b: float, interval_b: Sequence[float]
 ) -> tuple[float, float]:
-    """The interval of B minus A for two shares of different images, from the interval of each share.
+    """The interval of B minus A for two fractions of different images, from the interval of each fraction.
 
     Square and add (Newcombe 1998, Statistics in Medicine 17:873, method 10, here on the intervals that are given).
     """

@@ -1,7 +1,8 @@
-"""What is proved about the served classifier itself, beside what attacks broke: bounds, brackets, contradictions.
+"""What is proved, beside what attacks broke: bounds, brackets and contradictions of the served classifier; smoothed radii.
 
 The column `proved/linf/eps_255` holds for each image the largest l∞ radius, in 255ths of the pixel range, within which no
-image is misclassified; 0 where nothing is proved or the image itself is misclassified.
+image is misclassified; 0 where nothing is proved or the image itself is misclassified. The radii of a smoothed
+classifier, in l2, follow from the counts of its votes.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from bundle.numbers.breakdowns import PERCENTS, quantile
-from bundle.numbers.intervals import share
+from bundle.numbers.intervals import accuracy, lower_bound
+from bundle.table.columns import proof_column
 from bundle.table.outcomes import SETTINGS, OutcomeError, Outcomes
 from bundle.table.plan import attack_names
 from bundle.table.threats import Threat
@@ -22,13 +25,8 @@ from bundle.table.threats import Threat
 SERVED = "served"
 
 
-def proof_column(norm: str) -> str:
-    """The column of proved radii in a norm."""
-    return f"proved/{norm}/eps_255"
-
-
 def proof_bounds(outcomes: Outcomes, proof: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Certified accuracy of the served classifier at each radius of `proof["eps_255"]`: the share proved at least so far.
+    """Certified accuracy of the served classifier at each radius of `proof["eps_255"]`: the fraction proved at least so far.
 
     A lower bound of the true robust accuracy of these images. `proof` is an item of the predicate's `proofs` (norm,
     technique, eps_255). Raises OutcomeError where the table has no such column.
@@ -42,7 +40,7 @@ def proof_bounds(outcomes: Outcomes, proof: Mapping[str, Any]) -> list[dict[str,
             "eps_255": eps,
             "technique": proof["technique"],
             "bound": "lower",
-            **share((proved >= eps) & (proved > 0)),
+            **accuracy((proved >= eps) & (proved > 0)),
         }
         for eps in proof["eps_255"]
     ]
@@ -127,3 +125,16 @@ def check_proofs(outcomes: Outcomes, predicate: Mapping[str, Any]) -> None:
             f"image {rows[0]} is proved at a radius at which an attack broke it"
             + (f", and so are {len(rows) - 1} others" if len(rows) > 1 else "")
         )
+
+
+def certified_radii(successes: NDArray[np.integer], samples: int, sigma: float, alpha: float) -> NDArray[np.float64]:
+    """The l2 radius that each count proves: sigma · Φ⁻¹(p), p the lower bound of the selected class's probability.
+
+    Parameters: `successes` (N,) out of `samples`; alpha is the chance, an image, that the radius is too large.
+    Returns radii (N,) in units of the pixel range; 0 where p ≤ 1/2, that is where the smoothed classifier abstains.
+    """
+    known: dict[int, float] = {}
+    for count in {int(count) for count in successes}:
+        probability = lower_bound(count, samples, alpha)
+        known[count] = sigma * float(norm.ppf(probability)) if probability > 0.5 else 0.0
+    return np.array([known[int(count)] for count in successes], dtype=np.float64)

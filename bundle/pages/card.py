@@ -70,7 +70,7 @@ def plain(value: Any) -> Any:
 
 
 def front_matter(predicate: Mapping[str, Any], digest: str) -> str:
-    """The YAML block, without its fences: metadata and a model index with the accuracies, shares in [0, 1]."""
+    """The YAML block, without its fences: metadata and a model index with the accuracies, in [0, 1]."""
     data = predicate["data"]["name"]
     sample, test = predicate["sample"], predicate["data"]["splits"]["test"]
     drawn = {"images": sample["size"], "of": sample["of"], "seed": sample["seed"], "sha256": test["sha256"]}

@@ -85,7 +85,7 @@ def sweep_threats(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def worst_class(predicate: Mapping[str, Any], setting: str, threat: str) -> Mapping[str, Any]:
-    """The class with the lowest share under all attacks of a threat."""
+    """The class with the lowest accuracy under all attacks of a threat."""
     return _entry(predicate["worstClass"], setting, threat)
 
 
@@ -230,10 +230,10 @@ def headline(statement: Mapping[str, Any]) -> dict[str, Any]:
     -------
     `version`, `digest` (of model.onnx), `data`, `method` (its title), `n` (images), `tier`;
     `reliable`: false where a sanity check failed, so that the truth may be much worse;
-    `clean`: by setting; `robust`: `threat`, `eps_255` (for l2 and l1 `eps`), and by setting the share right under every
-    attack of the headline's threat; `certified`: `classifier`, `radius` and share of the headline's bound, or None;
+    `clean`: by setting; `robust`: `threat`, `eps_255` (for l2 and l1 `eps`), and by setting the accuracy under every
+    attack of the headline's threat; `certified`: `classifier`, `radius` and accuracy of the headline's bound, or None;
     `flags`: warnings of attacks and sanity checks that failed, each with where it comes from.
-    A share is a dict with `value`, `correct`, `sampleSize` and `interval`; None where the statement does not claim it.
+    An accuracy is a dict with `value`, `correct`, `sampleSize` and `interval`; None where the statement does not claim it.
     """
     predicate = statement["predicate"]
     digest, threat = model_digest(statement), headline_threat(predicate)

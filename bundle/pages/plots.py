@@ -85,8 +85,8 @@ def _eps_points(predicate: Mapping[str, Any], norm: Norm) -> dict[str, list[tupl
 
 
 def _by_class(predicate: Mapping[str, Any], threat: Mapping[str, Any]) -> Plot:
-    shares = [
-        figures.ClassShare(item["class"], item["correct"], item["cleanCorrect"], item["sampleSize"])
+    accuracies = [
+        figures.ClassAccuracy(item["class"], item["correct"], item["cleanCorrect"], item["sampleSize"])
         for item in predicate["perClass"]
         if item["setting"] == "served" and item["threat"] == threat["name"]
     ]
@@ -96,11 +96,11 @@ def _by_class(predicate: Mapping[str, Any], threat: Mapping[str, Any]) -> Plot:
         f"is {worst['class']}: {percent(worst['value'])}. It was picked after looking, so its interval is one that "
         f"holds for every class at once: {interval(worst)}."
     )
-    if len(shares) > figures.CLASSES_SHOWN:
-        caption += f" The {figures.CLASSES_SHOWN} worst of {len(shares)} classes are shown."
-    if missing := len(predicate["data"]["classes"]) - len(shares):
+    if len(accuracies) > figures.CLASSES_SHOWN:
+        caption += f" The {figures.CLASSES_SHOWN} worst of {len(accuracies)} classes are shown."
+    if missing := len(predicate["data"]["classes"]) - len(accuracies):
         caption += f" The sample has no image of {missing} other classes."
-    return Plot("By class", figures.by_class(shares), caption)
+    return Plot("By class", figures.by_class(accuracies), caption)
 
 
 def _confusion(predicate: Mapping[str, Any], threat: Mapping[str, Any], outcomes: Outcomes) -> Plot:

@@ -101,8 +101,8 @@ def legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
     return "".join(parts)
 
 
-def share_grid(x: Scale, top: float, bottom: float) -> str:
-    """A horizontal axis of shares, 0 to 100 %, with grid lines."""
+def percent_grid(x: Scale, top: float, bottom: float) -> str:
+    """A horizontal axis of fractions, 0 to 100 %, with grid lines."""
     parts: list[str] = []
     for tick in range(0, 101, 20):
         place = x(tick / 100)
@@ -111,8 +111,8 @@ def share_grid(x: Scale, top: float, bottom: float) -> str:
     return "".join(parts)
 
 
-def share_levels(y: Scale, left: float, right: float) -> str:
-    """A vertical axis of shares, 0 to 100 %, with grid lines."""
+def percent_levels(y: Scale, left: float, right: float) -> str:
+    """A vertical axis of fractions, 0 to 100 %, with grid lines."""
     return "".join(level_grid(y, [(tick / 100, str(tick)) for tick in range(0, 101, 20)], left, right))
 
 

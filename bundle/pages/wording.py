@@ -1,4 +1,4 @@
-"""How names, shares and settings are written for people, the same in the report, the card and the page."""
+"""How names, accuracies and settings are written for people, the same in the report, the card and the page."""
 
 from __future__ import annotations
 
@@ -151,9 +151,9 @@ def corruption_title(name: str) -> str:
     return name.replace("_", " ").replace("-", " ").replace("gaussian", "Gaussian").replace("jpeg", "JPEG")
 
 
-def percent(share: float) -> str:
-    """A share in per cent with one decimal: 0.87 is `87.0 %`."""
-    return f"{100 * share:.1f} %"
+def percent(fraction: float) -> str:
+    """A fraction in per cent with one decimal: 0.87 is `87.0 %`."""
+    return f"{100 * fraction:.1f} %"
 
 
 def interval(claim: Mapping[str, Any]) -> str:
@@ -232,6 +232,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def points(share: float) -> str:
-    """A difference of shares in points with its sign: 0.031 is `+3.1`."""
-    return f"{100 * share:+.1f}".replace("-", "−")
+def points(fraction: float) -> str:
+    """A difference of fractions in points with its sign: 0.031 is `+3.1`."""
+    return f"{100 * fraction:+.1f}".replace("-", "−")

@@ -2,11 +2,11 @@
 
 Andriushchenko et al. 2020, arXiv 1912.00049 (algorithms 2 and 3). Every candidate is inside the ball in integers.
 
-l∞: vertical stripes of ± the budget to start, then squares of one sign a channel.
+l∞: vertical stripes of ± the budget to start, then squares of one sign per channel.
 l2: tiles of bumps to start; then one window's length, and what the ball has left, moves to a bump in another. Here on
 whole levels, rounded so that the ball holds.
 l1 is a scheme of this project's own: a ball of radius eps holds about eps pixel values changed from end to end, so a
-share of the changed values is put back, and what that frees is spent on values drawn anew, each pushed to an end of the
+fraction of the changed values is put back, and what that frees is spent on values drawn anew, each pushed to an end of the
 range as far as the budget reaches.
 """
 
@@ -62,19 +62,19 @@ def start(clean: NDArray[np.uint8], uniforms: Uniforms, threat: Threat) -> NDArr
 
 
 def step(
-    clean: NDArray[np.uint8], best: NDArray[np.uint8], uniforms: Uniforms, share: float, threat: Threat
+    clean: NDArray[np.uint8], best: NDArray[np.uint8], uniforms: Uniforms, fraction: float, threat: Threat
 ) -> NDArray[np.uint8]:
     """The next candidates (N, H, W, C), each from the best one so far; uniform numbers (N, step_count).
 
-    `share` of the image is what a window covers; in l1, the share of the changed values that is drawn anew.
+    `fraction` of the image is what a window covers; in l1, the fraction of the changed values that is drawn anew.
     """
     match threat.norm:
         case "linf":
-            return _squared(clean, best, uniforms, share, threat.levels)
+            return _squared(clean, best, uniforms, fraction, threat.levels)
         case "l2":
-            return _shifted(clean, best, uniforms, share, threat.levels)
+            return _shifted(clean, best, uniforms, fraction, threat.levels)
         case "l1":
-            return _sparse(clean, best, uniforms, share, threat.levels)
+            return _sparse(clean, best, uniforms, fraction, threat.levels)
 
 
 # l∞
@@ -87,11 +87,11 @@ def _stripes(clean: NDArray[np.uint8], uniforms: Uniforms, levels: int) -> NDArr
 
 
 def _squared(
-    clean: NDArray[np.uint8], best: NDArray[np.uint8], uniforms: Uniforms, share: float, levels: int
+    clean: NDArray[np.uint8], best: NDArray[np.uint8], uniforms: Uniforms, fraction: float, levels: int
 ) -> NDArray[np.uint8]:
     """One square of ± levels for each channel; turned around where it would leave the image as it is."""
     _, height, width, channels = clean.shape
-    side = _side(share, height, width)
+    side = _side(fraction, height, width)
     window = _window(uniforms[:, 0], uniforms[:, 1], side, height, width)
     signs = np.where(uniforms[:, 2 : 2 + channels] < 0.5, -levels, levels)[:, None, None, :]
     center = clean[window].astype(np.int32)
@@ -103,8 +103,8 @@ def _squared(
     return candidates
 
 
-def _side(share: float, height: int, width: int) -> int:
-    return min(max(round((share * height * width) ** 0.5), 1), height, width)
+def _side(fraction: float, height: int, width: int) -> int:
+    return min(max(round((fraction * height * width) ** 0.5), 1), height, width)
 
 
 def _window(
@@ -163,11 +163,11 @@ def _tiled(clean: NDArray[np.uint8], uniforms: Uniforms, levels: int) -> NDArray
 
 
 def _shifted(
-    clean: NDArray[np.uint8], best: NDArray[np.uint8], uniforms: Uniforms, share: float, levels: int
+    clean: NDArray[np.uint8], best: NDArray[np.uint8], uniforms: Uniforms, fraction: float, levels: int
 ) -> NDArray[np.uint8]:
     """A second window is put back; a bump in the first takes its length and what the ball has left."""
     count, height, width, channels = clean.shape
-    side = min(max(_side(share, height, width), 3) | 1, height, width)
+    side = min(max(_side(fraction, height, width), 3) | 1, height, width)
     target = _window(uniforms[:, 0], uniforms[:, 1], side, height, width)
     source = _window(uniforms[:, 2], uniforms[:, 3], side, height, width)
     center = clean.astype(np.int32)
@@ -218,12 +218,12 @@ def _whole(moves: NDArray[np.float64], budgets: NDArray[np.integer[Any]]) -> Lev
 
 
 def _sparse(
-    clean: NDArray[np.uint8], best: NDArray[np.uint8], uniforms: Uniforms, share: float, levels: int
+    clean: NDArray[np.uint8], best: NDArray[np.uint8], uniforms: Uniforms, fraction: float, levels: int
 ) -> NDArray[np.uint8]:
-    """Puts a share of the changed values back and spends the budget on values drawn anew."""
+    """Puts a fraction of the changed values back and spends the budget on values drawn anew."""
     center = clean.reshape(len(clean), -1).astype(np.int32)
     moves = best.reshape(len(clean), -1).astype(np.int32) - center
-    _put_back(moves, uniforms[:, :2], share)
+    _put_back(moves, uniforms[:, :2], fraction)
     places, signs = np.split(uniforms[:, 2:], 2, axis=1)
     places = (places * center.shape[1]).astype(np.intp)
     values = np.take_along_axis(center, places, axis=1)
@@ -239,14 +239,14 @@ def _sparse(
     return (center + moves).reshape(clean.shape).astype(np.uint8)
 
 
-def _put_back(moves: Levels, uniforms: Uniforms, share: float) -> None:
-    """Sets a share of the changed values (N, D), and at least one, to zero; two numbers per image say which.
+def _put_back(moves: Levels, uniforms: Uniforms, fraction: float) -> None:
+    """Sets a fraction of the changed values (N, D), and at least one, to zero; two numbers per image say which.
 
     Value d has the key frac(u + v·d): spread evenly over [0, 1), whatever values are changed.
     """
     keys = (uniforms[:, :1] + uniforms[:, 1:] * np.arange(1, moves.shape[1] + 1)) % 1.0
     keys[moves == 0] = 2.0
-    moves[(keys < share) | (keys == keys.min(axis=1, keepdims=True))] = 0
+    moves[(keys < fraction) | (keys == keys.min(axis=1, keepdims=True))] = 0
 
 
 def _first_of_its_kind(places: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -20,9 +20,9 @@ from bundle.table.threats import Threat
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
 
-#: The share of the image that the first window covers; it halves at these parts of the budget (the paper's schedule,
-#: which is written for 10,000 queries; the share is AutoAttack's).
-SHARE = 0.8
+#: The fraction of the image that the first window covers; it halves at these parts of the budget (the paper's schedule,
+#: which is written for 10,000 queries; the fraction is AutoAttack's).
+FRACTION = 0.8
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 #: Random numbers are drawn for this many steps at a time, to hold memory down.
 BLOCK = 16
@@ -84,7 +84,7 @@ def square(
             candidates = start(images[rows], draws.first(rows, start_count(threat, images.shape)), threat)
         else:
             uniforms = draws.next(rows, step_count(threat, images.shape))
-            candidates = step(images[rows], best[rows], uniforms, window_share(taken, queries), threat)
+            candidates = step(images[rows], best[rows], uniforms, window_fraction(taken, queries), threat)
         changed = (candidates != best[rows]).any(axis=(1, 2, 3))
         rows, candidates = rows[changed], candidates[changed]
         margins, wrong = ask(candidates, labels[rows])
@@ -97,9 +97,9 @@ def square(
     return SquareResult(best, spent, broken)
 
 
-def window_share(step: int, queries: int) -> float:
-    """The share of the image that a window covers at this step of a budget of queries."""
-    return SHARE / 2 ** sum(step > part * queries for part in HALVINGS)
+def window_fraction(step: int, queries: int) -> float:
+    """The fraction of the image that a window covers at this step of a budget of queries."""
+    return FRACTION / 2 ** sum(step > part * queries for part in HALVINGS)
 
 
 def _check(images: NDArray[Any], labels: NDArray[Any], index: NDArray[Any], queries: int, batch_size: int) -> None:

@@ -64,9 +64,9 @@ class Threat:
             case "l2":
                 return (distance**2).sum(axis=1, dtype=np.int64) <= self.levels
 
-    def scaled(self, share: float) -> Threat:
-        """The ball of the same norm with `share` of the radius."""
-        return self if share == 1 else replace(self, size=self.size * share)
+    def scaled(self, factor: float) -> Threat:
+        """The ball of the same norm with `factor` times the radius."""
+        return self if factor == 1 else replace(self, size=self.size * factor)
 
     def describe(self) -> dict[str, Any]:
         """The threat as the attestation's predicate records it."""

@@ -1,10 +1,9 @@
 """Interval bound propagation (Gowal et al. 2018, arXiv 1810.12715): every value between two numbers, layer by layer.
 
-How far float32 arithmetic can be from the real numbers, as a perturbation of every layer.
-
-The float32 network is the real network whose layers each add a small vector d: its value at a layer is W x + b + d,
-with x the float32 values before it. Bounds over all admissible d, layer by layer, therefore hold for the real network
-(d = 0) and for every float32 evaluation that keeps to the model below.
+How far float32 arithmetic can be from the real numbers is a perturbation of every layer. The float32 network is the real
+network whose layers each add a small vector d: its value at a layer is W x + b + d, with x the float32 values before it.
+Bounds over all admissible d, layer by layer, therefore hold for the real network (d = 0) and for every float32 evaluation
+that follows the model below.
 
 The model. Each operation rounds once, fl(a op b) = (a op b)(1 + t), |t| <= u = 2^-24, or flushes a result below
 2^-126. A value that is a sum of n products is then a sum of the same products, each times at most n + SLACK factors
@@ -124,9 +123,9 @@ def after(
 UNIT = 2.0**-24
 SLACK = 24
 UNDERFLOW = 2.0**-125
-#: For the float64 arithmetic of the bounds, as a share of the float32 term.
+#: For the float64 arithmetic of the bounds, as a fraction of the float32 term.
 OWN = 1 + 2.0**-20
-#: For sums in float64 of up to 2^20 terms, as a share of the sum of their sizes: gamma of 2^20 terms is 2^-33.
+#: For sums in float64 of up to 2^20 terms, as a fraction of the sum of their sizes: gamma of 2^20 terms is 2^-33.
 SUMS = 2.0**-32
 #: The image on its way in: k/255 and the ball's edge rounded to float32 (a few units in the last place of 1).
 INPUT = 2.0**-22

@@ -38,7 +38,7 @@ class Affine(ABC):
         return None
 
     def bias_size(self, like: Tensor) -> Tensor | None:
-        """What the rounding of b is a share of: |b|, or more where b is itself a sum."""
+        """What the rounding of b is a fraction of: |b|, or more where b is itself a sum."""
         bias = self.bias(like)
         return None if bias is None else bias.abs()
 

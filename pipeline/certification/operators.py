@@ -125,10 +125,6 @@ def _multiplied(x: object, y: object) -> Layer:
     return _scaling(feature, other, lambda value: Factors(value))
 
 
-def _divided(x: object, y: object) -> Layer:
-    return _scaling(x, y, lambda value: Factors(1 / value))
-
-
 def _scaling(x: object, other: object, factors: Callable[[Tensor], Factors]) -> Layer:
     feature = _feature(x)
     value = _for_each_image(other, feature.shape, feature.dtype)
@@ -178,12 +174,12 @@ def _pair(value: Sequence[int]) -> tuple[int, int]:
 
 
 def _clamped(x: Feature, lower: object = None, upper: object = None) -> Layer:
-    _require(_is_zero(lower) and upper in (None, math.inf))
+    _require(lower == 0 and upper in (None, math.inf))
     return torch.relu
 
 
 def _threshold(x: Feature, threshold: object, value: object) -> Layer:
-    _require(_is_zero(threshold) and _is_zero(value))
+    _require(threshold == value == 0)
     return torch.relu
 
 
@@ -194,10 +190,6 @@ def _larger(x: object, y: object) -> Layer:
     return torch.relu
 
 
-def _filled(x: Feature, value: float = 0.0, **_: object) -> Layer:
-    return Constant(lambda: torch.full((1, *x.shape), value, dtype=x.dtype))
-
-
 OPERATORS: dict[object, Callable[..., Layer]] = {
     aten.convolution.default: _convolution,
     aten.mm.default: _matrix_product,
@@ -206,7 +198,7 @@ OPERATORS: dict[object, Callable[..., Layer]] = {
     aten.add.Tensor: _added,
     aten.sub.Tensor: _subtracted,
     aten.mul.Tensor: _multiplied,
-    aten.div.Tensor: _divided,
+    aten.div.Tensor: lambda x, y: _scaling(x, y, lambda value: Factors(1 / value)),
     aten.neg.default: lambda x: _multiplied(x, -1),
     aten.mean.dim: _mean,
     aten.sum.dim_IntList: partial(_mean, total=True),
@@ -218,7 +210,7 @@ OPERATORS: dict[object, Callable[..., Layer]] = {
     aten.hardtanh.default: _clamped,
     aten.threshold.default: _threshold,
     aten.maximum.default: _larger,
-    aten.full_like.default: _filled,
+    aten.full_like.default: lambda x, value=0.0, **_: Constant(lambda: torch.full((1, *x.shape), value, dtype=x.dtype)),
 }
 OTHER_MONOTONE: dict[object, Callable[..., Layer]] = {
     aten.tanh.default: lambda x: torch.tanh,
@@ -298,10 +290,6 @@ def _for_each_image(constant: object, shape: torch.Size, dtype: torch.dtype) -> 
     _require(found.ndim <= len(shape) or torch.equal(found, found[:1].expand_as(found)))
     _require(all(own in (1, whole) for own, whole in zip(reversed(of_one().shape), reversed(shape), strict=False)))
     return of_one
-
-
-def _is_zero(value: object) -> bool:
-    return isinstance(value, (int, float)) and value == 0
 
 
 def _require(held: bool) -> None:

@@ -1,6 +1,6 @@
 """For each image the largest l∞ radius that is proved: the column proved/linf/eps_255.
 
-What is proved: for one eps an image, a lower bound of the label's logit minus every other one.
+What is proved: for one eps per image, a lower bound of the label's logit minus every other one.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from pipeline.certification import forms, intervals
+from pipeline.certification import intervals
+from pipeline.certification import relaxed as forms
 from pipeline.certification.intervals import ARITHMETIC, Bounds, Interval, propagate
 from pipeline.certification.layers import Affine
-from pipeline.certification.linear import Backward
 from pipeline.certification.program import Program, UnprovableError, read
+from pipeline.certification.relaxed import Backward
 from pipeline.run.cache import Cache, Part
 from pipeline.run.environment import own_harness
 
-#: Forms keep a coefficient a pixel for every value, which larger images cannot afford.
+#: Forms hold one coefficient per pixel for every value, which larger images cannot afford.
 PIXELS_FOR_FORMS = 256
 
-#: The largest difference between the steps that were read, in float64, and the network; a share of the largest logit.
+#: The largest difference between the steps that were read, in float64, and the network; as a fraction of the largest logit.
 AGREEMENT = 1e-3
 
 #: How the record names the techniques.
@@ -96,7 +97,7 @@ def proved_radii(
 ) -> NDArray[np.float64]:
     """Radii (N,), float64, in 255ths: no image of the ball, and so none that a client can send, is misclassified.
 
-    Parameters: `network` in eval mode on the CPU; images uint8 (N, H, W, C) and labels (N,); finished batches are kept
+    Parameters: `network` in eval mode on the CPU; images uint8 (N, H, W, C) and labels (N,); finished batches are cached
     in `cache`, whose folder must name the search too. A radius is 0 where the image itself is misclassified or nothing
     is proved. A proved radius was itself evaluated; the next step above it was evaluated and not proved, or is above
     the limit. Raises UnprovableError, one sentence, for a network with a layer through which no bounds are known.
@@ -109,7 +110,7 @@ def proved_radii(
         )
     _require_agreement(network, program, unit[: search.batch_size])
     target, found = torch.from_numpy(labels), torch.zeros(len(labels), dtype=torch.float64)
-    keep = cache or Cache()
+    parts = cache or Cache()
     with _progress(len(labels)) as advance:
         for start in range(0, len(labels), search.batch_size):
             rows = slice(start, start + search.batch_size)
@@ -118,7 +119,7 @@ def proved_radii(
                 radii = largest_radii(program, unit[rows], target[rows], search)
                 return {"radii": Part(radii)}
 
-            found[rows] = keep.parts(f"proofs/{start}", compute)["radii"].images
+            found[rows] = parts.parts(f"proofs/{start}", compute)["radii"].images
             advance(len(target[rows]))
             if start == 0 and not found[rows].any():
                 break
@@ -170,8 +171,8 @@ def _next(low: Tensor, high: Tensor, above: Tensor, below: Tensor, steps: int, *
     middle = (low + high) // 2
     # Margins fall faster and faster below zero: they count at most ten times what is left above.
     fall = torch.minimum(-below, 10 * above)
-    share = torch.where(torch.isfinite(fall), above / (above + fall), 0.5)
-    between = middle if halve else (low + share * (high - low)).nan_to_num(0).to(torch.int64)
+    fraction = torch.where(torch.isfinite(fall), above / (above + fall), 0.5)
+    between = middle if halve else (low + fraction * (high - low)).nan_to_num(0).to(torch.int64)
     guess = torch.where(high > steps, doubled, torch.where(torch.isfinite(above), between, middle))
     return torch.minimum(torch.maximum(guess, low + 1), high - 1).clamp_min(1)
 

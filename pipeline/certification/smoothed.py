@@ -1,6 +1,8 @@
-"""The smoothed classifiers: their votes on a sample, and their description. None of them is the one that is served.
+"""Randomized smoothing: the votes of noisy copies, early ends, and the smoothed classifiers as an attestation describes them.
 
-Certified accuracy by radius as a file that DVC plots, and as flat numbers that it compares.
+Cohen, Rosenfeld, Kolter, "Certified Adversarial Robustness via Randomized Smoothing", ICML 2019 (arXiv 1902.02918),
+algorithm CERTIFY. The certificate is about the smoothed classifier g(x) = the class that f(x + noise) answers most
+often. None of them is the one that is served.
 """
 
 from __future__ import annotations
@@ -9,21 +11,24 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binom
 from torch import nn
 
-from bundle.numbers.smoothing import EarlyEnd, Scores, certified_radii, early_end_rule, votes
+from bundle.numbers.intervals import lower_bound
+from bundle.numbers.proofs import certified_radii
 from pipeline.networks.external import External
 from pipeline.params import CertifySettings
 from pipeline.run.cache import Cache, Part
 from pipeline.run.devices import in_layout
 
-#: Images that are voted on and kept together; no count depends on it.
+#: Images that are voted on and cached together; no count depends on it.
 PART = 8
 #: Noisy copies in one pass, and the most pixels in one.
 COPIES = {"cpu": 256, "cuda": 4096}
@@ -106,7 +111,7 @@ def _counted(
     proved: Callable[[NDArray[np.int64]], NDArray[np.float64]],
     say: Callable[[str], None],
 ) -> NDArray[np.int64]:
-    """(N, 2) selected classes and counts, part after part; what is not kept yet is voted on, with a line of progress."""
+    """(N, 2) selected classes and counts, part after part; what is not cached yet is voted on, with a line of progress."""
     counted, fresh = np.zeros((0, 2), dtype=np.int64), 0
     begun = told = time.monotonic()
     for start in range(0, len(images), PART):
@@ -169,37 +174,122 @@ def _scores(network: nn.Module, device: torch.device) -> Scores:
     return scores
 
 
-#: What smoothing_bounds() gives for each smoothed classifier, in the settings' order: its curve, then the average radius.
-Bounds = Sequence[Sequence[dict[str, Any]]]
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
 
-def curve_csv(bounds: Bounds) -> bytes:
-    """The first smoothed classifier's curve with its interval, and the others' beside it, a column each."""
-    first, *others = [{bound["radius"]: bound for bound in curve} for *curve, _ in bounds]
-    names = [curve[0]["classifier"] for *curve, _ in bounds[1:]]
-    rows = [["radius", "certified_accuracy", "lower", "upper", *names]]
-    for radius in sorted({radius for curve in (first, *others) for radius in curve}):
-        bound = first.get(radius)
-        cells = [bound["value"], *bound["interval"]] if bound else [None] * 3
-        cells += [curve[radius]["value"] if radius in curve else None for curve in others]
-        rows.append([str(radius), *("" if cell is None else f"{cell:.6f}" for cell in cells)])
-    return "".join(",".join(row) + "\n" for row in rows).encode()
+Scores = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+#: Stands for "no answer" in the prediction column.
+ABSTAIN = -1
+#: A hopeless image ends after this fraction of the estimation sample, and after no more copies than this.
+FIRST_PART, FIRST_COPIES = 0.1, 1000
+#: The chance per image that ending early costs a radius that the whole sample would have proved.
+COST = 1e-4
 
 
-def curve_metrics(bounds: Bounds) -> dict[str, Any]:
-    """The first smoothed classifier's numbers, and those of the others below their names."""
-    first, *others = [
-        {f"certified_at_{bound['radius']}": bound["value"] for bound in curve}
-        | {"average_certified_radius": average["value"]}
-        for *curve, average in bounds
-    ]
-    return {**first, **{of[-1]["classifier"]: found for of, found in zip(bounds[1:], others, strict=True)}}
+@dataclass(frozen=True)
+class Vote:
+    """What the noisy copies of one image said: the class that the first sample selected, and its count in the second."""
+
+    selected: int
+    successes: int
 
 
-def curve_sentence(curve: Sequence[dict[str, Any]]) -> str:
-    """Certified accuracy at up to three radii: the smallest, and those a quarter and half of the way along the curve.
+@dataclass(frozen=True)
+class EarlyEnd:
+    """An image whose selected class has at most `successes` of the first `after` estimation copies ends there.
 
-    Not the mean radius, which a trivial classifier can make arbitrarily large (arXiv 2410.06895).
+    Its count stays the one of that first part, so that the ended images are exactly those with a count of at most
+    `successes`. They have radius 0. Whatever the rule, the radii keep their confidence: each is the one that the whole
+    sample proves, or 0, so that it is too large in no case in which the whole sample's is not.
     """
-    chosen = [curve[place] for place in dict.fromkeys(len(curve) * quarters // 4 for quarters in (0, 1, 2))]
-    return "certified accuracy " + ", ".join(f"{bound['value']:.1%} at l2 {bound['radius']:g}" for bound in chosen)
+
+    after: int
+    successes: int
+
+
+def votes(
+    scores: Scores,
+    images: NDArray[np.float32],
+    *,
+    index: Sequence[int],
+    sigma: float,
+    selection: int,
+    estimation: int,
+    seed: int,
+    batch_size: int = 1000,
+    early_end: EarlyEnd | None = None,
+) -> list[Vote]:
+    """For each image, selects a class with `selection` noisy copies and counts it in `estimation` others.
+
+    Parameters
+    ----------
+    scores : maps float32 images (B, H, W, C) to scores (B, K); pixels may leave [0, 1], noise is not clamped.
+    images : float32 (N, H, W, C) in [0, 1], N ≥ 1.
+    index : each image's row in its split. The noise is drawn from (seed, index), copy after copy, so that it depends
+        neither on the other images nor on the batches; another sigma scales the same noise.
+    sigma : standard deviation of the Gaussian noise, in units of the pixel range.
+    batch_size : noisy copies in one call of `scores`, those of several images together.
+    early_end : where images end whose class is no majority; None counts the whole sample.
+    """
+    draws = [np.random.default_rng([seed, int(row)]) for row in index]
+
+    def counts(rows: NDArray[np.intp], copies: int) -> NDArray[np.int64]:
+        return _counts(scores, images, rows, draws, copies, sigma, batch_size)
+
+    everyone = np.arange(len(images))
+    selected = counts(everyone, selection).argmax(axis=1)
+    first = early_end.after if early_end else estimation
+    successes = counts(everyone, first)[everyone, selected]
+    going_on = everyone[successes > early_end.successes] if early_end else everyone[:0]
+    if len(going_on) and first < estimation:
+        successes[going_on] += counts(going_on, estimation - first)[np.arange(len(going_on)), selected[going_on]]
+    return [Vote(int(chosen), int(count)) for chosen, count in zip(selected, successes, strict=True)]
+
+
+def _counts(
+    scores: Scores,
+    images: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    draws: Sequence[np.random.Generator],
+    copies: int,
+    sigma: float,
+    batch_size: int,
+) -> NDArray[np.int64]:
+    """The answers to the next `copies` noisy copies of each of `rows`: (len(rows), K) counts by class."""
+    owners = np.repeat(np.arange(len(rows)), copies)
+    total: NDArray[np.int64] | None = None
+    for start in range(0, len(owners), batch_size):
+        owner = owners[start : start + batch_size]
+        noisy = images[rows[owner]]
+        for place in np.unique(owner):
+            mine = slice(*np.searchsorted(owner, [place, place + 1]))
+            shape = (mine.stop - mine.start, *images.shape[1:])
+            noisy[mine] += np.float32(sigma) * draws[int(rows[place])].standard_normal(shape, dtype=np.float32)
+        answers = scores(noisy)
+        if total is None:
+            total = np.zeros((len(rows), answers.shape[1]), dtype=np.int64)
+        np.add.at(total, (owner, answers.argmax(axis=1)), 1)
+    assert total is not None  # copies ≥ 1
+    return total
+
+
+@lru_cache(maxsize=64)
+def early_end_rule(samples: int, alpha: float) -> EarlyEnd | None:
+    """Where hopeless images end, of `samples` estimation copies at `alpha`; None where no count is hopeless so soon.
+
+    The count k after the first m copies is the largest with P(K_m ≤ k and K_n ≥ c) ≤ COST for every probability of the
+    selected class, c the smallest count that proves a majority: ending costs a radius with that chance at most.
+    """
+    needed = next((count for count in range(samples // 2, samples + 1) if lower_bound(count, samples, alpha) > 0.5), 0)
+    after = min(int(FIRST_PART * samples), FIRST_COPIES)
+    if not needed or not after:
+        return None
+    chances = np.linspace(0.0, 1.0, 1001)
+    cost, reached = np.zeros_like(chances), -1
+    for count in range(after):
+        cost += binom.pmf(count, after, chances) * binom.sf(needed - count - 1, samples - after, chances)
+        if cost.max() > COST:
+            break
+        reached = count
+    return EarlyEnd(after, reached) if reached >= 0 else None

@@ -1,9 +1,4 @@
-"""What happens to training images on their device.
-
-Augmentation of a whole batch on the device that holds it.
-
-Mixing the images of a batch with each other, labels and all.
-"""
+"""Augmentation of a whole batch of training images on its device, and mixing its images with each other, labels and all."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class ImageSet:
 
     train, test: the splits, their labels index `classes`. source: where the images come from. licence: "unknown" where
     nobody says. preprocessing: what was done to the pixels, None for nothing. *_origin: how each split came about.
-    resize: the rule by which images of any size were brought to that of the data (pipeline.data.decoding), None where
+    resize: the rule by which images of any size were brought to that of the data (pipeline.data.image_files), None where
     all of them have it. decoding: the rule by which files became pixels (served.decoding), None where they came as arrays.
     validation: None where the data has no such split of its own. not_read: how many files were left out, by reason; None
     where the source is no folder of images.

@@ -138,7 +138,7 @@ def _unmoved(images: Tensor) -> Tensor:
 def _warp(images: Tensor, matrix: Tensor) -> Tensor:
     """Each image with its own affine map: its pixel (x, y) is read at matrix (N, 2, 3) times (x, y, 1), nearest pixel.
 
-    Places are in px from the centre; outside is black. torchvision's `affine` takes one map a batch.
+    Places are in px from the centre; outside is black. torchvision's `affine` takes one map per batch.
     """
     count, _, height, width = images.shape
     y = torch.arange(height, device=images.device)[:, None] + (1 - height) / 2

@@ -11,15 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.served.replay import ReplayedVerdicts, judge
 from bundle.served.runtime import OnnxClassifier
-from bundle.table.outcomes import Outcomes, confidences, image_digests, margins
+from bundle.table.outcomes import Outcomes, image_digests
 from pipeline.attacks.grid import search_grid
 from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split, stratified
-from pipeline.evaluation.corrupted import corruption_columns, describe
-from pipeline.evaluation.extent import check_planned
-from pipeline.evaluation.running import AttackFinding, AttackTask, run_suite, run_tasks, tasks, worker_processes
+from pipeline.evaluation.columns import ReferenceColumns, corruption_columns, describe_corruptions
+from pipeline.evaluation.running import (
+    AttackFinding,
+    AttackTask,
+    check_planned,
+    run_suite,
+    run_tasks,
+    tasks,
+    worker_processes,
+)
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.surface import loss_surface
 from pipeline.evaluation.tiers import CW_SETTINGS, Job, attacked_threats, jobs, main_threats, minimum_norm, sweep_jobs
@@ -104,7 +110,7 @@ def gather_evidence(
         "attacks": attacked.records,
         "unions": unions(main),
         "sanity": _sanity(victim, sample, settings, main[0], outcomes, attacked.records, untouched, cache),
-        "corruptions": describe(settings.seed) if corrupted else None,
+        "corruptions": describe_corruptions(settings.seed) if corrupted else None,
         "distances": [_describe_cw()] if distances else [],
         "surface": cache.value(
             "surface", lambda: loss_surface(victim.network, sample, threat=main[0], seed=settings.seed)
@@ -146,7 +152,7 @@ def attack_sample(
     processes: int = 1,
 ) -> Attacked:
     """Every attack of the tier on a sample, and nothing beside; `victim` and `sample` are on_device()'s of `drawn`."""
-    table = _Table(victim.network, drawn.labels, settings.batch_size)
+    table = ReferenceColumns(victim.network, drawn.labels, settings.batch_size)
     table.columns |= {"index": drawn.index, "label": drawn.labels, "image_sha256": image_digests(drawn.images)}
     table.judge("clean", sample.images)
     if processes > 1 and cache.folder is not None:
@@ -171,7 +177,7 @@ def swept(settings: AttackSettings, headline: Threat) -> list[Threat]:
     main = attacked_threats(settings)
     if settings.tier == "quick":
         return []
-    return [threat for threat in (headline.scaled(share) for share in settings.sweep) if threat not in main]
+    return [threat for threat in (headline.scaled(factor) for factor in settings.sweep) if threat not in main]
 
 
 def unions(threats: list[Threat]) -> list[dict[str, Any]]:
@@ -262,7 +268,7 @@ def _findings(
 def _on_grid(
     network: nn.Module, finding: AttackFinding, clean: Tensor, labels: NDArray[np.int64], batch_size: int
 ) -> NDArray[np.uint8]:
-    """The images that a client can send: on the 8-bit grid, the success kept wherever a search finds how."""
+    """The images that a client can send: on the 8-bit grid, still adversarial wherever a search finds how."""
     answers = torch.from_numpy(labels)
     parts = [
         search_grid(
@@ -292,45 +298,3 @@ def _corruptions(
     assert victim.model is not None
     classifier = OnnxClassifier(victim.model, threads=torch.get_num_threads(), device="cpu")
     return corruption_columns(classifier, drawn.images, drawn.index, seed=settings.seed, say=say, cache=cache)
-
-
-class _Table:
-    """The reference columns as they are filled in: what the network itself answers, in float32."""
-
-    def __init__(self, network: nn.Module, labels: NDArray[np.int64], batch_size: int) -> None:
-        self.network, self.labels, self.batch_size = network, labels, batch_size
-        self.columns: dict[str, Any] = {}
-
-    def judge(self, key: str, images: Tensor) -> None:
-        verdicts = judge_reference(self.network, images, self.labels, self.batch_size)
-        self.columns |= _columns("reference", key, verdicts, self.labels)
-
-
-def served_columns(
-    classifier: OnnxClassifier, images: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64]
-) -> dict[str, NDArray[Any]]:
-    """The outcome table's served columns: every image of the evidence replayed through the exported file."""
-    columns: dict[str, NDArray[Any]] = {}
-    for name, array in images.items():
-        columns |= _columns("served", name, judge(classifier, array, labels), labels)
-    return columns
-
-
-def _columns(setting: str, key: str, verdicts: ReplayedVerdicts, labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    broken = {} if key == "clean" else {f"{setting}/{key}/broken": verdicts.predictions != labels}
-    return {
-        **broken,
-        f"{setting}/{key}/prediction": verdicts.predictions,
-        f"{setting}/{key}/margin": verdicts.margins,
-        f"{setting}/{key}/confidence": verdicts.confidences,
-    }
-
-
-@torch.no_grad()
-def judge_reference(network: nn.Module, images: Tensor, labels: NDArray[np.int64], batch_size: int) -> ReplayedVerdicts:
-    """ReplayedVerdicts of the network itself: `images` float (N, C, H, W) in [0, 1] on its device, `labels` (N,).
-
-    The network is in eval mode, in float32.
-    """
-    logits = torch.cat([network(batch) for batch in images.split(batch_size)]).float().cpu().numpy()
-    return ReplayedVerdicts(logits.argmax(axis=1), margins(logits, labels), confidences(logits))

@@ -15,9 +15,10 @@ from bundle.pages.headline import headline_threat, main_threats
 from bundle.served.replay import self_check
 from bundle.served.runtime import OnnxClassifier
 from bundle.table.threats import Threat
-from pipeline.evaluation.evidence import Evidence, gather_evidence, served_columns
+from pipeline.attest import measured
+from pipeline.evaluation.columns import served_columns
+from pipeline.evaluation.evidence import Evidence, gather_evidence
 from pipeline.evaluation.from_bundle import RebuiltModel, check_companion, check_twin
-from pipeline.evaluation.predicate import measured
 from pipeline.evaluation.running import progress_line, worker_count
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings, validated
@@ -62,7 +63,7 @@ def attack_again(
 ) -> Mapping[str, Any]:
     """Attacks the model of a bundle again and writes the second bundle to `out`, whole or not at all; returns its predicate.
 
-    Finished parts are kept below checkpoints/, so that the same call goes on after a kill. Raises HallmarkError where
+    Finished parts are cached below checkpoints/, so that the same call goes on after a kill. Raises HallmarkError where
     `out` is there already, or the network is not the ONNX file's twin.
     """
     _require_room(out)

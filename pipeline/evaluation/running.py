@@ -1,9 +1,9 @@
-"""Attacks over a sample: job by job and batch by batch, each batch kept as soon as it is done.
+"""Attacks over a sample: job by job and batch by batch, each batch cached as soon as it is done.
 
-Several processes on one evaluation: each does the next task that no other works on, and keeps what it finds.
-
-On a small network a second thread costs more than it gains, a second process does not. Nothing depends on who did
-what: a task's result is of its images, seed and settings.
+Several processes may share one evaluation: each does the next task that no other works on, and caches what it finds. On
+a small network a second thread costs more than it gains, a second process does not. Nothing depends on who did what: a
+task's result is of its images, seed and settings. Before hours of attack, what will be left is held against what a
+bundle may hold.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from bundle.corruptions import NAMES
 from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
+from bundle.layout import check_sets
 from bundle.process import available_cpus, end_with
+from bundle.table.columns import check_extent
 from pipeline.attacks.autoattack import square_flags
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.tiers import Job
 from pipeline.evaluation.victim import Sample
-from pipeline.run.cache import Cache, Part
+from pipeline.run.cache import Cache, Part, locked
 from pipeline.run.environment import own_harness
-from pipeline.run.folders import locked
 from pipeline.stage import refusal
 
 
@@ -42,7 +44,7 @@ from pipeline.stage import refusal
 class AttackFinding:
     """One attack's adversarial images, float (N, C, H, W) inside the ball, and how they were found.
 
-    `square_broken`: images that only AutoAttack's Square broke, which make a flag where they are too large a share of
+    `square_broken`: images that only AutoAttack's Square broke, which make a flag where they are too large a fraction of
     all images. An evaluation in parts adds them up and judges the sum.
     """
 
@@ -173,7 +175,7 @@ class WorkerInput:
 
 @contextmanager
 def worker_processes(processes: int, make_tasks: Tasks, ingredients: dict[str, Any], cache: Cache) -> Generator[None]:
-    """Inside it, `processes` more processes do the same tasks as the caller, and all of them keep what they find.
+    """Inside it, `processes` more processes do the same tasks as the caller, and all of them cache what they find.
 
     On the way out they are stopped: whatever they have not done is computed by whoever asks `cache` for it.
     """
@@ -206,7 +208,7 @@ def _started(processes: int, work: WorkerInput) -> Iterator[SpawnProcess]:
 
 
 def run_tasks(tasks: list[AttackTask], cache: Cache, say: Callable[[str], None] = lambda line: None) -> None:
-    """Does every task that is neither kept nor in another process's hands, those with the longest jobs first.
+    """Does every task that is neither cached nor in another process's hands, those with the longest jobs first.
 
     When nothing is left to begin it waits for those that others have in hand. `say` is told a line per task.
     """
@@ -233,3 +235,19 @@ def _worker(work: WorkerInput) -> None:
         if refusal(error) is None:
             raise
         raise SystemExit(1) from None  # the caller does what is left, and says what is wrong where it meets it too
+
+
+def check_planned(shape: tuple[int, ...], plan: Sequence[tuple[Threat, Sequence[Job]]], corrupted: bool) -> None:
+    """Raises HallmarkError where the images (N, H, W, C) of all jobs, or their table, would be more than a bundle holds.
+
+    What certify adds to the table is not known here; assemble() counts it too.
+    """
+    attacks = [{"threat": threat.name, "name": name} for threat, jobs in plan for job in jobs for name in job.settings]
+    corruptions = {"names": NAMES} if corrupted else None
+    planned = {"sample": {"size": shape[0]}, "attacks": attacks, "corruptions": corruptions}
+    try:
+        check_sets(1 + len(attacks), shape)
+        check_extent({**planned, "distances": [], "smoothing": [], "proofs": []})
+    except HallmarkError as error:
+        said = f"{shape[0]} images under {len(attacks)} attacks are more than a bundle may hold"
+        raise HallmarkError(f"attack.images: {said} ({error}); take fewer images, threats or a smaller tier") from None

@@ -34,7 +34,7 @@ class SeedSpread:
 
     @classmethod
     def of(cls, shares: Sequence[Share]) -> SeedSpread:
-        """Over at least one share."""
+        """Over at least one accuracy."""
         values = [share.share for share in shares]
         mean = float(np.mean(values))
         if len(values) == 1:
@@ -151,7 +151,7 @@ class MethodComparison:
         ]
 
     def markdown(self) -> str:
-        """The table as GitHub shows it; shares in per cent."""
+        """The table as GitHub shows it; accuracies in per cent."""
         heads = [*self.heads(), "training", "passes per step"]
         lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 2)}---|"]
         for row in self.rows():

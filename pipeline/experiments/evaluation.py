@@ -20,7 +20,7 @@ from bundle.layout import NETWORK, WEIGHTS
 from pipeline.attacks.autoattack import square_flags
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import Split, load_split
-from pipeline.evaluation.predicate import record_test_read
+from pipeline.evaluation.ledger import record_test_read
 from pipeline.evaluation.tiers import attacked_threats
 from pipeline.evaluation.victim import Victim
 from pipeline.experiments.pace import expected_attack_seconds, time_passes

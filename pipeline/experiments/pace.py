@@ -1,10 +1,7 @@
-"""Time: what things take, what a call has, and being stopped.
+"""Time: how long things take, how long a call may take, and being stopped.
 
-How long things take on the device at hand: measured in a few steps, or noted by an earlier call.
-
-The time that a call has, and how times are read and written.
-
-Being stopped by hand or by a parent process: one way out, whatever is running.
+How long things take on the device at hand is measured in a few steps, or noted by an earlier call. Stopped by hand or by
+a parent process, there is one way out, whatever is running.
 """
 
 from __future__ import annotations
@@ -98,7 +95,7 @@ def time_passes(network: nn.Module, images: Tensor, device: torch.device) -> tup
 
 
 def expected_attack_seconds(settings: AttackSettings, forward: float, both: float, robust: float) -> float:
-    """Seconds per image that the evaluation may take, where the share `robust` of the images withstands.
+    """Seconds per image that the evaluation may take, where the fraction `robust` of the images withstands.
 
     `forward` and `both` are time_passes'. AutoAttack spends its time on the images that it does not break.
     """

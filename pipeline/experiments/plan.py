@@ -1,11 +1,9 @@
-"""The plan: named experiments in order of worth, as a YAML list, or several lists under headings.
+"""The plan: named experiments in order of worth, as a YAML list, or several lists under headings; and its runs.
 
 An entry has a `name`, `settings` with dotted keys as `dvc exp run -S` takes them (`method.name: regmix`), and, where
-they differ from the defaults, `seeds`, `images`, `shard`, `split`, `whole`, `suite` and `limits`.
-
-A run: one experiment with one seed, what decides its numbers, and where its files lie.
-
-The images of a run: prepared once for all runs with the same data settings.
+they differ from the defaults, `seeds`, `images`, `shard`, `split`, `whole`, `suite` and `limits`. A run is one experiment
+with one seed: what decides its numbers, and where its files lie. Images are prepared once for all runs with the same
+data settings.
 """
 
 from __future__ import annotations
@@ -22,15 +20,15 @@ from pydantic import Field
 from bundle.digests import canonical_json, sha256_bytes, sha256_tree
 from bundle.errors import HallmarkError
 from pipeline.data.manifest import load_manifest
-from pipeline.data.preparation import prepare_data
 from pipeline.data.split import DataError
 from pipeline.evaluation.tiers import attacked_threats
 from pipeline.params import DataSettings, Params, Section, read_yaml, validated
 from pipeline.params.reading import one_of, with_digests
 from pipeline.params.schema import Count, Seed
+from pipeline.prepare import prepare_data
 from pipeline.resolve import complete
+from pipeline.run.cache import locked
 from pipeline.run.environment import ROOT
-from pipeline.run.folders import locked
 
 #: Settings that an entry must not give, and who gives them.
 OWNERS = {"seed": "seeds", "data.path": "--data", "attack.images": "images"}

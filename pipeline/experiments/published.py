@@ -1,8 +1,7 @@
-"""The papers' numbers, as results/published.json and results/published-curves.json repeat them.
+"""The papers' numbers, as results/published.json and results/published-curves.json repeat them, and ours beside them as text.
 
-Each row and curve names its source and says eps, selection and runs as the source does.
-
-Ours beside the papers' numbers: a line an experiment and radius, then a line a published row. Text out.
+Each row and curve names its source and says eps, selection and runs as the source does. A table has one line per
+experiment and radius, then one per published row.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pipeline.params import Section, validated
 Percent = Annotated[float, Field(ge=0, le=100)]
 Epoch = Annotated[int, Field(ge=1)]
 Norm = Literal["linf", "l2", "l1"]
-#: What JSON writes as a list: (epochs trained, clean, robust), shares in per cent.
+#: What JSON writes as a list: (epochs trained, clean, robust), accuracies in per cent.
 Point = Annotated[tuple[Epoch, Percent, Percent], Field(strict=False)]
 Read = TypeVar("Read", bound="Source")
 
@@ -53,7 +52,7 @@ class Source(Section):
 
 
 class Published(Source):
-    """What a source says of a method's accuracy; shares in per cent, null where it says nothing.
+    """What a source says of a method's accuracy; accuracies in per cent, null where it says nothing.
 
     A row has one eps: a source that mixes them has several rows. `cw` is PGD-20 with the margin loss, as these papers
     do it, `cw_100` the same with 100 steps. `third_party`: said by others than the method's authors, of a training

@@ -20,9 +20,9 @@ from pipeline.experiments.evaluation import Evaluation, Trained
 from pipeline.experiments.pace import Budget, Pace, duration, time_epoch
 from pipeline.experiments.plan import Places, Run, prepared
 from pipeline.experiments.result import load_result, save_result
+from pipeline.run.cache import locked
 from pipeline.run.devices import choose_device
 from pipeline.run.environment import source_digest
-from pipeline.run.folders import locked
 from pipeline.stage import refusal, set_threads
 
 if TYPE_CHECKING:

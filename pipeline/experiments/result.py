@@ -1,6 +1,6 @@
 """A result: what one run measured, as data that is published and that anyone can recompute the numbers from.
 
-A share of images that are right, with its interval and the outcome of every image, so that anyone can recompute it.
+An accuracy is the fraction of images that are right, with its interval and the outcome of every image.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Result(Section):
         return answering([Threat.of(threat) for threat in self.threats], trained and Threat.of(trained))
 
     def under(self, threat: str, attack: str = ALL_ATTACKS) -> Share | None:
-        """The share under one attack, or under all of them; None where it was not run."""
+        """Accuracy under one attack, or under all of them; None where it was not run."""
         return self.accuracy.threats.get(threat, {}).get(attack)
 
     @model_validator(mode="after")
@@ -217,7 +217,7 @@ class Share(Section):
 
     @classmethod
     def of(cls, right: Right) -> Share:
-        """The share of the outcomes (N,), N ≥ 1."""
+        """Accuracy of the outcomes (N,), N ≥ 1."""
         correct = int(right.sum())
         return cls(
             n=len(right),

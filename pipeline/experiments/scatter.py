@@ -1,18 +1,24 @@
-"""Clean against robust accuracy, a marker a method: the comparison's one picture."""
+"""The two pictures of the experiments: clean against robust accuracy, one marker per method; robust accuracy by epoch.
+
+By epoch: ours on the validation split beside published training curves.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 
-from bundle.pages.svg import REFERENCE, Scale, drawing, line, marker, round_step, text
+from bundle.pages.svg import REFERENCE, Scale, drawing, level_grid, line, marker, path, round_step, text, value_ticks
 from pipeline.experiments.comparison import BASELINE, Row, SeedSpread
+from pipeline.experiments.published import PublishedCurve
+from pipeline.experiments.result import Result
 
 LEFT, RIGHT, TOP, BOTTOM, NAMES = 52.0, 300.0, 16.0, 300.0, 324.0
 #: Between the lines of names.
 LINE = 15.0
-#: A picture that stands alone brings its own style; it follows light and dark as the report does.
-STYLE = """<style>
+#: A picture by itself brings its own style; it follows light and dark as the report does.
+SCATTER_STYLE = """<style>
 svg { --ground: #ffffff; --ink: #1b2026; --muted: #56606b; --grid: #e2e7eb; --mark: #d55e00; background: var(--ground);
   font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
 @media (prefers-color-scheme: dark) {
@@ -23,6 +29,27 @@ text { fill: var(--ink); } .tick, .axis { fill: var(--muted); font-size: 11px; }
 </style>"""
 
 
+CURVE_LEFT, CURVE_RIGHT, CURVE_TOP, CURVE_BOTTOM = 46.0, 262.0, 14.0, 300.0
+
+
+STYLES = ("solid", "dashed", "dotted")
+
+
+CURVE_STYLE = """<style>
+svg { --ground: #ffffff; --ink: #1b2026; --muted: #56606b; --grid: #e2e7eb; --ours: #0b62a4; --theirs: #d55e00;
+  background: var(--ground); font: 11px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
+@media (prefers-color-scheme: dark) {
+  svg { --ground: #14181c; --ink: #e7eaed; --muted: #a6b0ba; --grid: #2a3138; --ours: #6db3f2; --theirs: #f0883e; } }
+text { fill: var(--ink); } .tick, .axis { fill: var(--muted); } .grid { stroke: var(--grid); }
+path { fill: none; stroke-width: 1.6; } .ours { stroke: var(--ours); } .theirs { stroke: var(--theirs); }
+.dashed { stroke-dasharray: 5 3; } .dotted { stroke-dasharray: 1.5 2.5; }
+.leader { stroke: var(--muted); stroke-width: 0.6; opacity: 0.7; }
+</style>"""
+
+
+Curve = tuple[str, str, Sequence[tuple[float, float]]]
+
+
 def scatter(rows: Sequence[Row], caption: str) -> str:
     """An SVG file. No defence is named below, not drawn: the axes would have to reach down to it.
 
@@ -31,7 +58,7 @@ def scatter(rows: Sequence[Row], caption: str) -> str:
     drawn = [row for row in rows if row.name != BASELINE] or list(rows)
     x = _axis([row.clean for row in drawn], LEFT, RIGHT)
     y = _axis([row.judged() for row in drawn], BOTTOM, TOP)
-    parts = [STYLE, *_grid(x, y)]
+    parts = [SCATTER_STYLE, *_grid(x, y)]
     drawn = sorted(drawn, key=lambda row: -row.judged().mean)
     for row, place in zip(drawn, spread_apart([y(row.judged().mean) for row in drawn]), strict=True):
         parts += _point(row, x, y, place)
@@ -92,3 +119,54 @@ def spread_apart(wanted: Sequence[float]) -> list[float]:
 
 def _words(row: Row) -> str:
     return f"{row.title}: clean {row.clean.say()} %, robust {row.judged().say()} %"
+
+
+def draw_curves(runs: Sequence[Result], published: Sequence[PublishedCurve]) -> str | None:
+    """An SVG file; None without runs. Published curves are drawn as far as the longest of ours reaches.
+
+    Ours: PGD-10 on the validation split, the seeds of an experiment in one look. Theirs: as the source says.
+    """
+    if not runs:
+        return None
+    last = max(point.epoch for run in runs for point in run.curve)
+    looks = dict(zip(dict.fromkeys(run.name for run in runs), cycle(STYLES)))
+    curves: list[Curve] = [
+        (
+            f"{run.name}, seed {run.seed}",
+            f"ours {looks[run.name]}",
+            [(point.epoch, point.pgd_10) for point in run.curve],
+        )
+        for run in runs
+    ]
+    for curve in published:
+        points = [(epoch, robust / 100) for epoch, _, robust in curve.points if epoch <= last]
+        curves.append((f"{curve.network}, {curve.method}, published", "theirs solid", points))
+    highest = max(share for _, _, points in curves for _, share in points)
+    step = round_step(highest, 6)
+    x, y = Scale(0, last, CURVE_LEFT, CURVE_RIGHT), Scale(0, (int(highest / step) + 1) * step, CURVE_BOTTOM, CURVE_TOP)
+    levels = [(tick * step, f"{100 * tick * step:g}") for tick in range(int(highest / step) + 2)]
+    parts = [
+        CURVE_STYLE,
+        *level_grid(y, levels, CURVE_LEFT, CURVE_RIGHT),
+        *value_ticks(x, CURVE_BOTTOM + 15),
+        *_lines(curves, x, y),
+    ]
+    parts.append(text((CURVE_LEFT + CURVE_RIGHT) / 2, CURVE_BOTTOM + 32, "epoch", anchor="middle", kind="axis"))
+    parts.append(
+        text(12, (CURVE_TOP + CURVE_BOTTOM) / 2, "right under PGD-10 (%)", anchor="middle", kind="axis", turn=True)
+    )
+    words = "; ".join(
+        f"{name}: {100 * points[-1][1]:.1f} % after epoch {points[-1][0]:g}" for name, _, points in curves
+    )
+    return drawing("curves", "Robust accuracy on held-out images by epoch", words, CURVE_BOTTOM + 40, parts) + "\n"
+
+
+def _lines(curves: Sequence[Curve], x: Scale, y: Scale) -> list[str]:
+    ordered = sorted(curves, key=lambda curve: -curve[2][-1][1])
+    places = spread_apart([y(points[-1][1]) for _, _, points in ordered])
+    parts: list[str] = []
+    for (name, look, points), place in zip(ordered, places, strict=True):
+        parts.append(path([(x(epoch), y(share)) for epoch, share in points], look))
+        parts.append(line(x(points[-1][0]), y(points[-1][1]), CURVE_RIGHT + 12, place, "leader"))
+        parts.append(text(CURVE_RIGHT + 15, place + 4, name))
+    return parts

@@ -16,7 +16,6 @@ from bundle.digests import write_whole
 from bundle.errors import HallmarkError
 from bundle.process import plain_streams
 from pipeline.experiments.comparison import MethodComparison
-from pipeline.experiments.curves import draw_curves
 from pipeline.experiments.published import (
     HEAD,
     Published,
@@ -29,6 +28,7 @@ from pipeline.experiments.published import (
     theirs,
 )
 from pipeline.experiments.result import Result, load_results
+from pipeline.experiments.scatter import draw_curves
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet", "digits": "Digits"}

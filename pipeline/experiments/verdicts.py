@@ -25,7 +25,7 @@ from bundle.digests import sha256_bytes
 from pipeline.attacks.pgd import cross_entropy, margin, steps_to_break
 from pipeline.attacks.threat import Threat
 from pipeline.data.split import Split
-from pipeline.evaluation.evidence import judge_reference
+from pipeline.evaluation.columns import judge_reference
 from pipeline.evaluation.running import run_suite
 from pipeline.evaluation.tiers import RELATIVE_STEP, Job, autoattack_job, companion_jobs, core_jobs, searched
 from pipeline.evaluation.victim import Sample, Victim

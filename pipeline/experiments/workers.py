@@ -1,4 +1,4 @@
-"""Several processes on one plan: started, watched and stopped. Each takes the next run that no other works on."""
+"""Several processes on one plan: started, monitored and stopped. Each takes the next run that no other works on."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class _Watch:
         )
 
     def _seconds_left(self) -> float:
-        """From the share of all passes that is done: a method's passes say what its runs cost."""
+        """From the fraction of all passes that is done: a method's passes say what its runs cost."""
         cost = {run.key: sum(method_class(run.params.method["name"]).passes) for run in self.waiting}
         done = sum(cost[key] for key in self.settled)
         return (time.monotonic() - self.started) * (sum(cost.values()) - done) / done if done else 0.0

@@ -26,7 +26,7 @@ from pipeline.networks.serialisation import read_network, weights_bytes
 from pipeline.params import Params
 from pipeline.run.devices import choose_device
 from pipeline.run.environment import describe_environment
-from pipeline.run.folders import Folders
+from pipeline.run.records import Folders
 
 BATCH = 64
 METHOD = {"name": EXTERNAL, "title": "External model", "paper": "", "reconstructed": False}

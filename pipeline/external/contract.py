@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from pipeline.networks.names import NetworkError
 from pipeline.networks.tracing import place_of_call, place_of_error
 
-#: Two batches of other sizes may round otherwise; a share of the largest logit.
+#: Two batches of other sizes may round otherwise; as a fraction of the largest logit.
 ROUNDING = 1e-3
 PROBES = 4
 #: Images on which every answer must look like probabilities before the network is said to return them.
@@ -182,7 +182,7 @@ LEAVING = ("array", "bool", "float", "int", "item", "numpy", "tolist")
 
 
 class OperationWatch(TorchFunctionMode):
-    """Around a forward pass in which nothing but the images requires a gradient; tensors are kept while it lives."""
+    """Around a forward pass in which nothing but the images requires a gradient; tensors are held while it lives."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,6 @@
-"""YAML files of settings: one sentence where a file is none.
+"""YAML files of settings, and what is wrong with them: one sentence per field: where, what would be right, what there was.
 
-What is wrong with a document, one sentence per field: where, what would be right, what there was.
-
-Files that a method's settings name: a record holds their digests, since a path says nothing to others.
+Of files that a method's settings name, a record holds the digests, since a path says nothing to others.
 """
 
 from __future__ import annotations

@@ -15,20 +15,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.numbers.breakdowns import corruption_columns
-from bundle.numbers.proofs import proof_column
 from bundle.served.replay import reach
+from bundle.table.columns import corruption_columns, proof_column
 from bundle.table.outcomes import SETTINGS, Outcomes
 from pipeline.rerun.repetition import Repetition
 
 Kind = Literal["attacked", "replayed", "corrupted", "smoothed", "proved"]
 Flags = NDArray[np.bool_]
-#: Elsewhere: an image is at the edge where its margin is below this share of the median clean margin; so many images, as
-#: a share, may differ away from it, at least one; and so many in all, at least two.
+#: Elsewhere: an image is at the edge where its margin is below this fraction of the median clean margin; so many images, as
+#: a fraction, may differ away from it, at least one; and so many in all, at least two.
 EDGE, STRAY, MOST = 0.05, 0.005, 0.02
 #: What has no attack's way in it, and so nothing that leads elsewhere.
 STRAIGHT = ("replayed", "proved")
-#: Votes of a smoothed classifier that may be others elsewhere, as a share.
+#: Votes of a smoothed classifier that may be others elsewhere, as a fraction.
 VOTES = 0.01
 
 

@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.errors import HallmarkError
-from bundle.numbers.proofs import proof_column
 from bundle.pages.headline import headline_threat
 from bundle.served.runtime import OnnxClassifier
+from bundle.table.columns import proof_column
 from bundle.table.outcomes import Outcomes
 from bundle.table.threats import Threat
 from pipeline.certification.program import UnprovableError
 from pipeline.certification.radius import Search, describe, proved_radii
 from pipeline.certification.smoothed import smoothed_columns
-from pipeline.evaluation.corrupted import corruption_columns
-from pipeline.evaluation.evidence import Drawn, attack_sample, on_device, served_columns
+from pipeline.evaluation.columns import corruption_columns, served_columns
+from pipeline.evaluation.evidence import Drawn, attack_sample, on_device
 from pipeline.evaluation.from_bundle import RebuiltModel
 from pipeline.evaluation.reattacking import changed_settings
 from pipeline.evaluation.tiers import GROUP

@@ -133,13 +133,13 @@ class RerunReport:
         return [] if self.selection.whole else list(names)
 
     def accuracies(self) -> Iterator[dict[str, Any]]:
-        """The share that is right under all repeated attacks of a threat, then and now, by setting."""
+        """Accuracy under all repeated attacks of a threat, then and now, by setting."""
         for threat in dict.fromkeys(item["threat"] for item in self.found.records):
             names = [item["name"] for item in self.found.records if item["threat"] == threat]
             for setting in ("reference", "served"):
                 then, now = (table.robust(setting, threat, names) for table in (self.found.then, self.found.attacked))
-                shares = {"accuracyThen": float(then.mean()), "accuracyNow": float(now.mean())}
-                yield {"threat": threat, "setting": setting, "attacks": len(names), **shares}
+                accuracies = {"accuracyThen": float(then.mean()), "accuracyNow": float(now.mean())}
+                yield {"threat": threat, "setting": setting, "attacks": len(names), **accuracies}
 
     def differences(self) -> Iterator[VerdictDifference]:
         """Every image with another verdict, what contradicts first."""
@@ -179,7 +179,7 @@ def _finite(value: float) -> float | None:
 
 #: Images that are listed on a terminal; --json has all.
 LISTED = 40
-#: Where nobody looks on, lines are not folded.
+#: Where the output is no terminal, lines are not folded.
 PIPE_WIDTH = 240
 TITLES = {
     "replayed": "the bundle's images through the model",

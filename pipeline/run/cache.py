@@ -1,16 +1,19 @@
-"""The one cache of work that goes on after it was stopped; whole stages are DVC's.
+"""The one cache of work that goes on after it was stopped, and the locks around it; whole stages are DVC's.
 
 A folder stands for one piece of work and is named by the digest of everything that decides its result: settings, weights,
 images, code, environment. What lies in it is believed; a file that cannot be read is made again. Files appear whole, and the
-folder goes when the work is done. Trainings keep their checkpoint there, evaluations and certifications their parts.
+folder goes when the work is done. Trainings keep their checkpoint there, evaluations and certifications their parts. A lock
+ends with the process that holds it, however that ends.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -134,3 +137,16 @@ def _read_parts(path: Path) -> dict[str, Part] | None:
             return {name: Part(torch.from_numpy(archive.read(f"images/{name}")), notes[name]) for name in notes}
     except ArchiveError:
         return None
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = False) -> Generator[bool]:
+    """Holds a file's lock; gives False where another process has it and `wait` is off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,12 +1,14 @@
-"""What the stages tell each other in JSON: read whole, or refused with the file's name and the stage that makes it.
+"""What the stages leave for each other: where a run's parts lie, and their records in JSON.
 
-A record holds more than is named here: what later stages take from it by name must be there, of its kind. The rest goes
-into the attestation as it is, whose schema judges it.
+A record is read whole, or refused with the file's name and the stage that makes it. It holds more than is named here:
+what later stages take from it by name must be there, of its kind. The rest goes into the attestation as it is, whose
+schema judges it.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,45 @@ from pydantic import BaseModel, ConfigDict, Field
 from bundle.digests import each_once
 from bundle.errors import HallmarkError
 from pipeline.params import ParamsError, validated
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders and files of a run, below `root`."""
+
+    root: Path = Path("out")
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def trained(self) -> Path:
+        return self.root / "train"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model.onnx"
+
+    @property
+    def parity(self) -> Path:
+        return self.root / "parity.json"
+
+    @property
+    def evidence(self) -> Path:
+        return self.root / "evidence"
+
+    @property
+    def certified(self) -> Path:
+        return self.root / "certified"
+
+    @property
+    def bundle(self) -> Path:
+        return self.root / "bundle"
+
+
+#: Where `dvc repro` works.
+OUT = Folders()
 
 
 class _Part(BaseModel):

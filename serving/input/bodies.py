@@ -1,12 +1,8 @@
 """From a connection to the bytes of one file: limits, room, and what they may be wrapped in.
 
-The body of a request, within a limit of bytes and one of seconds.
-
-How many bytes of bodies may be read or answered at once: what many large requests together can take of memory.
-
-What a body or a part of it may be wrapped in: nothing. What is declared as packed is refused by name, never misread.
-
-The one file of a multipart form.
+A body is read within a limit of bytes and one of seconds. How many bytes of bodies may be read or answered at once says
+what many large requests together can take of memory. A body or a part of it may be wrapped in nothing: what is declared
+as packed is refused by name, never misread. Of a multipart form, one file is read.
 """
 
 from __future__ import annotations
@@ -23,7 +19,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from serving.problems import RETRY, Problem
+from serving.exchange import RETRY, Problem
 
 #: Bytes per second that a body must bring on average, after so many seconds for which it may bring none.
 RATE, GRACE_SECONDS = 1024, 5

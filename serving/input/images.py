@@ -14,9 +14,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from bundle.served.containers import Container, ImageFileError, read_container
-from bundle.served.decoding import decode, resize_and_crop, resized_size
-from serving.problems import Problem
+from bundle.images.container import Container, ImageFileError
+from bundle.images.decoding import decode, read_container, resize_and_crop, resized_size
+from serving.exchange import Problem
 
 #: Files that are resized may have so many times the model's pixels: a phone's photo for a model of 224 by 224 ...
 TIMES = 256
@@ -39,7 +39,7 @@ def pixels_limit(shape: tuple[int, int, int]) -> int:
 def read_image(
     content: bytes, shape: tuple[int, int, int], resize: Mapping[str, Any] | None = None, limit: int = 0
 ) -> Picture:
-    """Decodes an image file as the stage prepare does (bundle.served.decoding), within limits that are held before it.
+    """Decodes an image file as the stage prepare does (bundle.images.decoding), within limits that are held before it.
 
     Parameters: `content` is the whole file, `shape` the model's (H, W, C), `resize` the attestation's `data.resize`, which
     says how images of another size are made to fit (see served.decoding); without it they are refused. `limit` is the most

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
+from serving.exchange import RETRY, Problem
 from serving.input.bodies import FORM_BYTES, FORM_TYPE, Room, media_type, read_form, read_within
 from serving.input.images import HEADER_BYTES, Picture, decode_image, inspect, largest, read_rows
-from serving.problems import RETRY, Problem
 from serving.settings import Settings
 
 Result = TypeVar("Result")

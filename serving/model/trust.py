@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from bundle.bundle import Bundle, open_bundle
 from bundle.errors import HallmarkError
-from bundle.gate.baseline import Baseline
-from bundle.gate.gate import Gate, gate
+from bundle.gate.gate import Baseline, Gate, gate
 from bundle.gate.policy import Policy
 from bundle.gate.reading import read_policy
 from bundle.layout import ENVELOPE

@@ -8,16 +8,15 @@ from functools import cache
 from pathlib import Path
 
 from bundle.digests import write_whole
+from bundle.images.container import FORMATS
 from bundle.layout import OPTIONAL, REQUIRED
 from bundle.process import plain_streams
-from bundle.served.containers import FORMATS
-from serving.exchange import DIGEST_HEADER, REQUEST_HEADER, VERSION_HEADER
+from serving.exchange import DIGEST_HEADER, KINDS, MEDIA_TYPE, REQUEST_HEADER, VERSION_HEADER
 from serving.input.bodies import FORM_TYPE
 from serving.input.requests import ARRAY_TYPES, IMAGE_TYPES
 from serving.output.page import ASSETS
 from serving.output.robustness import EXPLAIN, ROBUSTNESS
 from serving.output.schemas import COUNT, DIGEST, TEXT, VERSION, Json, obj, ref, schemas
-from serving.problems import KINDS, MEDIA_TYPE
 
 #: What every route but the probes may answer, and what the routes that take a file may answer beside it.
 ALWAYS = ("not-allowed", "failed")

@@ -115,8 +115,8 @@ def _template() -> Template:
     return environment.get_template("page.html")
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\u00a0%"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}\u00a0%"
 
 
 def _robust(version: dict[str, Any], threat: str) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ from bundle.numbers.claims import ALL_ATTACKS
 from bundle.numbers.intervals import CONFIDENCE, clopper_pearson
 from bundle.pages.headline import main_names
 from bundle.table.threats import RADIUS_FIELD
+from serving.exchange import Problem
 from serving.model.trust import Trust
-from serving.problems import Problem
 
 MEANING = {
     "reference": "Measured on the training framework's float32 network with adversarial images in floating point; "
@@ -76,7 +76,7 @@ def explanations(predicate: Mapping[str, Any], classes: Iterable[str]) -> dict[s
 
     Under attack at the main threats alone.
 
-    `predicate` is the attestation's, `classes` some of its class names. A class without a test image has no clean share,
+    `predicate` is the attestation's, `classes` some of its class names. A class without a test image has no clean accuracy,
     no threats, and a sentence that says so.
     """
     found: dict[str, list[Mapping[str, Any]]] = {name: [] for name in classes}
@@ -116,7 +116,7 @@ def _clean(correct: int, size: int) -> dict[str, Any]:
 
 
 def _threat(predicate: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
-    """The share of a class that is right under all attacks of one threat."""
+    """Accuracy of a class under all attacks of one threat."""
     ball = next(threat for threat in predicate["threats"] if threat["name"] == item["threat"])
     radius = RADIUS_FIELD[ball["norm"]]
     return {

@@ -6,8 +6,8 @@ from typing import Any
 
 from bundle.attestation import CLAIMED, PARTS, REPEATED, schema
 from bundle.numbers.claims import ALL_ATTACKS
+from serving.exchange import KINDS
 from serving.output.robustness import MEANING
-from serving.problems import KINDS
 
 Json = dict[str, Any]
 
@@ -91,8 +91,8 @@ def _predictions() -> Json:
 
 
 def _explanation() -> Json:
-    share = _attested("perClass")["items"]["properties"]
-    measured = {name: share[name] for name in ("value", "correct", "sampleSize", "interval", "confidence")}
+    accuracy = _attested("perClass")["items"]["properties"]
+    measured = {name: accuracy[name] for name in ("value", "correct", "sampleSize", "interval", "confidence")}
     ball = {"threat": TEXT, "norm": TEXT, "attack": {"const": ALL_ATTACKS}, "bound": {"const": "upper"}}
     worst = {"type": "boolean", "description": "whether no other class is right less often under this threat"}
     threats = [obj({**ball, radius: NUMBER, **measured, "worst": worst}) for radius in ("eps_255", "eps")]

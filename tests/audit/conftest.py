@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.release.signing import sign_bundle
+from audit.releasing import sign_bundle
 from bundle.signatures import generate_key
 from tests.bundles import make_bundle
 

@@ -15,7 +15,7 @@ import pytest
 
 from audit import connection
 from audit.client import Client, ClientError
-from audit.live.evidence import fetch_verified
+from audit.live.service import fetch_verified
 from bundle.bundle import open_bundle
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError

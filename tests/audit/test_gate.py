@@ -13,11 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.release.steps import find_baseline
+from audit.releasing import find_baseline
 from audit.versions.find import list_versions
 from bundle.bundle import Bundle, open_bundle
-from bundle.gate.baseline import Baseline
-from bundle.gate.gate import gate
+from bundle.gate.gate import Baseline, gate
 from bundle.gate.policy import Rule
 from bundle.gate.reading import read_policy
 from bundle.layout import ATTESTATION

@@ -18,7 +18,7 @@ from audit.versions import store
 from bundle.bundle import open_bundle
 from bundle.layout import ATTESTATION, CARD, ENVELOPE, REQUIRED
 from tests.audit.conftest import Masters
-from tests.audit.release.test_release import WHO
+from tests.audit.test_releasing import WHO
 from tests.audit.versions.test_versions import git
 
 

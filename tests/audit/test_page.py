@@ -22,7 +22,7 @@ from bundle.gate.reading import read_policy
 from bundle.numbers.claims import find_claim
 from bundle.table.outcomes import image_digests
 from tests.audit.conftest import Masters
-from tests.audit.release.test_release import WHO
+from tests.audit.test_releasing import WHO
 from tests.audit.versions.test_versions import git
 from tests.bundles import digits, make_bundle
 from tests.test_line import fresh_copy

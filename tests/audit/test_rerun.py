@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.commands import rerun as rerun_command
+from audit.commands import audits as rerun_command
 from tests.bundles import make_bundle
 
 HALLMARK = Path(sys.executable).with_name("hallmark")

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from bundle.corruptions import NAMES, SEVERITIES, corrupt
-from bundle.corruptions.blur import disc
+from bundle.corruptions.camera import disc
 from bundle.corruptions.filters import sampled, streaked, zoomed
 from bundle.corruptions.weather import plasma
 from bundle.errors import HallmarkError

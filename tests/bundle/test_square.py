@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bundle.errors import HallmarkError
 from bundle.square.candidates import bumps
-from bundle.square.search import SHARE, square, window_share
+from bundle.square.search import FRACTION, square, window_fraction
 from bundle.table.threats import Threat
 from tests.bundles import digits, linear_model
 
@@ -146,8 +146,8 @@ def test_colours_and_oblong_images():
 
 
 def test_the_window_shrinks_with_the_budget():
-    shares = [window_share(step, 1000) for step in (1, 2, 30, 150, 300, 700, 900)]
-    assert shares == [SHARE, SHARE / 2, SHARE / 2**3, SHARE / 2**5, SHARE / 2**6, SHARE / 2**8, SHARE / 2**9]
+    fractions = [window_fraction(step, 1000) for step in (1, 2, 30, 150, 300, 700, 900)]
+    assert fractions == [FRACTION / 2**halved for halved in (0, 1, 3, 5, 6, 8, 9)]
 
 
 @pytest.mark.parametrize("side", [1, 2, 5, 8])

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from audit.private.withholding import read_secret
-from audit.release.signing import sign_bundle
+from audit.releasing import sign_bundle
 from bundle import digests, temporaries
 from bundle.assembly import assemble
 from bundle.bundle import open_bundle
@@ -32,7 +32,7 @@ AT_ONCE, ROUNDS = 8, 15
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from audit.release.signing import sign_bundle
+from audit.releasing import sign_bundle
 from bundle import digests, temporaries
 
 digests.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)

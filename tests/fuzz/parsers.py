@@ -19,16 +19,16 @@ from audit.private.proof import check_proof, prove
 from audit.private.withholding import make_private
 from audit.versions.find import Place, read_attestation
 from bundle.bundle import open_bundle
+from bundle.checks import read_images
 from bundle.errors import HallmarkError
 from bundle.formats.archives import open_arrays
 from bundle.gate.reading import read_policy
-from bundle.images import read_images
 from bundle.layout import ATTESTATION, IMAGES, OUTCOMES
 from bundle.served.model_file import check_model_file
 from bundle.signatures import generate_key, read_envelope, read_private_key, read_public_key, sign
 from bundle.table.outcomes import read_outcomes
+from serving.exchange import Problem
 from serving.input.images import read_image, read_rows
-from serving.problems import Problem
 from tests import models
 from tests.bundles import SIZE, make_bundle
 from tests.serving.mutations import form_request, sources

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from audit.release.signing import sign_bundle
+from audit.releasing import sign_bundle
 from bundle.attestation import schema
 from bundle.digests import canonical_json
 from bundle.signatures import PRIVATE_KEY, PUBLIC_KEY, generate_key

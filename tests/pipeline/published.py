@@ -11,13 +11,13 @@ from torch.nn import functional
 from bundle.digests import canonical_json, write_whole
 from pipeline import attack, attest, certify, export, prepare
 from pipeline.data.split import Split, load_split
-from pipeline.evaluation.parity import torch_logits
+from pipeline.evaluation.victim import torch_logits
 from pipeline.networks import build_network, describe
 from pipeline.networks.serialisation import weights_bytes
 from pipeline.params import Params
 from pipeline.resolve import complete
 from pipeline.run.environment import describe_environment
-from pipeline.run.folders import Folders
+from pipeline.run.records import Folders
 from pipeline.stage import set_threads
 
 

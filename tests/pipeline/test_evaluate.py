@@ -17,8 +17,8 @@ from torchvision import models
 from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
+from bundle.images.decoding import describe_rule
 from bundle.layout import BOM, CARD
-from bundle.served.decoding import describe_rule
 from pipeline import attack, certify, evaluate, export
 from pipeline.data.split import Split
 from pipeline.evaluate import folder_name, settings

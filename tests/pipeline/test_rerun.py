@@ -235,7 +235,7 @@ def test_clean_margins_that_do_not_come_out_are_another_place(bundle: Path, caps
 
 def test_certified_numbers_are_repeated_too(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A radius that is claimed larger, and votes that nobody cast."""
-    from bundle.numbers.smoothing import certified_radii
+    from bundle.numbers.proofs import certified_radii
 
     [item] = open_bundle(bundle).predicate["smoothing"]
 

@@ -10,17 +10,17 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
-from serving.metrics import Watch
-from serving.middleware.instrumentation import Shell
+from serving.metrics import Metrics
+from serving.middleware import Middleware
 from serving.routes import create_app
 from serving.served import Served
 
 
 @contextmanager
-def enclosed(served: Served, watch: Watch | None = None, **settings: Any) -> Iterator[TestClient]:
-    """A client of the app with some settings changed; `watch` counts where one is given."""
+def enclosed(served: Served, metrics: Metrics | None = None, **settings: Any) -> Iterator[TestClient]:
+    """A client of the app with some settings changed; `metrics` counts where one is given."""
     app = create_app()
     app.state.served = replace(served, settings=replace(served.settings, **settings))
-    app.state.watch = watch or Watch(CollectorRegistry())
-    with TestClient(Shell(app, app), raise_server_exceptions=False) as client:
+    app.state.metrics = metrics or Metrics(CollectorRegistry())
+    with TestClient(Middleware(app, app), raise_server_exceptions=False) as client:
         yield client

@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from bundle.errors import HallmarkError
-from serving.middleware.access import OPEN_PATHS, BearerToken, check_token, read_origins
+from serving.middleware import OPEN_PATHS, BearerToken, check_token, read_origins
 from serving.served import Served
 from serving.settings import Settings
 from tests.serving.conftest import running_service

@@ -14,10 +14,9 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from serving.exchange import ModelHeaders
+from serving.exchange import ModelHeaders, Problem
 from serving.input import bodies as limits
 from serving.input.bodies import GRACE_SECONDS, Admission
-from serving.problems import Problem
 from serving.routes import create_app
 from serving.served import Served
 from tests.serving.conftest import running_service

@@ -16,12 +16,11 @@ from bundle.bundle import open_bundle
 from bundle.layout import ATTESTATION, ENVELOPE, REQUIRED
 from bundle.signatures import generate_key, sign
 from bundle.table.threats import Threat
-from serving.exchange import ModelHeaders
+from serving.exchange import KINDS, ModelHeaders
 from serving.input.requests import ARRAY_TYPES, IMAGE_TYPES
 from serving.model.batcher import predictions, softmax
 from serving.output.openapi import document
 from serving.output.versions import Versions
-from serving.problems import KINDS
 from serving.routes import create_app
 from serving.served import Served, prepare
 from serving.settings import Settings
@@ -42,7 +41,7 @@ def test_openapi_has_every_route_and_no_other(served: Served) -> None:
 
 
 def test_openapi_declares_bodies_and_statuses_of_the_predictions() -> None:
-    """Every kind of problem that serving/problems.py knows for such a request, and every type that is taken."""
+    """Every kind of problem that serving/exchange.py knows for such a request, and every type that is taken."""
     methods = {path: set(item) for path, item in document()["paths"].items()}
     assert {path for path, names in methods.items() if names == {"post"}} == {"/predict", "/predict_batch"}
     assert set.union(*methods.values()) == {"get", "post"}

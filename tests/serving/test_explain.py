@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 
 from bundle.bundle import Bundle, open_bundle
 from bundle.numbers.intervals import clopper_pearson
+from serving.exchange import Problem
 from serving.output.robustness import explanations, wants_robustness
-from serving.problems import Problem
 from tests.serving.pictures import digit, npy, png
 from tests.serving.refusals import refused
 from tests.serving.test_documents import check_schema

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.served.containers.container import FORMATS, PARTS_LIMIT
-from bundle.served.containers.jpeg import SCANS_LIMIT
-from pipeline.data.decoding import file_to_array
+from bundle.images.chunked import SCANS_LIMIT
+from bundle.images.container import FORMATS, PARTS_LIMIT
+from pipeline.data.image_files import file_to_array
+from serving.exchange import Problem
 from serving.input.images import pixels_limit, read_image
-from serving.problems import Problem
 from tests.serving.pictures import bmp32, changed, digit, encoded, exif_of, png, png_chunk, raw_png, with_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from serving.exchange import Exchange
-from serving.metrics import Watch
-from serving.middleware.instrumentation import AccessLog, Watching
+from serving.metrics import Metrics
+from serving.middleware import AccessLog, Instrumentation
 from serving.routes import create_app
 from serving.served import Served
 from tests.serving.conftest import running_service
@@ -41,9 +41,9 @@ class Logged(NamedTuple):
 @pytest.fixture(scope="module")
 def logged(served: Served) -> Iterator[Logged]:
     app = create_app()
-    app.state.served, app.state.watch = served, Watch(CollectorRegistry())
+    app.state.served, app.state.metrics = served, Metrics(CollectorRegistry())
     stream = io.StringIO()
-    outer = Watching(app, app.state, app.routes, AccessLog(stream))
+    outer = Instrumentation(app, app.state, app.routes, AccessLog(stream))
 
     async def http_only(scope: Any, receive: Any, send: Any) -> None:
         """The client starts and stops an app by a scope that is no request."""
@@ -129,9 +129,9 @@ def test_an_odd_request_id_is_replaced(logged: Logged, given: bytes) -> None:
 def test_only_an_address_is_logged_as_one(served: Served, host: str, shown: str | None) -> None:
     """Behind a trusted proxy the server takes it from a header."""
     app = create_app()
-    app.state.served, app.state.watch = served, Watch(CollectorRegistry())
+    app.state.served, app.state.metrics = served, Metrics(CollectorRegistry())
     stream = io.StringIO()
-    TestClient(Watching(app, app.state, app.routes, AccessLog(stream)), client=(host, 1)).get("/robustness")
+    TestClient(Instrumentation(app, app.state, app.routes, AccessLog(stream)), client=(host, 1)).get("/robustness")
     assert json.loads(stream.getvalue())["client"] == shown
 
 

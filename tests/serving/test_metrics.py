@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from bundle.bundle import Bundle, open_bundle
-from serving.metrics import Watch, publish_model
+from serving.exchange import KINDS
+from serving.metrics import Metrics, publish_model
 from serving.model.batcher import Batcher
-from serving.problems import KINDS
 from serving.routes import create_app
 from serving.served import Served, prepare
 from tests.serving.conftest import running_service
@@ -44,10 +44,10 @@ class Watched(NamedTuple):
 @pytest.fixture
 def watched(served: Served) -> Iterator[Watched]:
     registry = CollectorRegistry()
-    watch = Watch(registry)
-    mine = prepare(served.settings, watch.observe)
-    watch.publish(mine)
-    with enclosed(mine, watch) as client:
+    metrics = Metrics(registry)
+    mine = prepare(served.settings, metrics.observe)
+    metrics.publish(mine)
+    with enclosed(mine, metrics) as client:
         yield Watched(client, registry)
 
 
@@ -110,7 +110,7 @@ def test_batches_and_predicted_classes_are_counted(watched: Watched, bundle: Bun
 
 
 def test_rows_that_wait_are_a_gauge() -> None:
-    assert b"\nhallmark_queue_rows 7.0\n" in Watch(CollectorRegistry()).text(queued=7)
+    assert b"\nhallmark_queue_rows 7.0\n" in Metrics(CollectorRegistry()).text(queued=7)
 
 
 def _array(shape: tuple[int, ...], kind: type[np.generic] = np.uint8) -> dict[str, bytes]:
@@ -149,13 +149,13 @@ def test_a_failure_is_counted_once(watched: Watched, served: Served, monkeypatch
     _is_refused_once(watched, "failed", lambda client: client.get("/openapi.json"), served.version)
 
 
-def test_a_full_queue_and_the_shells_own_refusals_are_counted_once(served: Served) -> None:
+def test_a_full_queue_and_the_outer_layers_own_refusals_are_counted_once(served: Served) -> None:
     registry = CollectorRegistry()
     full = replace(
         served, batcher=Batcher(lambda rows: np.zeros((len(rows), 10), np.float32), batch_rows=1, queue_rows=0)
     )
     preflight = {"Origin": "https://other.example", "Access-Control-Request-Method": "GET"}
-    with enclosed(full, Watch(registry), token=TOKEN, cors="https://page.example") as client:
+    with enclosed(full, Metrics(registry), token=TOKEN, cors="https://page.example") as client:
         watched = Watched(client, registry)
         _is_refused_once(watched, "not-allowed", lambda client: client.get("/metrics"), served.version)
         _is_refused_once(

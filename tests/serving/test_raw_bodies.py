@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from bundle.served.containers import FORMATS
+from bundle.images.container import FORMATS
 from serving.input.requests import ARRAY_TYPES, IMAGE_TYPES, QUICK_BYTES
 from serving.routes import create_app
 from serving.served import Served

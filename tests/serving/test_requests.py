@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from bundle.served.containers import FORMATS
+from bundle.images.container import FORMATS
+from serving.exchange import Problem
 from serving.model.batcher import Batcher
-from serving.problems import Problem
 from serving.routes import create_app
 from serving.served import Served
 from tests.serving.pictures import digit, encoded, multipart, npy, png

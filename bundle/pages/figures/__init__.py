@@ -1,23 +1,24 @@
-"""The report's figures: pure functions from claims and columns to SVG, drawn to be read by anyone; a family a file.
+"""The report's figures: pure functions from claims and columns to SVG, drawn to be read by anyone; one file per family.
 
-Shares run from 0 to 100 % on every axis, whiskers and bands are 95 % Clopper-Pearson intervals, settings differ in
+Accuracies run from 0 to 100 % on every axis, whiskers and bands are 95 % Clopper-Pearson intervals, settings differ in
 shape as well as in colour, and each figure says its numbers in words for those who cannot see it.
 """
 
-from bundle.pages.figures.classes import (
+from bundle.pages.figures.accuracy import (
     CLASSES_SHOWN,
     HEAT_MAP_CLASSES,
     PAIRS_SHOWN,
-    ClassShare,
+    ClassAccuracy,
+    accuracy_of,
+    by_attack,
     by_class,
     confusion,
     most_confused,
+    say,
+    strip,
 )
-from bundle.pages.figures.margins import Bin, bins_of, margin_histogram, reliability
-from bundle.pages.figures.radii import Certified, by_eps, certified_curve
-from bundle.pages.figures.shares import by_attack, say, share_of, strip
-from bundle.pages.figures.surface import BANDS, band_of, surface
-from bundle.pages.figures.versions import VERSIONS_HEIGHT, Entry, over_versions
+from bundle.pages.figures.curves import VERSIONS_HEIGHT, Certified, Entry, by_eps, certified_curve, over_versions
+from bundle.pages.figures.margins import BANDS, Bin, band_of, bins_of, margin_histogram, reliability, surface
 from bundle.pages.svg import CERTIFIED, REFERENCE, SERVED
 
 __all__ = [
@@ -31,8 +32,9 @@ __all__ = [
     "VERSIONS_HEIGHT",
     "Bin",
     "Certified",
-    "ClassShare",
+    "ClassAccuracy",
     "Entry",
+    "accuracy_of",
     "band_of",
     "bins_of",
     "by_attack",
@@ -45,7 +47,6 @@ __all__ = [
     "over_versions",
     "reliability",
     "say",
-    "share_of",
     "strip",
     "surface",
 ]

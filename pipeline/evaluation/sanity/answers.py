@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from bundle.leakage import LEAKS, leaked_shares
+from bundle.leakage import LEAKS, leaked_fractions
 from bundle.numbers.intervals import lower_bound, paired_difference
-from pipeline.evaluation.sanity.measured import Item, at_least, at_most, share_of
+from pipeline.evaluation.sanity.measured import Item, accuracy_of, at_least, at_most
 
 Labels = NDArray[np.int64]
 
@@ -35,7 +35,7 @@ def answer_checks(labels: Labels, predictions: Labels, classes: Sequence[str]) -
 
 
 def above_chance(labels: Labels, predictions: Labels) -> Item:
-    """The exact binomial bound of clean accuracy against the share of the largest class, which is 1/K or more."""
+    """The exact binomial bound of clean accuracy against the fraction of the largest class, which is 1/K or more."""
     count, right = len(labels), int((predictions == labels).sum())
     chance = float(np.bincount(labels).max() / count)
     return at_least(
@@ -53,7 +53,7 @@ def class_order(labels: Labels, predictions: Labels, classes: Sequence[str]) -> 
 
     So chosen, and from the lower end of the interval, what only fits the noise of few images gains nothing.
     """
-    relabelled, half, warn = np.empty_like(predictions), _halves(labels), share_of(ORDER_WARN, len(labels))
+    relabelled, half, warn = np.empty_like(predictions), _halves(labels), accuracy_of(ORDER_WARN, len(labels))
     for side in (0, 1):
         order = best_order(confusion(labels[half != side], predictions[half != side], len(classes)))
         relabelled[half == side] = np.argsort(order)[predictions[half == side]]
@@ -63,7 +63,7 @@ def class_order(labels: Labels, predictions: Labels, classes: Sequence[str]) -> 
         "class_order",
         gained.interval[0],
         warn=warn,
-        fail=share_of(ORDER_FAIL, len(labels)),
+        fail=accuracy_of(ORDER_FAIL, len(labels)),
         meaning=f"accuracy that other classes for the answers would gain ({gained.difference:+.1%}), from the lower end of "
         f"its 95 % interval{swapped}",
     )
@@ -106,6 +106,6 @@ LIMITS = {"copies": (0.0, 0.01), "near_copies": (0.01, 0.5), "two_labels": (0.0,
 
 def data_checks(data: Mapping[str, Any]) -> Iterator[Item]:
     """The checks that the counts of the predicate's `data` allow."""
-    for leak, share in leaked_shares(data.get("leakage", {}), data["splits"]).items():
+    for leak, fraction in leaked_fractions(data.get("leakage", {}), data["splits"]).items():
         warn, fail = LIMITS[leak]
-        yield at_most(leak, share, warn=warn, fail=fail, meaning=f"share of {LEAKS[leak]}")
+        yield at_most(leak, fraction, warn=warn, fail=fail, meaning=f"share of {LEAKS[leak]}")

@@ -1,10 +1,7 @@
-"""What sanity checks are made of: the line that each writes, what was measured, and the network before and after.
+"""What sanity checks are made of: the item that each writes, what was measured, and the network before and after.
 
-What the attacks of an evaluation found before its sanity checks run.
-
-One line of the predicate's `sanity`: a statistic, where it fails, and what came of it.
-
-Whether the network answers the same twice, and the same after the attacks as before.
+An item of the predicate's `sanity` is a statistic, where it fails, and what came of it. Of the network: whether it answers
+the same twice, and the same after the attacks as before.
 """
 
 from __future__ import annotations
@@ -48,7 +45,7 @@ class Measured:
         return (int(self.under(names).sum()) - int(self.under(stronger).sum())) / len(self.clean)
 
     def only(self, stronger: Iterable[str], weaker: Iterable[str]) -> float:
-        """The share of images that stand under all of `stronger` and fall to one of `weaker`."""
+        """The fraction of images that stand under all of `stronger` and fall to one of `weaker`."""
         return float((self.under(stronger) & ~self.under(weaker)).mean())
 
     @property
@@ -87,21 +84,21 @@ class Measured:
 Item = dict[str, Any]
 Outcome = Literal["pass", "warn", "fail"]
 
-#: A check on few images cannot resolve a share finer than this many of them: random starts move one or two.
+#: A check on few images cannot resolve a fraction finer than this many of them: random starts move one or two.
 SLACK_IMAGES = 2
-#: The share that AutoAttack's own warning about Square starts at, and DESIGN's for steps, restarts and black boxes.
-SLACK_SHARE = 0.002
+#: The fraction that AutoAttack's own warning about Square starts at; steps, restarts and black boxes take it too.
+SLACK_FRACTION = 0.002
 #: Five images of 1000: what a check may exceed its slack by before it fails and does not only warn.
 FAIL_FACTOR = 2.5
 
 
 def slack(images: int) -> float:
     """0.2 points, or 2 images where that is more."""
-    return max(SLACK_SHARE, SLACK_IMAGES / images)
+    return max(SLACK_FRACTION, SLACK_IMAGES / images)
 
 
-def share_of(limit: float, images: int) -> float:
-    """A limit on a share of `images`, not finer than 2 of them."""
+def accuracy_of(limit: float, images: int) -> float:
+    """A limit on a fraction of `images`, not finer than 2 of them."""
     return max(limit, SLACK_IMAGES / images)
 
 
@@ -139,7 +136,7 @@ def _item(check: str, statistic: float, comparator: str, threshold: float, outco
 
 
 BATCH = 256
-#: Sums in another order on an accelerator: a share of the largest logit, far below what noise as a defence adds.
+#: Sums in another order on an accelerator: as a fraction of the largest logit, far below what noise as a defence adds.
 ROUNDING = 1e-4
 
 
@@ -182,9 +179,9 @@ def network_checks(network: nn.Module, sample: Sample, part: Sample, measured: M
 @torch.no_grad()
 def _repeat_difference(network: nn.Module, images: Tensor) -> float:
     first, second = network(images), network(images)
-    share = (first - second).abs().max() / first.abs().max().clamp_min(torch.finfo(first.dtype).tiny)
+    change = (first - second).abs().max() / first.abs().max().clamp_min(torch.finfo(first.dtype).tiny)
     # Logits that are not finite are no answer: they count as different.
-    return float(share.nan_to_num(nan=1.0))
+    return float(change.nan_to_num(nan=1.0))
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ STEPS = 50
 def planted(
     network: nn.Module, part: Sample, threat: Threat, *, seed: int, searches: Mapping[str, Search] | None = None
 ) -> Item:
-    """The share of planted images that the attacks find, among those that as many random points do not find.
+    """The fraction of planted images that the attacks find, among those that as many random points do not find.
 
     `part`: the images that are planted in (32 are enough). `searches`: attacks by name, by default PGD-50 and margin
     PGD-50 as the evaluation runs them; an image counts as found where one of them finds it.
@@ -95,12 +95,12 @@ def _nothing_planted(reason: str) -> Item:
 
 Features = Callable[[Tensor], Tensor]
 
-#: Points inside, in a ball of this share of eps, and surface points of which one is planted.
-INNER, SHARE, CANDIDATES = 64, 0.75, 16
+#: Points inside, in a ball of eps times this factor, and surface points of which one is planted.
+INNER, FACTOR, CANDIDATES = 64, 0.75, 16
 #: Where the readout's threshold lies between the highest point inside and the planted point: close to the latter, so
 #: that only a small part of the ball is class 1.
 CLOSENESS = 0.95
-#: Weight of the identity in the covariance, as a share of its mean variance. With less (0.1) the readout follows a few
+#: Weight of the identity in the covariance, as a fraction of its mean variance. With less (0.1) the readout follows a few
 #: points into corners of the feature space that PGD reaches from some starts only: 80 % found on an honest network.
 RIDGE = 1.0
 _WHOLE_RANGE = Threat("linf", 127.5)
@@ -170,7 +170,7 @@ def plant(network: nn.Module, features: Features, part: Sample, threat: Threat, 
     """
     inside = [
         part.images,
-        *(uniform_start(part.images, threat.scaled(SHARE), seed=seed + 1, index=part.index, restart=n) for n in range(INNER)),
+        *(uniform_start(part.images, threat.scaled(FACTOR), seed=seed + 1, index=part.index, restart=n) for n in range(INNER)),
     ]  # fmt: skip
     surface = [surface_point(part, threat, seed=seed + 2, number=number) for number in range(CANDIDATES)]
     inner, outer = (torch.stack([features(points).double() for points in group], 1) for group in (inside, surface))

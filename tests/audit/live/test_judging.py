@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from audit.live.asking import Answers
 from audit.live.findings import Asked, Logits, against_model, against_table, moved
 from audit.live.questions import Question
+from audit.live.service import Answers
 from bundle.bundle import Bundle, open_bundle
 from bundle.private import image_sets
 from bundle.served.runtime import OnnxClassifier

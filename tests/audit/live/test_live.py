@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from audit.cli import app
 from audit.private.withholding import make_private
-from audit.release.signing import sign_bundle
+from audit.releasing import sign_bundle
 from bundle.bundle import Bundle, open_bundle
 from bundle.layout import ATTESTATION, ENVELOPE, MODEL, OUTCOMES
 from bundle.signatures import sign

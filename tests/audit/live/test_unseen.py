@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit.cli import app
-from audit.release.steps import find_baseline
+from audit.releasing import find_baseline
 from audit.versions.history import committed_attestations
 from bundle.bundle import open_bundle
-from bundle.gate.baseline import Unseen
+from bundle.gate.gate import Unseen
 from tests.audit.conftest import Masters
 from tests.audit.versions.test_versions import commit, git
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.release.signing import sign_bundle
+from audit.releasing import sign_bundle
 from audit.versions.find import Place, Version, find_version, list_versions
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError

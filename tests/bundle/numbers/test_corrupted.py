@@ -9,7 +9,8 @@ import pytest
 
 from bundle.corruptions import NAMES as CORRUPTIONS
 from bundle.corruptions import SEVERITIES
-from bundle.numbers.breakdowns import corruption_accuracy, corruption_column
+from bundle.numbers.breakdowns import corruption_accuracy
+from bundle.table.columns import corruption_column
 from bundle.table.outcomes import Outcomes
 
 

@@ -12,7 +12,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from audit.private.withholding import make_private
 from bundle.bundle import Bundle, open_bundle
 from bundle.layout import BOM, CARD, IMAGES, OUTCOMES, REPORT
-from bundle.pages.bom import performance_metrics, render_bom
+from bundle.pages.bom import render_bom
+from bundle.pages.performance import performance_metrics
 from bundle.table.threats import Threat
 from tests.bundle.pages.test_card import proved
 from tests.bundles import make_bundle

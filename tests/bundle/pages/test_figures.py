@@ -18,12 +18,12 @@ LOSSES = [[0.002, 0.001, 0.002], [0.05, 0.04, 0.05], [2.0, 2.0, 40.0]]
 
 
 def attack_figure() -> str:
-    rows = [("clean", figures.share_of(58, 60), figures.share_of(58, 60))]
-    return figures.by_attack([*rows, (HOSTILE, figures.share_of(30, 60), figures.share_of(0, 60))], "l∞ 8/255")
+    rows = [("clean", figures.accuracy_of(58, 60), figures.accuracy_of(58, 60))]
+    return figures.by_attack([*rows, (HOSTILE, figures.accuracy_of(30, 60), figures.accuracy_of(0, 60))], "l∞ 8/255")
 
 
 def eps_figure(threats: int = 3, lighter: tuple[float, ...] = ()) -> str:
-    series = [(4.0 * step, figures.share_of(60 - 20 * step, 60)) for step in range(threats + 1)]
+    series = [(4.0 * step, figures.accuracy_of(60 - 20 * step, 60)) for step in range(threats + 1)]
     return figures.by_eps({"reference": series, "served": series}, "linf", lighter)
 
 
@@ -32,7 +32,7 @@ def sweep_figure() -> str:
 
 
 def class_figure(classes: int = 3) -> str:
-    return figures.by_class([figures.ClassShare(f"{HOSTILE} {index}", index % 5, 5, 5) for index in range(classes)])
+    return figures.by_class([figures.ClassAccuracy(f"{HOSTILE} {index}", index % 5, 5, 5) for index in range(classes)])
 
 
 def margin_figure() -> str:

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from audit.diff.difference import Difference
-from audit.diff.recipes import Recipes
-from audit.documents.answers import evasion, flaws
-from audit.live.evidence import contradictions
+from audit.answers import evasion, flaws
+from audit.difference import Difference
+from audit.live.service import contradictions
 from audit.merge.join import merge
+from audit.recipes import Recipes
 from audit.versions.find import autoattack, read_folder
 from audit.versions.tables import print_version, print_versions
 from bundle.bundle import Bundle, open_bundle
 from bundle.errors import HallmarkError
-from bundle.gate.baseline import Baseline, not_worse
+from bundle.gate.gate import Baseline, not_worse
 from bundle.gate.pairing import Pair
 from bundle.gate.policy import NotWorse
 from bundle.pages.card import front_matter, render_card

@@ -201,7 +201,7 @@ def test_the_report_names_each_threat_and_draws_the_headlines_norm_alone(bundle:
 
 
 def test_the_figures_unit_follows_the_norm() -> None:
-    series = {kind: [(size, figures.share_of(3, 6)) for size in (0.0, 1.5)] for kind in ("reference", "served")}
+    series = {kind: [(size, figures.accuracy_of(3, 6)) for size in (0.0, 1.5)] for kind in ("reference", "served")}
     assert "ε 1.5/255" in figures.by_eps(series) and "l∞, 255ths" in figures.by_eps(series)
     assert "/255" not in figures.by_eps(series, "l1") and "(l1, pixel range = 1)" in figures.by_eps(series, "l1")
 

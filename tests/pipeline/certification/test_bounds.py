@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from bundle.served.runtime import OnnxClassifier
 from bundle.table.threats import Threat
 from pipeline.attacks.pgd import margin_pgd
-from pipeline.certification import forms, intervals
+from pipeline.certification import intervals
+from pipeline.certification import relaxed as forms
 from pipeline.certification.intervals import Bounds, box, propagate
 from pipeline.certification.program import Program, read
 from pipeline.certification.radius import _tightened, differences, margins

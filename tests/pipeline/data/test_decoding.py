@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.decoding import describe_decoding, file_to_array, read_images
+from pipeline.data.image_files import describe_decoding, file_to_array, read_images
 from pipeline.data.split import DataError
 
 
@@ -109,7 +109,7 @@ def test_a_pointer_of_git_lfs_is_called_one(tmp_path):
 
 def test_progress_is_shown_for_many_files_only(tmp_path, monkeypatch, capsys):
     Image.new("L", (4, 4)).save(tmp_path / "x.png")
-    monkeypatch.setattr("pipeline.data.decoding.SHOW_PROGRESS_FROM", 5)
+    monkeypatch.setattr("pipeline.data.image_files.SHOW_PROGRESS_FROM", 5)
     read_images(tmp_path, ["x.png"] * 5, 4, 1)
     assert capsys.readouterr() == ("", "")
     read_images(tmp_path, ["x.png"] * 6, 4, 1)

@@ -8,10 +8,9 @@ import pytest
 
 from bundle.digests import canonical_json
 from pipeline.data.manifest import load_manifest, split_sha256
-from pipeline.data.preparation import prepare_data
 from pipeline.data.split import DataError, load_split
 from pipeline.params import DataSettings, Params
-from pipeline.prepare import main
+from pipeline.prepare import main, prepare_data
 
 
 def pictures(count=30, shape=(8, 8, 1), seed=0):

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.served.decoding import describe_rule
+from bundle.images.decoding import describe_rule
 from pipeline import prepare
-from pipeline.data.image_folder import read_image_folder
 from pipeline.data.manifest import load_manifest
-from pipeline.data.preparation import prepare_data
+from pipeline.data.sources import read_image_folder
 from pipeline.data.split import DataError
 from pipeline.params import DataSettings
+from pipeline.prepare import prepare_data
 from pipeline.resolve import complete
-from pipeline.run.folders import Folders
+from pipeline.run.records import Folders
 
 
 def settings(path, **others):

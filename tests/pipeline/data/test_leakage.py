@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.leakage import DISTANCE, count_leakage, near, perceptual_hashes
+from pipeline.data.manifest import DISTANCE, count_leakage, near, perceptual_hashes
 from pipeline.data.split import Split
 
 

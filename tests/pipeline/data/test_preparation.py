@@ -8,9 +8,9 @@ from PIL import Image
 
 from bundle.errors import HallmarkError
 from pipeline.data.manifest import build_manifest, load_manifest, save_manifest, split_sha256
-from pipeline.data.preparation import prepare_data
 from pipeline.data.split import DataError, ImageSet, Split, load_split
 from pipeline.params import DataSettings
+from pipeline.prepare import prepare_data
 
 NAMES = ("train", "validation", "test")
 

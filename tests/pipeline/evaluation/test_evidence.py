@@ -17,7 +17,8 @@ from bundle.table.outcomes import image_digests, margins
 from bundle.table.threats import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation import tiers as jobs
-from pipeline.evaluation.evidence import Evidence, draw, gather_evidence, judge_reference, served_columns, unions
+from pipeline.evaluation.columns import judge_reference, served_columns
+from pipeline.evaluation.evidence import Evidence, draw, gather_evidence, unions
 from pipeline.evaluation.running import AttackFinding
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings

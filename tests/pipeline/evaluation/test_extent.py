@@ -9,7 +9,7 @@ from bundle import layout as limits
 from bundle.errors import HallmarkError
 from pipeline.attacks.threat import Threat
 from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.extent import check_planned
+from pipeline.evaluation.running import check_planned
 from pipeline.evaluation.tiers import Job
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings
@@ -35,7 +35,7 @@ def test_the_bounds_are_of_all_sets_together() -> None:
 
 def test_no_attack_is_begun_whose_images_have_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "IMAGES_BYTES", 1000)
-    monkeypatch.setattr("pipeline.evaluation.evidence.judge_reference", never)
+    monkeypatch.setattr("pipeline.evaluation.columns.judge_reference", never)
     drawn = draw(split(60), SETTINGS)
     with pytest.raises(HallmarkError, match=r"attack\.images: 20 images under .* take fewer images"):
         gather_evidence(Victim(Linear(), CLASSES), drawn, SETTINGS, device=torch.device("cpu"), say=lambda line: None)

@@ -17,8 +17,7 @@ from pipeline.evaluation import evidence, running
 from pipeline.evaluation.evidence import draw, gather_evidence
 from pipeline.evaluation.victim import Victim
 from pipeline.params import AttackSettings
-from pipeline.run.cache import Cache
-from pipeline.run.folders import locked
+from pipeline.run.cache import Cache, locked
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 
 #: Small batches make enough tasks for two.

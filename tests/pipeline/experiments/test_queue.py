@@ -18,7 +18,7 @@ from pipeline.experiments.pace import Budget, Interruption, duration, read_durat
 from pipeline.experiments.plan import Places, Run, load_plan
 from pipeline.experiments.queue import FAILURE, Queue, forget_failures, has_result
 from pipeline.experiments.result import load_result
-from pipeline.run.folders import locked
+from pipeline.run.cache import locked
 from tests.pipeline.experiments.samples import small, write_plan
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bundle.errors import HallmarkError
 from bundle.served.runtime import OnnxClassifier
 from pipeline.data.split import Split
-from pipeline.evaluation.parity import check_parity
+from pipeline.evaluation.victim import check_parity
 from pipeline.networks import build_network, describe
 from pipeline.networks.serialisation import ServedNetwork, load_network, to_onnx
 

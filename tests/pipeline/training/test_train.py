@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from bundle.errors import HallmarkError
 from bundle.table.threats import Threat
 from pipeline import train
-from pipeline.data.preparation import prepare_data
 from pipeline.networks.serialisation import load_network
 from pipeline.params import DataSettings
+from pipeline.prepare import prepare_data
 from pipeline.resolve import complete
 from pipeline.training import overfitting
 from pipeline.training.build import build_training

@@ -1,1 +1,0 @@
-"""Two models, or two recipes, compared image by image."""

@@ -1,1 +1,0 @@
-"""The crosswalk to norms and laws."""

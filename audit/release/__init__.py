@@ -1,1 +1,0 @@
-"""From a bundle to a signed, tagged release that met its policy."""

@@ -1,0 +1,1 @@
+"""Image files, from their bytes to pixels: headers first, then one rule of decoding."""

@@ -1,1 +1,0 @@
-"""Around every request: the log, access, CORS, the end of a connection."""
