@@ -153,4 +153,4 @@ class FGSMPGK(Method):
         corners = self.threat.eps * (torch.rand(len(index), *shape, device=self.prior.device) - 0.5).sign()
         self.prior[index] = torch.where(first, corners, self.prior[index])
         self.velocity[index] = self.velocity[index] * ~first
-        self.round[index] = round_
+        self.round.index_fill_(0, index, round_)
