@@ -20,8 +20,8 @@ import typer
 from torch import nn
 
 from benchmarks.official import STEPS
+from bundle.command_line import run_command
 from bundle.digests import canonical_json, write_whole
-from bundle.process import plain_streams
 from pipeline.data.split import Split
 from pipeline.methods import Method
 from pipeline.networks.blocks import to_unit
@@ -196,5 +196,4 @@ def main(
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

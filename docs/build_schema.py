@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bundle.attestation import schema
+from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
-from bundle.process import plain_streams
 
 PAGE = "attestation.md"
 SCHEMA = "attestation.schema.json"
@@ -73,6 +73,10 @@ def publish(folder: Path) -> None:
     write_whole(folder / SCHEMA, (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-if __name__ == "__main__":
-    plain_streams()
+def main() -> None:
+    """Writes docs/attestation.schema.json: the schema with a sentence of docs/attestation.md on every field."""
     publish(Path(__file__).parent)
+
+
+if __name__ == "__main__":
+    run_command(main)
