@@ -1,6 +1,6 @@
-"""The attestation's JSON Schema as docs/ publishes it: with the sentences of docs/attestation.md as descriptions.
+"""The JSON Schemas that docs/ publishes: of the attestation, with the sentences of docs/attestation.md, and of settings.
 
-`python -m docs.build_schema docs` writes docs/attestation.schema.json.
+`python -m docs.build_schema` writes docs/attestation.schema.json, docs/params.schema.json and docs/policy.schema.json.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bundle.attestation import schema
 from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from docs.settings_schema import params_schema, policy_schema
 
 PAGE = "attestation.md"
 SCHEMA = "attestation.schema.json"
@@ -67,14 +68,24 @@ def described_schema(page: str) -> dict[str, Any]:
     return described
 
 
+def schemas(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every published schema by the name of its file; `folder` has attestation.md."""
+    return {
+        SCHEMA: described_schema((folder / PAGE).read_text(encoding="utf-8")),
+        "params.schema.json": params_schema(),
+        "policy.schema.json": policy_schema(),
+    }
+
+
 def publish(folder: Path) -> None:
-    """Writes attestation.schema.json beside the folder's attestation.md."""
-    described = described_schema((folder / PAGE).read_text(encoding="utf-8"))
-    write_whole(folder / SCHEMA, (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode())
+    """Writes the schemas into the folder of attestation.md."""
+    for name, document in schemas(folder).items():
+        write_whole(folder / name, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def main() -> None:
-    """Writes docs/attestation.schema.json: the schema with a sentence of docs/attestation.md on every field."""
+    """Writes the JSON Schemas into docs/: of the attestation, with a sentence of docs/attestation.md on every field, of
+    params.yaml and of policy.yaml."""
     publish(Path(__file__).parent)
 
 
