@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro check test test-processors chaos coverage lint serve bento compare evaluate results bench lock pythons audit-deps licences
+.PHONY: help repro check test test-processors chaos coverage lint serve bento compare evaluate results bench profile lock pythons audit-deps licences
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -81,8 +81,11 @@ evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=fil
 results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder; resumes
 	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)") $(OPTIONS)
 
-bench: .venv/.installed  ## benchmarks/WHAT.md: WHAT=attack, serving or fuzz; after repro
+bench: .venv/.installed  ## benchmarks/WHAT.md: WHAT=train, attack, serving or fuzz
 	@$(RUN) -m benchmarks.$(WHAT)
+
+profile: .venv/.installed  ## where a training step's time goes: trace.json
+	@$(RUN) -m benchmarks.trace
 
 lock: .venv/.installed  ## requirements.lock, and what a bento installs, anew
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from bundle.errors import sentence
+from bundle.command_line import one_sentence
 from bundle.process import plain
 
 ABSENT = "–"
@@ -56,12 +56,8 @@ class OneSentence(TyperGroup):
     """Commands whose refusals reach people as one sentence, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with one_sentence():
             return super().invoke(ctx)
-        except Exception as error:  # sentence() tells a refusal from a fault, which goes on as it came
-            if (said := sentence(error)) is None:
-                raise
-            fail(said)
 
 
 def print_json(document: Any) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from pyautoattack import AutoAttack
 
+from bundle.command_line import run_command
 from bundle.digests import write_whole
-from bundle.process import plain_streams
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import load_split
 from pipeline.evaluation.evidence import draw, gather_evidence
@@ -112,5 +112,4 @@ def _page(seconds: dict[str, list[float]], images: int, threads: int, instructio
 
 
 if __name__ == "__main__":
-    plain_streams()
-    main()
+    run_command(main)

@@ -21,8 +21,8 @@ import typer
 
 from benchmarks.serving.services import Service, hallmark
 from bundle.bundle import Bundle, open_bundle
+from bundle.command_line import run_command
 from bundle.digests import write_whole
-from bundle.process import plain_streams
 from bundle.served.runtime import OnnxClassifier
 from serving.model.batcher import predictions
 from tests.serving.fuzz import Found, fuzz
@@ -110,5 +110,4 @@ must be a problem document, and the same worker must answer from beginning to en
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

@@ -1,7 +1,7 @@
 """How long a training step takes beside the official procedure: same networks, images and rows, turn about.
 
-`python -m benchmarks.train` on the device at hand; it adds its rows to benchmarks/train.json. A turn is some steps of
-each, in an order that alternates, because these machines are shared: what is reported are medians of paired ratios.
+`python -m benchmarks.train` on the device at hand; it adds its rows to benchmarks/train.json and writes train.md. A turn
+is some steps of each, in an order that alternates, because machines are shared: reported are medians of paired ratios.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,14 +20,14 @@ import typer
 from torch import nn
 
 from benchmarks.official import STEPS
+from bundle.command_line import run_command
 from bundle.digests import canonical_json, write_whole
-from bundle.process import plain_streams
 from pipeline.data.split import Split
-from pipeline.methods import Method
+from pipeline.methods import Method, method_class
 from pipeline.networks.blocks import to_unit
 from pipeline.params import Params
 from pipeline.resolve import complete
-from pipeline.run.devices import choose_device, make_fabric, pays_off
+from pipeline.run.devices import choose_device, in_layout, make_fabric, pays_off
 from pipeline.run.environment import describe_environment
 from pipeline.stage import set_threads
 from pipeline.training.batches import Sampling
@@ -43,6 +43,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "Hallmark, fp32": {"precision": "fp32"},
     "Hallmark, compiled": {"compile": True},
 }
+
+
+class Row(NamedTuple):
+    """What was measured of one variant; `ratios` are to the official procedure, turn by turn."""
+
+    method: str
+    network: str
+    batch: int
+    what: str
+    images_per_second: float
+    ratios: list[float]
+
+    def cells(self) -> list[str | int]:
+        """As the page shows it."""
+        low, middle, high = min(self.ratios), statistics.median(self.ratios), max(self.ratios)
+        spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+        return [self.method, self.network, self.batch, self.what, f"{self.images_per_second:.0f}", spread]
 
 
 def make_training(params: Params, device: torch.device) -> Training:
@@ -84,7 +101,9 @@ def own_steps(training: Training) -> Callable[[int], None]:
 def official_steps(method: Method, training: Training, device: torch.device) -> Callable[[int], None]:
     """So many steps of the official procedure on the same rows; images are there already, augmentation is left out."""
     networks: dict[str, nn.Module] = {name: copy.deepcopy(network) for name, network in method.named_children()}
-    plain = {name: network.to(device, memory_format=torch.contiguous_format) for name, network in networks.items()}
+    plain: dict[str, Any] = {
+        name: in_layout(network, torch.contiguous_format).to(device) for name, network in networks.items()
+    }
     if method.name != "d2r_cag":
         plain |= {"images": IMAGES, "shape": SHAPE, "device": device}
     step, rows = STEPS[method.name](**plain), training.batches.order(0)
@@ -115,30 +134,29 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def training_params(method: str, network: str, batch: int, device: torch.device, train: dict[str, Any]) -> Params:
+    """Settings for a method on a network, `name` or `name:width`; a guide, where the method has one, is the same."""
+    name, _, width = network.partition(":")
+    channels = int(width) if width else None
+    guide = {"guide": name, "guide_width": channels} if method_class(method).needs_guide else {}
+    return complete(
+        {
+            "device": device.type,
+            "data": {"name": "cifar10"},
+            "network": {"name": name, "width": channels, **guide},
+            "method": {"name": method},
+            "train": {"batch_size": batch, **train},
+        }
+    )
+
+
 def measure(
-    name: str,
-    network: str,
-    width: int | None,
-    batch: int,
-    variants: list[str],
-    device: torch.device,
-    rounds: int,
-    turn: float,
-) -> list[dict[str, Any]]:
+    method: str, network: str, batch: int, variants: list[str], device: torch.device, rounds: int, turn: float
+) -> list[Row]:
     """A row for each variant: images a second, and the ratio to the official procedure in the same round."""
-    guide = {} if name == "regmix" else {"guide": network, "guide_width": width}
     work: dict[str, Callable[[int], None]] = {}
     for variant in variants:
-        params = complete(
-            {
-                "device": device.type,
-                "data": {"name": "cifar10"},
-                "network": {"name": network, "width": width, **guide},
-                "method": {"name": name},
-                "train": {"batch_size": batch, **VARIANTS[variant]},
-            }
-        )
-        training = make_training(params, device)
+        training = make_training(training_params(method, network, batch, device, VARIANTS[variant]), device)
         if OFFICIAL not in work:
             work[OFFICIAL] = official_steps(training.method, training, device)
         work[variant] = own_steps(training)
@@ -150,25 +168,20 @@ def measure(
     for number in range(rounds):
         for what in list(work)[:: 1 if number % 2 == 0 else -1]:
             times[what].append(seconds(work[what], counts[what], device))
-    rows = [
-        {
-            "method": name,
-            "network": network,
-            "width": width,
-            "batch": batch,
-            "what": what,
-            "images_per_second": round(batch / statistics.median(found), 1),
-            "ratios": [round(base / own, 3) for base, own in zip(times[OFFICIAL], found, strict=True)],
-        }
-        for what, found in times.items()
-    ]
-    for row in rows:
-        ratio = statistics.median(row["ratios"])
-        print(
-            f"{name} {network} {width or ''} {row['what']}: {row['images_per_second']:.0f} images/s, {ratio:.2f}",
-            flush=True,
+    found = [
+        Row(
+            method,
+            network,
+            batch,
+            what,
+            batch / statistics.median(own),
+            [base / one for base, one in zip(times[OFFICIAL], own, strict=True)],
         )
-    return rows
+        for what, own in times.items()
+    ]
+    for row in found:
+        print(" ".join(map(str, row.cells())), flush=True)
+    return found
 
 
 def main(
@@ -185,16 +198,38 @@ def main(
     """Times the steps, turn about, and adds what was measured to a file."""
     set_threads(threads)
     chosen = choose_device(device)
-    environment = describe_environment(chosen, threads)
+    where = place(chosen, threads)
     kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
-    for text in network.split(","):
-        name, _, width = text.partition(":")
+    for name in network.split(","):
         for each in method.split(","):
-            found = measure(each, name, int(width) if width else None, batch, variant.split(";"), chosen, rounds, turn)
-            kept += [{**row, "device": environment["device"], "environment": environment} for row in found]
+            found = measure(each, name, batch, variant.split(";"), chosen, rounds, turn)
+            kept += [{**row._asdict(), "place": where} for row in found]
             write_whole(results, canonical_json(kept))
+            write_whole(results.with_suffix(".md"), page(kept).encode())
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The table of all rows, those of a device together."""
+    lines = [
+        "# A training step beside the official procedure",
+        "",
+        "Images a second of whole steps: ours with augmentation, crafting, losses, update and averaging, the official one "
+        "(benchmarks/official.py) without augmentation. The ratio is the median over the turns of each to the official "
+        "procedure in the same turn, in brackets the range. fp32 is plain: TF32 is off for both.",
+    ]
+    for place in dict.fromkeys(row["place"] for row in rows):
+        head = ["| method | network | batch | what | images/s | ratio |", "|---|---|---:|---|---:|---:|"]
+        found = [Row(**{name: row[name] for name in Row._fields}) for row in rows if row["place"] == place]
+        lines += ["", f"## {place}", "", *head, *(f"| {' | '.join(map(str, row.cells()))} |" for row in found)]
+    return "\n".join([*lines, "", "`python -m benchmarks.train --help` says what can be asked.", ""])
+
+
+def place(device: torch.device, threads: int) -> str:
+    """Where something was timed, in words."""
+    environment = describe_environment(device, threads)
+    processor = [environment["cpu_instructions"]] if device.type == "cpu" else []
+    return ", ".join([environment["device"], *processor, f"{threads} thread(s)", f"torch {torch.__version__}"])
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

@@ -12,16 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from textwrap import shorten
-from typing import Any, cast
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
-from jsonschema.protocols import Validator
-from jsonschema.validators import extend
+from typing import TYPE_CHECKING, Any, cast
 
 from bundle.digests import canonical_json
 from bundle.errors import HallmarkError
 from bundle.layout import MODEL, STATEMENT_BYTES, VERSION_DIGITS, check_size
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hallmark:robustness-evaluation:v1"
@@ -81,6 +80,8 @@ def check_field(name: str, value: Any, where: str) -> None:
 
 
 def _check(validator: Validator, value: Any, where: str, whole: str) -> None:
+    from jsonschema.exceptions import best_match
+
     error: ValidationError | None = best_match(validator.iter_errors(value))
     if error is not None:
         message = shorten(error.message, MESSAGE_WIDTH, placeholder=" …")  # it quotes the value, however long
@@ -111,6 +112,9 @@ def _validator() -> Validator:
 
 def _strict(described: Mapping[str, Any]) -> Validator:
     """JSON Schema takes 60.0 for a whole number; in a canonical document 60 has one spelling."""
+    from jsonschema import Draft202012Validator  # slow to import, and most commands' help needs no attestation
+    from jsonschema.validators import extend
+
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     return extend(Draft202012Validator, type_checker=types)(described)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bundle.attestation import schema
+from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
-from bundle.process import plain_streams
 from docs.settings_schema import params_schema, policy_schema
 
 PAGE = "attestation.md"
@@ -83,6 +83,11 @@ def publish(folder: Path) -> None:
         write_whole(folder / name, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-if __name__ == "__main__":
-    plain_streams()
+def main() -> None:
+    """Writes the JSON Schemas into docs/: of the attestation, with a sentence of docs/attestation.md on every field, of
+    params.yaml and of policy.yaml."""
     publish(Path(__file__).parent)
+
+
+if __name__ == "__main__":
+    run_command(main)

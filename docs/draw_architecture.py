@@ -12,8 +12,8 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
+from bundle.command_line import run_command
 from bundle.digests import write_whole
-from bundle.process import plain_streams
 from tests.imports import ROOT, imports, modules
 
 PICTURE = Path(__file__).with_name("architecture.svg")
@@ -139,6 +139,10 @@ def picture() -> str:
     )
 
 
-if __name__ == "__main__":
-    plain_streams()
+def main() -> None:
+    """Draws docs/architecture.svg from the imports."""
     write_whole(PICTURE, picture().encode())
+
+
+if __name__ == "__main__":
+    run_command(main)

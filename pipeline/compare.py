@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
-from bundle.process import available_cpus, plain_streams
+from bundle.process import available_cpus
 from pipeline.stage import outcome
 
 WORK, RESULTS = Path("out/compare"), Path("results")
@@ -157,5 +158,4 @@ def _show(comparison: Any, path: Path, command: str, against: str | None) -> Non
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
+from bundle.command_line import run_command
 from bundle.digests import each_once, sha256_file
 from bundle.errors import HallmarkError
 from bundle.layout import NETWORK, OUTCOMES, WEIGHTS
-from bundle.process import plain_streams
 from pipeline.params import Params
 from pipeline.resolve import complete
 from pipeline.run.records import Folders
@@ -172,5 +172,4 @@ def _object(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

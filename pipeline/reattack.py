@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bundle.command_line import run_command
 from bundle.errors import HallmarkError
-from bundle.process import plain_streams
 from pipeline.stage import outcome, set_threads
 
 
@@ -97,5 +97,4 @@ def _radii(option: str, text: str | None) -> list[float] | None:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

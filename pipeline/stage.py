@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundle.command_line import run_command
 from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError, sentence
 from bundle.process import plain_streams
@@ -30,7 +31,22 @@ OUT_OF_MEMORY = re.compile(
 
 
 def stage(name: str, main: Callable[[Params], object]) -> None:
-    """Runs one stage of params.yaml, as `outcome` says."""
+    """The command of one stage, which has no arguments: its settings are params.yaml's. `--help` says what it does."""
+
+    def command() -> None:
+        _run(name, main)
+
+    command.__doc__ = f"{_about(main)}\n\nIts settings are those of params.yaml; it writes below out/."
+    run_command(command)
+
+
+def _about(main: Callable[[Params], object]) -> str:
+    """The first paragraph of the module that `main` lies in, as the module itself has it when it is run."""
+    return (sys.modules[main.__module__].__doc__ or "").split("\n\n")[0]
+
+
+def _run(name: str, main: Callable[[Params], object]) -> None:
+    """Runs a stage, as `outcome` says."""
     started = time.monotonic()
     with outcome(name):
         params = load_params()
@@ -107,5 +123,4 @@ def exclusive(path: Path) -> Generator[None]:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    print_shares()
+    run_command(print_shares)

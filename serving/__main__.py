@@ -12,16 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
+from bundle.command_line import run_command
 from bundle.errors import HallmarkError
-from bundle.process import plain_streams
 from bundle.temporaries import temporary_folder
 from serving.settings import Settings, read_port, read_settings
 from serving.supervisor import REFUSAL, SUPERVISOR, verify
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def serve(
     bundle: Annotated[Path | None, typer.Option(help="The bundle to serve [default: out/bundle].")] = None,
     releases: Annotated[Path | None, typer.Option(help="Folder of other versions [default: releases].")] = None,
@@ -74,5 +71,4 @@ def _run(settings: Settings, address: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    app()
+    run_command(serve)

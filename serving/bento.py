@@ -16,16 +16,14 @@ import yaml
 
 from bundle.bento_home import BENTOS, item_folder, move_in, private_home, working_in
 from bundle.bundle import copy_bundle, open_bundle
-from bundle.errors import HallmarkError, sentence
+from bundle.command_line import run_command
+from bundle.errors import HallmarkError
 from bundle.pages.headline import store_name
-from bundle.process import plain_streams
 
 ROOT = Path(__file__).resolve().parents[1]
 BENTOFILE = "bentofile.yaml"
 #: Where the image's environment keeps CUDA and cuDNN; only torch would look there by itself.
 CUDA_LIBRARIES = [f"/app/.venv/lib/python{{version}}/site-packages/nvidia/{part}/lib" for part in ("cu13", "cudnn")]
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Device(StrEnum):
@@ -35,20 +33,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-@app.command()
 def main(
     bundle: Annotated[Path, typer.Argument(help="The bundle to pack.")] = Path("out/bundle"),
     device: Annotated[Device, typer.Option(help="What the image's ONNX Runtime computes on.")] = Device.cpu,
 ) -> None:
     """Builds a bento that serves a verified bundle by itself, in BentoML's store."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends BentoML's process too, as Ctrl-C does
-    try:
-        tag = build(bundle, device)
-    except Exception as error:
-        if (said := sentence(error)) is None:
-            raise
-        print(said, file=sys.stderr)
-        raise typer.Exit(1) from None
+    tag = build(bundle, device)
     packed = bentoml.get(tag)
     print(f"{tag}: {packed.total_size() / 1e6:.1f} MB in {packed.path}")
     print(f"Serve it: bentoml serve {tag}    Image: bentoml containerize {tag}")
@@ -124,5 +115,4 @@ def _run_bentoml(home: Path, tag: str) -> None:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    app()
+    run_command(main)

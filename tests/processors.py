@@ -11,6 +11,11 @@ import os
 import subprocess
 import sys
 import time
+from typing import Annotated
+
+import typer
+
+from bundle.command_line import run_command
 
 PROCESSORS = {
     "SSE4.1, 1 thread": {
@@ -53,12 +58,14 @@ def try_as(settings: dict[str, str], tests: list[str]) -> subprocess.CompletedPr
     )
 
 
-def main() -> None:
-    """A line for each processor, what failed before it; exits with 1 where one failed. Arguments stand for TESTS."""
+def main(
+    tests: Annotated[list[str] | None, typer.Argument(help="Files and folders; by default those that compute.")] = None,
+) -> None:
+    """A line for each processor, what failed before it; exits with 1 where one failed."""
     failed = False
     for name, settings in PROCESSORS.items():
         begun = time.monotonic()
-        done = try_as(settings, sys.argv[1:] or TESTS)
+        done = try_as(settings, tests or TESTS)
         if done.returncode:
             failed = True
             print(done.stdout)
@@ -67,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact
 
 from audit.live.questions import Question
 from audit.live.report import Check, Fresh, LiveAccuracy, MovedAnswers, Stability
@@ -110,6 +109,8 @@ def fresh(bundle: Bundle, everything: Sequence[Asked]) -> Iterator[Fresh]:
             answered = accuracy(asked.answers.labels == asked.question.labels)
             table = [[item["correct"], item["sampleSize"] - item["correct"]] for item in (answered, attested)]
             ends = [(item["value"], item["interval"]) for item in (attested, answered)]
+            from scipy.stats import fisher_exact  # slow to import, and few audits come here
+
             chance: Any = fisher_exact(table, alternative="less")[1]
             yield Fresh(asked.way, answered, attested, unpaired_interval(*ends[0], *ends[1]), float(chance))
 

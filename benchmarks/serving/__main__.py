@@ -32,8 +32,8 @@ from benchmarks.serving.client import Load, form, load
 from benchmarks.serving.page import render
 from benchmarks.serving.services import Service, hallmark, plain
 from bundle.bundle import Bundle, open_bundle
+from bundle.command_line import run_command
 from bundle.digests import write_whole
-from bundle.process import plain_streams
 from serving.model.batcher import softmax
 
 BATCH, CLIENTS, ROUNDS = 64, 200, 5
@@ -202,5 +202,4 @@ def _png(image: Uint8) -> bytes:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from bundle.numbers.breakdowns import PERCENTS, quantile
 from bundle.numbers.intervals import accuracy, lower_bound
@@ -136,5 +136,5 @@ def certified_radii(successes: NDArray[np.integer], samples: int, sigma: float, 
     known: dict[int, float] = {}
     for count in {int(count) for count in successes}:
         probability = lower_bound(count, samples, alpha)
-        known[count] = sigma * float(norm.ppf(probability)) if probability > 0.5 else 0.0
+        known[count] = sigma * float(ndtri(probability)) if probability > 0.5 else 0.0
     return np.array([known[int(count)] for count in successes], dtype=np.float64)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.command_line import run_command
 from bundle.errors import HallmarkError
-from bundle.process import plain_streams
 
 if TYPE_CHECKING:
     from pipeline.experiments.plan import Run
@@ -100,5 +100,4 @@ def _say_what_is_left(queue: Queue) -> None:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

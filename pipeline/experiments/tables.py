@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
+from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
-from bundle.process import plain_streams
 from pipeline.experiments.compare_page import compare_page
 from pipeline.experiments.comparison import MethodComparison
 from pipeline.experiments.published import (
@@ -174,5 +174,4 @@ def _title(name: str) -> str:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from bundle.process import plain_streams
+from bundle.command_line import run_command
 from pipeline.methods import method_class, method_names
 
 
@@ -19,5 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    main()
+    run_command(main)

@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bundle.process import plain_streams
+from bundle.command_line import run_command
 from pipeline.networks.names import ARCHITECTURES
 from pipeline.networks.registry import build_network
 
@@ -30,6 +30,10 @@ def table() -> Table:
     return result
 
 
-if __name__ == "__main__":
-    plain_streams()
+def main() -> None:
+    """Prints the networks: name, parameters, default width, source."""
     Console().print(table())
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.command_line import run_command
 from bundle.errors import HallmarkError
-from bundle.process import plain_streams
 from pipeline.stage import outcome
 
 if TYPE_CHECKING:
@@ -84,5 +84,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.images.container import FORMATS
 from bundle.layout import OPTIONAL, REQUIRED
-from bundle.process import plain_streams
 from serving.exchange import DIGEST_HEADER, KINDS, MEDIA_TYPE, REQUEST_HEADER, VERSION_HEADER
 from serving.input.bodies import FORM_TYPE
 from serving.input.requests import ARRAY_TYPES, IMAGE_TYPES
@@ -178,6 +180,10 @@ def _content(media_type: str, kind: Json) -> Json:
     return {media_type: {"schema": kind}}
 
 
+def main(file: Annotated[Path, typer.Argument(metavar="FILE", help="Where it is written.")]) -> None:
+    """Writes the service's openapi.json, which names every route and field."""
+    write_whole(file, (json.dumps(document(), indent=2, ensure_ascii=False) + "\n").encode())
+
+
 if __name__ == "__main__":
-    plain_streams()
-    write_whole(Path(sys.argv[1]), (json.dumps(document(), indent=2, ensure_ascii=False) + "\n").encode())
+    run_command(main)

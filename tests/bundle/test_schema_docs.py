@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from bundle.attestation import read_statement, schema
 from bundle.bundle import open_bundle
+from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
 from bundle.numbers.claims import KINDS
@@ -145,6 +146,11 @@ def test_the_predicate_is_of_the_version_that_the_page_names() -> None:
     assert f'`predicate.schema` is `"{version}"` and `predicateType` ends in `v{version}`' in PAGE
 
 
-if __name__ == "__main__":
+def _write_example() -> None:
+    """Writes docs/attestation.example.json."""
     with TemporaryDirectory() as folder:
         write_whole(EXAMPLE, (make_example(Path(folder) / "bundle") / "attestation.json").read_bytes())
+
+
+if __name__ == "__main__":
+    run_command(_write_example)

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from bundle.process import plain_streams
+from bundle.command_line import run_command
 from tests.fuzz.campaign import campaign, keep
 from tests.fuzz.parsers import PARSERS
 
@@ -89,5 +89,4 @@ def _within(seconds: float) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
 
 from audit.releasing import sign_bundle
 from bundle.attestation import schema
+from bundle.command_line import run_command
 from bundle.digests import canonical_json
 from bundle.signatures import PRIVATE_KEY, PUBLIC_KEY, generate_key
 from bundle.table.threats import Threat
@@ -44,7 +47,12 @@ def pack(folder: Path, target: Path) -> None:
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
+def main(
+    brought: Annotated[str, typer.Argument(metavar="WORDS", help="What is new, in a few words: 'proofs by IBP'.")],
+) -> None:
+    """Makes the golden bundle of today's schema, where there is none yet."""
+    print(add(brought))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit('python -m tests.golden: say in a few words what is new: python -m tests.golden "proofs by IBP"')
-    print(add(sys.argv[1]))
+    run_command(main)

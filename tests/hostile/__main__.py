@@ -7,8 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bundle.command_line import run_command
 from bundle.errors import escaped
-from bundle.process import plain_streams
 from tests.hostile.cases import CASES, Case
 from tests.hostile.child import Outcome, run
 
@@ -58,5 +58,4 @@ def _row(group: str, case: Case, outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    plain_streams()
-    main()
+    run_command(main)

@@ -121,7 +121,7 @@ def test_a_bento_that_is_there_is_not_built_again(built: Built, folders: Path) -
 def test_a_killed_build_leaves_nothing_that_keeps_the_next_from_succeeding(folders: Path, tmp_path: Path) -> None:
     """Killed in the instant before the bento has its name."""
     killing = "import os, signal, sys; from serving import bento; bento.move_in = lambda *_: os.kill(os.getpid(), 9); "
-    command = [sys.executable, "-c", f"{killing} bento.app()", str(folders / "bundle")]
+    command = [sys.executable, "-c", f"{killing} bento.run_command(bento.main)", str(folders / "bundle")]
     killed = subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, "BENTOML_HOME": str(tmp_path)}, capture_output=True, check=False
     )

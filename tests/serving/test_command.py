@@ -66,7 +66,7 @@ def test_a_bundle_that_changes_after_the_check_ends_the_service_instead_of_resta
     """BentoML's supervisor starts a worker that dies again and again; the worker stops it."""
     bundle = shutil.copytree(folders / "releases" / "tampered", tmp_path / "bundle")
     port = free_port()
-    skip = "import serving.__main__ as m; m.verify = lambda settings: None; m.app()"
+    skip = "import serving.__main__ as m; m.verify = lambda settings: None; m.run_command(m.serve)"
     ended = _run("-c", skip, "--bundle", str(bundle), "--port", port)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("model.onnx: SHA-256 is ")

@@ -10,6 +10,7 @@ from typing import Any
 from boolean.boolean import AND, OR
 from license_expression import ExpressionError, Licensing
 
+from bundle.command_line import run_command
 from bundle.digests import write_whole
 from tests.supply import LOCKS, ROOT, locked
 
@@ -139,5 +140,10 @@ def main() -> int:
     return 1 if refused else 0
 
 
-if __name__ == "__main__":
+def _command() -> None:
+    """Writes docs/licences.md; exit 1 where a licence may not be taken."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run_command(_command)
