@@ -25,7 +25,7 @@ PICTURES, AROUND = 300_000, 130
 
 
 @dataclass(frozen=True)
-class Attacked:
+class Attempt:
     """What one attack made of one image; `place` is the attack's among the choices (from 2), `picture` None for the clean."""
 
     place: int
@@ -45,7 +45,7 @@ class Explored:
     clean: str
     answer: str
     right: bool
-    attacked: list[Attacked]
+    attacked: list[Attempt]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _explored(
     prefix, names, closest = attacks
     classes, label, clean = predicate["data"]["classes"], int(outcomes["label"][row]), images["clean"][row]
     attacked = [
-        Attacked(
+        Attempt(
             place=place + 2,
             picture=_changed(clean, images[f"{prefix}/{name}"][row]),
             answer=classes[int(outcomes[f"served/{prefix}/{name}/prediction"][row])],

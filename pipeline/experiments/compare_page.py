@@ -36,7 +36,7 @@ NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1"}
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A row: `cells` are clean and COLUMNS, each a text and its value in per cent, or None.
 
     `right` says by seed which images (N,) are right under all attacks, of the images `sample`; published rows have none.
@@ -67,7 +67,7 @@ def compare_page(runs: Sequence[Sequence[Result]], published: Sequence[Published
     )
 
 
-def _ours(results: Sequence[Result]) -> Iterator[Line]:
+def _ours(results: Sequence[Result]) -> Iterator[TableLine]:
     """The experiments of one folder, most robust first."""
     tested = [run for run in results if run.sample.split == "test"]
     if not tested:
@@ -78,12 +78,12 @@ def _ours(results: Sequence[Result]) -> Iterator[Line]:
         yield _experiment(runs, comparison)
 
 
-def _experiment(runs: Sequence[Result], comparison: MethodComparison) -> Line:
+def _experiment(runs: Sequence[Result], comparison: MethodComparison) -> TableLine:
     first, threat = runs[0], comparison.threat
     attacked = [_spread([share for run in runs if (share := _under(run, threat.name, keys))]) for _, keys, _ in COLUMNS]
     minutes = float(np.mean([run.seconds.training for run in runs])) / 60
     seeds = ", ".join(str(run.seed) for run in runs)
-    return Line(
+    return TableLine(
         data=first.data.name,
         network=network_of(first),
         method=method_title(first),
@@ -106,10 +106,10 @@ def _spread(shares: Sequence[Share]) -> tuple[str, float] | None:
     return spread and (spread.say(), 100 * spread.mean)
 
 
-def _theirs(row: Published) -> Line:
+def _theirs(row: Published) -> TableLine:
     values = [row.clean, *(getattr(row, name) if name else None for _, _, name in COLUMNS)]
     eps, _, remark = row.eps.partition(", ")
-    return Line(
+    return TableLine(
         data=row.dataset,
         network=row.network,
         method=row.method,
@@ -120,7 +120,7 @@ def _theirs(row: Published) -> Line:
     )
 
 
-def _pairs(lines: Sequence[Line]) -> dict[str, list[str]]:
+def _pairs(lines: Sequence[TableLine]) -> dict[str, list[str]]:
     """The paired differences under all attacks, by the two rows' numbers: only of the same images and threat."""
     return {
         f"{first}-{second}": seed_differences(ours.method, ours.right, theirs.method, theirs.right)
@@ -131,5 +131,7 @@ def _pairs(lines: Sequence[Line]) -> dict[str, list[str]]:
 
 @cache
 def _template() -> Template:
-    environment: Any = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    return environment.from_string(files(__package__).joinpath("compare.html").read_text(encoding="utf-8"))
+    environment: Any = Environment(
+        autoescape=True, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    return environment.from_string(files("pipeline.experiments").joinpath("compare.html").read_text(encoding="utf-8"))
