@@ -48,6 +48,7 @@ SLOW = [
         f"tests/bundle/{name}.py"
         for name in ("pages/test_headline", "test_limits", "served/test_model_file", "test_verification", "test_whole")
     ),
+    "tests/pipeline/methods/test_device.py",
     "tests/pipeline/methods/test_ibp.py",
     *(f"tests/pipeline/networks/test_{name}.py" for name in ("external", "networks")),
 ]

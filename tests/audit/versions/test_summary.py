@@ -99,7 +99,7 @@ def test_of_the_attestation_alone_nothing_is_promised(version: Version, capsys: 
 def test_the_difference_of_equal_things_is_one_line(masters: Masters, tmp_path: Path) -> None:
     again = shutil.copytree(masters.unsigned, tmp_path / "again")
     said = CliRunner().invoke(app, ["diff", str(masters.unsigned), str(again)])
-    assert said.stdout.count("\n") == 1 and "the same evaluation of model e774e90ff27f" in said.stdout
+    assert said.stdout.count("\n") == 1 and "are the same evaluation of model " in said.stdout
     short, everything = (
         CliRunner().invoke(app, ["diff", str(masters.unsigned), str(masters.second), *more]).stdout
         for more in ([], ["--all"])
@@ -108,9 +108,9 @@ def test_the_difference_of_equal_things_is_one_line(masters: Masters, tmp_path: 
 
 
 def test_outcomes_are_coloured_where_the_terminal_has_colours(
-    masters: Masters, monkeypatch: pytest.MonkeyPatch
+    masters: Masters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = Path("policy.yaml")
+    policy = tmp_path / "policy.yaml"
     policy.write_text("tier: thorough\nflags: 0\n")
     asked = ["gate", str(masters.unsigned), "--policy", str(policy)]
     assert "\x1b" not in CliRunner().invoke(app, asked).stdout
