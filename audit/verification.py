@@ -32,17 +32,21 @@ class UnsignedError(HallmarkError):
 
 @dataclass(frozen=True)
 class SignatureState:
-    """`unsigned`; `unchecked`, where an envelope names a key that nobody asked to trust; `signed` by a trusted key."""
+    """`unsigned`; `unchecked`, where an envelope names a key that nobody asked to trust; `signed` by a trusted key.
+
+    `signed_at` is the signer's word for when, covered by its key where that is trusted; None where it gave none.
+    """
 
     state: State
     key_id: str | None = None
+    signed_at: str | None = None
 
     def sentence(self) -> str:
         """The state as people read it."""
         if self.state == "unsigned":
             return "consistent but unsigned"
         if self.state == "signed":
-            return f"signed by {self.key_id}"
+            return f"signed by {self.key_id}{f', {self.signed_at}' if self.signed_at else ''}"
         return f"consistent; names signing key {self.key_id}, which you did not ask to trust: not checked (see --trust)"
 
 
@@ -79,9 +83,10 @@ def signature_state(bundle: Bundle, trusted: Sequence[Path]) -> SignatureState:
     """
     if bundle.envelope is None:
         return SignatureState("unsigned")
+    first = read_envelope(bundle.envelope, bundle.statement_bytes)[0]
     if trusted:
-        return SignatureState("signed", verify_envelope(bundle.envelope, bundle.statement_bytes, trusted))
-    return SignatureState("unchecked", read_envelope(bundle.envelope, bundle.statement_bytes)[0].key_id)
+        verify_envelope(bundle.envelope, bundle.statement_bytes, trusted)
+    return SignatureState("signed" if trusted else "unchecked", first.key_id, first.signed_at)
 
 
 def verify(
