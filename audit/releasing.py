@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from audit.verification import same_signature
 from audit.versions import store
 from audit.versions.find import BUNDLE, RELEASES, Version, find_version, list_versions
 from audit.versions.history import COMMITTED, Committed, attestation_at, committed_attestations, missing_tags, unseen
@@ -26,7 +27,7 @@ from bundle.git import GitError
 from bundle.layout import ATTESTATION, ENVELOPE
 from bundle.pages.headline import headline, store_name
 from bundle.pages.wording import percent
-from bundle.signatures import SignatureError, key_id, read_envelope, read_private_key, sign, signing_time
+from bundle.signatures import key_id, read_private_key, sign, signing_time
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def dvc_root(path: Path) -> Path | None:
 
 
 def _sign_in_place(bundle: Bundle, envelope: bytes) -> bool:
-    if bundle.envelope is not None and _same_signature(bundle.envelope, envelope, bundle):
+    if same_signature(bundle.envelope, envelope, bundle.statement_bytes):
         return False
     if bundle.envelope is not None:
         raise HallmarkError(f"{bundle.path / ENVELOPE}: another signature is there; remove it to sign anew")
@@ -95,21 +96,15 @@ def _release(bundle: Bundle, envelope: bytes, target: Path) -> bool:
     return True
 
 
-def _same_signature(there: bytes, envelope: bytes, bundle: Bundle) -> bool:
-    """Whether both are the same key's signature over the same bytes; Ed25519 gives one, whatever the time beside it."""
-    try:
-        found = read_envelope(there, bundle.statement_bytes)
-    except SignatureError:
-        return False
-    ours = read_envelope(envelope, bundle.statement_bytes)
-    return [(item.key_id, item.value) for item in found] == [(item.key_id, item.value) for item in ours]
-
-
 def _require_same(bundle: Bundle, envelope: bytes, target: Path) -> None:
     names = {item.name for item in target.iterdir()} if target.is_dir() else set[str]()
     for name in sorted({*bundle.files, ENVELOPE} | names):
         there = target / name
-        if name == ENVELOPE and there.is_file() and _same_signature(there.read_bytes(), envelope, bundle):
+        if (
+            name == ENVELOPE
+            and there.is_file()
+            and same_signature(there.read_bytes(), envelope, bundle.statement_bytes)
+        ):
             continue
         expected = (bundle.path / name).read_bytes() if name in bundle.files else envelope if name == ENVELOPE else None
         if not (target / name).is_file() or (target / name).read_bytes() != expected:

@@ -20,7 +20,7 @@ from bundle.digests import each_once, sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.formats.archives import ArchiveError, open_arrays
 from bundle.layout import ENVELOPE, OUTCOMES
-from bundle.signatures import read_envelope, verify_envelope
+from bundle.signatures import SignatureError, read_envelope, verify_envelope
 from bundle.table.outcomes import Outcomes, image_digests
 
 State = Literal["unsigned", "unchecked", "signed"]
@@ -87,6 +87,21 @@ def signature_state(bundle: Bundle, trusted: Sequence[Path]) -> SignatureState:
     if trusted:
         verify_envelope(bundle.envelope, bundle.statement_bytes, trusted)
     return SignatureState("signed" if trusted else "unchecked", first.key_id, first.signed_at)
+
+
+def same_signature(first: bytes | None, second: bytes | None, statement_bytes: bytes) -> bool:
+    """Whether two envelopes are the same keys' signatures of these bytes, whatever the times beside them; none is like none.
+
+    Ed25519 gives one signature of the same bytes by the same key.
+    """
+    if first is None or second is None:
+        return first is second
+    try:
+        sides = [read_envelope(envelope, statement_bytes) for envelope in (first, second)]
+    except SignatureError:
+        return False
+    ours, theirs = ([(item.key_id, item.value) for item in side] for side in sides)
+    return ours == theirs
 
 
 def verify(
