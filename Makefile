@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro check test test-processors chaos coverage lint serve bento compare evaluate results bench profile lock pythons audit-deps licences
+.PHONY: help repro check test test-processors chaos coverage lint docs serve bento compare evaluate results bench profile lock pythons audit-deps licences
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -62,6 +62,11 @@ lint: .venv/.installed  ## ruff and pyright
 	@.venv/bin/ruff format --check .
 	@.venv/bin/basedpyright
 
+docs: .venv/.installed .venv-docs/.installed  ## site/: these pages with search, and the Python interface
+	@$(RUN) -m docs.site
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@echo "Site: site/index.html"
+
 serve: .venv/.installed  ## the service on 127.0.0.1:PORT, from out/bundle
 	@$(RUN) -m serving --port $(PORT)
 
@@ -71,7 +76,7 @@ bento: .venv/.installed  ## a bento that serves by itself: BUNDLE=releases/v1 DE
 compare: .venv/.installed  ## the methods side by side on the digits: SEEDS="0 1 2"; resumes
 	@$(RUN) -m pipeline.compare --seeds "$(SEEDS)"
 
-evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=file; see README
+evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=file
 	@test -n "$(MODEL)" || { echo "make evaluate: MODEL= is missing: module:function, or torchvision:NAME" >&2; exit 2; }
 	@$(RUN) -m pipeline.evaluate --model "$(MODEL)" $(if $(filter file,$(origin DATA)),,--data "$(DATA)") \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NAME),--name "$(NAME)") $(if $(DIR),--path "$(DIR)") \
@@ -90,6 +95,8 @@ profile: .venv/.installed  ## where a training step's time goes: trace.json
 lock: .venv/.installed  ## requirements.lock, and what a bento installs, anew
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \
 	  -c constraints.txt -o requirements.lock
+	@.venv/bin/uv pip compile -q --group docs --universal --generate-hashes --no-annotate --no-emit-index-url --no-header \
+	  -o docs/requirements.txt
 	@for device in cpu cuda; do \
 	  .venv/bin/uv pip compile -q pyproject.toml --extra serving --universal --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-header -c requirements.lock --override deploy/$$device.override -o deploy/$$device.txt \
@@ -101,6 +108,11 @@ audit-deps: .venv/.installed  ## known weaknesses of locked packages; ADVISORIES
 
 licences: .venv/.installed  ## docs/licences.md: the licence of every locked package
 	@$(RUN) -m tests.supply.licences
+
+.venv-docs/.installed: .venv/.installed docs/requirements.txt
+	@.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv-docs
+	@.venv/bin/uv pip install --quiet --python .venv-docs/bin/python --require-hashes -r docs/requirements.txt
+	@touch $@
 
 .venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; make PYTHON=python3.12 chooses another")'

@@ -56,6 +56,8 @@ class Client:
     digest : the SHA-256 of the model.onnx that must answer; where it is not given, the first answer's.
     on_mismatch : is told in one sentence of each answer by another model; without it such an answer raises ClientError.
 
+    Notes
+    -----
     A busy service (429, 503) is asked again, a bounded number of times. Redirects are not followed. Every method raises
     ClientError in one sentence: the service cannot be reached, refuses (with its own reason), or is no Hallmark service.
     """

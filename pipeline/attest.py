@@ -31,6 +31,7 @@ from pipeline.evaluation.sanity.answers import answer_checks, data_checks
 from pipeline.evaluation.victim import require_fit
 from pipeline.networks.serialisation import load_network
 from pipeline.params import Params
+from pipeline.run.curve import training_curve
 from pipeline.run.environment import installed_packages, source_digest
 from pipeline.run.records import (
     OUT,
@@ -125,6 +126,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
     _check_fields(folders.certified / "smoothing.json", {field: smoothing[field] for field in ("smoothing", "proofs")})
     _check_fields(folders.parity, {"parity": export["parity"]})
     require_fit(folders, classifier, manifest)
+    selection = _selection(folders, training)
     parameters = {**training["settings"], "data": manifest["settings"], "export": export["settings"]}
     if smoothing["settings"] is not None:
         parameters["certify"] = smoothing["settings"]
@@ -138,7 +140,7 @@ def build_predicate(folders: Folders, classifier: OnnxClassifier) -> dict[str, A
         "network": json.loads(read_input(folders.trained / NETWORK, "train")),
         "method": {**training["method"], "settings": _without_name(training["settings"].get("method", {}))},
         "data": data,
-        "selection": training["selection"],
+        "selection": selection,
         "testReads": {
             "models": count_test_reads(sha256_file(folders.trained / WEIGHTS), manifest["splits"]["test"]["sha256"]),
             "rule": RULE,
@@ -207,6 +209,12 @@ def not_tested(
         "whether test images were among those that the model was trained or chosen on": selection["split"] == "unknown",
     }
     return [sentence for sentence, untested in absent.items() if untested]
+
+
+def _selection(folders: Folders, training: Mapping[str, Any]) -> dict[str, Any]:
+    """How the weights were chosen, with the curve of the training; a model from elsewhere brings none."""
+    known = training["selection"]["split"] != "unknown"
+    return {**training["selection"], **({"curve": training_curve(folders.trained)} if known else {})}
 
 
 def _data(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from bundle.attestation import model_digest, model_version
 from bundle.errors import HallmarkError
 from bundle.numbers.claims import ALL_ATTACKS, find_claim
+from bundle.numbers.proofs import SERVED
 from bundle.pages.wording import attack_title, number, threat_name_title, threat_title
 from bundle.table.outcomes import SETTINGS
 from bundle.table.plan import TablePlanError, curve_only
@@ -138,6 +139,20 @@ def check_claimed(predicate: Mapping[str, Any]) -> None:
                     raise TablePlanError(
                         f"{kind}: has no entry for {threat or 'clean images'} in the setting {setting}"
                     )
+
+
+def headline_proof(predicate: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What was proved about the served classifier at the largest radius that half of the images withstand.
+
+    Where no radius is withstood by half, at the smallest one; None where nothing was asked for.
+    """
+    proofs = sorted((bound for bound in predicate["bounds"] if bound["classifier"] == SERVED), key=_radius)
+    most = [bound for bound in proofs if bound["value"] >= 0.5]
+    return (most or proofs[:1] or [None])[-1]
+
+
+def _radius(bound: Mapping[str, Any]) -> float:
+    return bound["eps_255"]
 
 
 def headline_bound(predicate: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ from bundle.numbers.breakdowns import worst_answers
 from bundle.numbers.claims import ALL_ATTACKS
 from bundle.pages import figures, headline
 from bundle.pages.gallery import closest_attacks
-from bundle.pages.wording import attack_label, interval, number, percent, threat_name_title, threat_title
-from bundle.table.outcomes import SETTINGS, Outcomes
+from bundle.pages.wording import SHOWN, attack_label, interval, number, percent, threat_name_title, threat_title
+from bundle.table.outcomes import Outcomes
 from bundle.table.threats import RADIUS_FIELD, Norm
 
 
@@ -29,6 +29,8 @@ class Plot:
 def plots(predicate: Mapping[str, Any], threat: Mapping[str, Any], outcomes: Outcomes) -> Iterator[Plot]:
     """The report's figures about the headline's `threat`, the most telling first."""
     yield _by_attack(predicate, threat)
+    if curve := predicate["selection"].get("curve"):
+        yield _training(curve, predicate["selection"]["epoch"])
     yield _by_eps(predicate, threat)
     yield _by_class(predicate, threat)
     yield _confusion(predicate, threat, outcomes)
@@ -41,15 +43,24 @@ def plots(predicate: Mapping[str, Any], threat: Mapping[str, Any], outcomes: Out
 
 
 def _by_attack(predicate: Mapping[str, Any], threat: Mapping[str, Any]) -> Plot:
-    reference, served = (headline.clean_claim(predicate, setting) for setting in SETTINGS)
-    rows = [("clean", reference, served)]
+    served, reference = (headline.clean_claim(predicate, setting) for setting in SHOWN)
+    rows = [("clean", served, reference)]
     for name in [*headline.attack_names(predicate, threat["name"]), ALL_ATTACKS]:
-        reference, served = (headline.robust_claim(predicate, setting, threat["name"], name) for setting in SETTINGS)
-        rows.append((attack_label(name), reference, served))
+        served, reference = (headline.robust_claim(predicate, setting, threat["name"], name) for setting in SHOWN)
+        rows.append((attack_label(name), served, reference))
     return Plot(
         "By attack",
         figures.by_attack(rows, threat_title(threat)),
         "Whiskers are 95 % intervals. The weakest point of a model is what counts: all attacks together.",
+    )
+
+
+def _training(curve: Sequence[Mapping[str, Any]], selected: int) -> Plot:
+    return Plot(
+        "While it trained",
+        figures.training(curve, selected),
+        f"Validation images, which no weight saw; PGD-10 at the radius of training. The weights of epoch {selected}, the "
+        "vertical line, were chosen. Where accuracy under PGD-10 falls while the loss still does, training overfits.",
     )
 
 
@@ -80,7 +91,7 @@ def _eps_points(predicate: Mapping[str, Any], norm: Norm) -> dict[str, list[tupl
             (0.0, headline.clean_claim(predicate, setting)),
             *((threat[field], headline.robust_claim(predicate, setting, threat["name"])) for threat in threats),
         ]
-        for setting in SETTINGS
+        for setting in SHOWN
     }
 
 

@@ -19,10 +19,12 @@ from bundle.attestation import model_version
 from bundle.numbers.claims import ALL_ATTACKS, find_claim
 from bundle.numbers.proofs import SERVED
 from bundle.pages import figures, headline
+from bundle.pages.explorer import RULES, explore
 from bundle.pages.gallery import choose
 from bundle.pages.plots import plots
 from bundle.pages.wording import (
     FILTERS,
+    SHOWN,
     TIERS,
     attack_title,
     corruption_title,
@@ -34,10 +36,12 @@ from bundle.pages.wording import (
     threat_title,
     union_title,
 )
-from bundle.table.outcomes import SETTINGS, Outcomes
+from bundle.table.outcomes import Outcomes
 
 #: The style sheet of the sections and figures; colours are variables on :root that a page around them may use too.
-STYLE = files("bundle").joinpath("templates/style.css").read_text(encoding="utf-8")
+SHEET = files("bundle").joinpath("templates/style.css").read_text(encoding="utf-8")
+#: The same with the filters of the explorer.
+STYLE = SHEET + RULES
 #: Shades of a table's cells, 0 (all right) to this (all wrong).
 SHADES = 10
 
@@ -56,7 +60,12 @@ def render_report(
     """
     sections = render_sections(predicate, digest, outcomes, images)
     return _page("report.html").render(
-        predicate=predicate, version=model_version(digest), digest=digest, style=STYLE, sections=sections
+        predicate=predicate,
+        version=model_version(digest),
+        digest=digest,
+        style=STYLE,
+        sections=sections,
+        images=bool(images),
     )
 
 
@@ -80,6 +89,7 @@ def render_sections(
         sweep=sweep_rows(predicate),
         plots=list(plots(predicate, threat, outcomes)),
         gallery=choose(predicate, outcomes, images) if images else None,
+        explorer=explore(predicate, outcomes, images) if images else None,
         worst=worst_rows(predicate),
         calibration=calibration_rows(predicate),
         corruptions=corruption_rows(predicate),
@@ -122,10 +132,11 @@ def _unbroken(wording: Callable[[Any], str]) -> Callable[[Any], str]:
 def _tiles(predicate: Mapping[str, Any], threat: Mapping[str, Any]) -> dict[str, Any]:
     clean = headline.clean_claim(predicate, "served")
     robust = headline.robust_claim(predicate, "served", threat["name"])
-    bound = headline.headline_bound(predicate)
+    proof, bound = headline.headline_proof(predicate), headline.headline_bound(predicate)
     return {
         "clean": (clean, figures.strip(clean, figures.SERVED)),
         "robust": (robust, figures.strip(robust, figures.SERVED)),
+        "proved": proof and (proof, figures.strip(proof, figures.CERTIFIED)),
         "certified": bound and (bound, figures.strip(bound, figures.CERTIFIED)),
     }
 
@@ -161,7 +172,7 @@ def _result_row(
             if item["name"] == attack
         ],
         "cells": [
-            (setting, _cell(predicate, setting, threat["name"], attack)) for threat in threats for setting in SETTINGS
+            (setting, _cell(predicate, setting, threat["name"], attack)) for threat in threats for setting in SHOWN
         ],
     }
 
@@ -177,7 +188,7 @@ def union_rows(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": union_title(predicate, union),
-            "cells": [(setting, headline.robust_claim(predicate, setting, union["name"])) for setting in SETTINGS],
+            "cells": [(setting, headline.robust_claim(predicate, setting, union["name"])) for setting in SHOWN],
         }
         for union in predicate["unions"]
     ]
@@ -188,7 +199,7 @@ def sweep_rows(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": threat_title(threat),
-            "cells": [(setting, headline.robust_claim(predicate, setting, threat["name"])) for setting in SETTINGS],
+            "cells": [(setting, headline.robust_claim(predicate, setting, threat["name"])) for setting in SHOWN],
         }
         for threat in headline.sweep_threats(predicate)
     ]
@@ -224,7 +235,7 @@ def worst_rows(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": threat_title(threat),
-            "cells": [(setting, headline.worst_class(predicate, setting, threat["name"])) for setting in SETTINGS],
+            "cells": [(setting, headline.worst_class(predicate, setting, threat["name"])) for setting in SHOWN],
         }
         for threat in headline.main_threats(predicate)
     ]
@@ -235,7 +246,7 @@ def calibration_rows(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": "clean" if name is None else threat_name_title(predicate, name),
-            "cells": [(setting, headline.calibration(predicate, setting, name)) for setting in SETTINGS],
+            "cells": [(setting, headline.calibration(predicate, setting, name)) for setting in SHOWN],
         }
         for name in (None, *(threat["name"] for threat in headline.main_threats(predicate)))
     ]

@@ -24,6 +24,8 @@ TITLES = {
 }
 #: The same beside an axis, where the title is too long.
 LABELS = {"adaptive": "adaptive", "square-onnx": "Square, queries"}
+#: The order of the two settings on every page: first the one that answers.
+SHOWN = ("served", "reference")
 #: What a tier ran, in a few words.
 TIERS = {
     "quick": "a first look: noise, PGD and the margin attack",

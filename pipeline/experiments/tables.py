@@ -1,4 +1,4 @@
-"""`python -m pipeline.experiments.tables`: results/README.md, its curve, and README's one table, from results/ alone.
+"""`python -m pipeline.experiments.tables`: the pages and the curve of results/, and README's one table, from results/ alone.
 
 In README, what lies between the two markers is written anew; `--check` only says whether all is as it should be.
 """
@@ -15,6 +15,7 @@ import typer
 from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from pipeline.experiments.compare_page import compare_page
 from pipeline.experiments.comparison import MethodComparison
 from pipeline.experiments.published import (
     HEAD,
@@ -32,7 +33,7 @@ from pipeline.experiments.scatter import draw_curves
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet", "digits": "Digits"}
-PAGE, CURVE = "README.md", "curve.svg"
+PAGE, CURVE, COMPARE = "README.md", "curve.svg", "compare.html"
 #: Rows of README's table, and the network that it is about.
 MOST, FRONT = 8, "resnet20"
 NOTE = (
@@ -41,7 +42,7 @@ NOTE = (
     "raised a flag, which the result holds. margin-20 is PGD-20 on the margin loss, which is what the papers call C&W. An "
     "empty cell is a number that nobody has stated. ε 0.031 is 7.9/255, an easier test than 8/255; in D²R's tables it is the "
     "default of the official script, the paper does not say. Everything here is made from the files in this folder by "
-    "`python -m pipeline.experiments.tables`."
+    "`python -m pipeline.experiments.tables`. [compare.html](compare.html) sorts and filters them, and compares any two rows."
 )
 
 
@@ -73,11 +74,22 @@ def pages(readme: Path, results: Path) -> dict[Path, str]:
     found = {
         readme: fill(before, front(results, runs), str(readme)),
         results / PAGE: whole_page(results, runs),
+        results / COMPARE: _compare(results, runs),
     }
     curves = load_curves(results / "published-curves.json")
     if drawn := draw_curves([run for run in runs.get("cifar10", []) if run.curve], curves):
         found[results / CURVE] = drawn
     return found
+
+
+def _compare(folder: Path, runs: dict[str, list[Result]]) -> str:
+    """results/compare.html, the comparisons first."""
+    compared = [load_results(path) for path in _comparisons(folder)]
+    return compare_page([*compared, *runs.values()], load_published(folder / "published.json"), TITLES)
+
+
+def _comparisons(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("compare-*")) if path.is_dir() and any(path.glob("*.json"))]
 
 
 def fill(page: str, content: str, where: str) -> str:
@@ -112,9 +124,8 @@ def whole_page(folder: Path, runs: dict[str, list[Result]]) -> str:
             parts += [f"## {_title(name)}, choices made on the validation split", table(choices, [])]
     if any(run.curve for run in runs.get("cifar10", [])):
         parts.append(f"![Robust accuracy on held-out images by epoch, ours and published]({CURVE})")
-    for path in sorted(folder.glob("compare-*")):
-        if path.is_dir() and any(path.glob("*.json")):
-            parts += _comparison(path)
+    for path in _comparisons(folder):
+        parts += _comparison(path)
     parts.append("## The papers' numbers")
     for name in dict.fromkeys(row.dataset for row in published):
         parts.append(_published(name, [row for row in published if row.dataset == name]))

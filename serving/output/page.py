@@ -23,7 +23,7 @@ from bundle.bundle import Bundle
 from bundle.layout import ENVELOPE
 from bundle.numbers.claims import ALL_ATTACKS, find_claim
 from bundle.pages.figures import Entry, over_versions
-from bundle.pages.headline import headline_threat
+from bundle.pages.headline import clean_claim, headline_proof, headline_threat, robust_claim
 from bundle.pages.report import STYLE, render_sections
 from bundle.pages.wording import threat_title, trained
 from serving.output.versions import MEDIA_TYPES
@@ -69,7 +69,7 @@ class Page:
             "evidence": [
                 name for name in MEDIA_TYPES if name in bundle.files or (name == ENVELOPE and bundle.envelope)
             ],
-            "threat": headline_threat(bundle.predicate),
+            **_numbers(bundle.predicate),
             "version": bundle.version,
             "digest": bundle.digest,
             "sections": Markup(render_sections(bundle.predicate, bundle.digest, bundle.outcomes, bundle.images)),
@@ -85,6 +85,17 @@ class Page:
             versions=versions,
             history=[Markup(figure) for figure in history_figures(versions)],
         )
+
+
+def _numbers(predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page's first sentence says, all of the file that answers; `proof` is None where nothing was proved."""
+    threat = headline_threat(predicate)
+    return {
+        "threat": threat,
+        "clean": clean_claim(predicate, "served"),
+        "robust": robust_claim(predicate, "served", threat["name"]),
+        "proof": headline_proof(predicate),
+    }
 
 
 def _samples(bundle: Bundle) -> Iterator[PageSample]:

@@ -58,7 +58,7 @@ const audit = {
 
   /** All that a keyboard must reach, in the document's order. */
   focusable() {
-    const all = document.querySelectorAll("a[href], button, input, summary, [tabindex]");
+    const all = document.querySelectorAll("a[href], button, input, select, summary, [tabindex]");
     return [...all].filter((item) => item.checkVisibility()).map((item) => this.named(item));
   },
 

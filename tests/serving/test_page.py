@@ -24,10 +24,19 @@ def test_the_page_shows_sections_versions_and_routes(client: TestClient, served:
         assert found in page
 
 
-def test_the_words_stand_before_the_numbers(client: TestClient) -> None:
+def test_numbers_and_the_trial_stand_before_the_definitions(client: TestClient, served: Served) -> None:
     page = client.get("/").text
-    places = [page.index(f"<dt>{word}</dt>") for word in ("Robust", "Upper bound", "Certified", "Served")]
-    assert places == sorted(places) and places[-1] < page.index("Try an image</h2>") < page.index("In short</h2>")
+    first = find_claim(served.statement["predicate"], "clean_accuracy", setting="served")
+    assert first is not None
+    order = [f"<b>{100 * first['value']:.1f}\u00a0%</b>", "Try an image</h2>", "In short</h2>", "<dt>Robust</dt>"]
+    places = [page.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_the_page_says_that_no_attack_runs_live_and_where_the_nearest_evidence_is(client: TestClient) -> None:
+    page = client.get("/").text
+    assert "no attack runs on your image" in page
+    assert '<a href="#explorer">image by image</a>' in page and 'id="explorer"' in page
 
 
 def test_the_numbers_over_the_versions_are_drawn(client: TestClient, folders: Path) -> None:

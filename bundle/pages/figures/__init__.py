@@ -19,6 +19,7 @@ from bundle.pages.figures.accuracy import (
 )
 from bundle.pages.figures.curves import VERSIONS_HEIGHT, Certified, Entry, by_eps, certified_curve, over_versions
 from bundle.pages.figures.margins import BANDS, Bin, band_of, bins_of, margin_histogram, reliability, surface
+from bundle.pages.figures.training import training
 from bundle.pages.svg import CERTIFIED, REFERENCE, SERVED
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "say",
     "strip",
     "surface",
+    "training",
 ]

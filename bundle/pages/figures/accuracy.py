@@ -33,7 +33,7 @@ from bundle.pages.svg import (
 from bundle.pages.wording import interval, percent
 
 Claim = Mapping[str, Any]
-SETTING_LEGEND = ((REFERENCE, "reference"), (SERVED, "served"))
+SETTING_LEGEND = ((SERVED, "served"), (REFERENCE, "reference"))
 
 
 def accuracy_of(correct: int, size: int) -> dict[str, Any]:
@@ -82,7 +82,7 @@ NAME_WIDTH = 19
 
 
 def by_attack(rows: Sequence[tuple[str, Claim, Claim]], threat: str) -> str:
-    """Accuracy by attack with intervals; a row is (name, claim in reference, claim in served)."""
+    """Accuracy by attack with intervals; a row is (name, claim in served, claim in reference)."""
     names = [shortened(name, NAME_WIDTH) for name, _, _ in rows]
     left = 16 + 7.2 * max(12, *map(len, names))
     x, top, step = Scale(0, 1, left, WIDTH - 66), 34, 30
@@ -92,14 +92,14 @@ def by_attack(rows: Sequence[tuple[str, Claim, Claim]], threat: str) -> str:
         text(WIDTH - 4, 15, "served", anchor="end", kind="tick"),
         percent_grid(x, top, bottom),
     ]
-    for index, (name, reference, served) in enumerate(rows):
+    for index, (name, served, reference) in enumerate(rows):
         middle = top + step * (index + 0.5)
         parts.append(text(left - 10, middle + 4, names[index], anchor="end"))
-        parts.append(whisker(x, middle - 6, reference, REFERENCE, f"{name}, reference: {say(reference)}"))
-        parts.append(whisker(x, middle + 6, served, SERVED, f"{name}, served: {say(served)}"))
+        parts.append(whisker(x, middle - 6, served, SERVED, f"{name}, served: {say(served)}"))
+        parts.append(whisker(x, middle + 6, reference, REFERENCE, f"{name}, reference: {say(reference)}"))
         parts.append(text(WIDTH - 4, middle + 4, percent(served["value"]), anchor="end", kind="value"))
     parts.append(text(x(0.5), bottom + 36, f"images still right, {threat} (%)", anchor="middle", kind="axis"))
-    words = "; ".join(f"{name}: reference {say(reference)}, served {say(served)}" for name, reference, served in rows)
+    words = "; ".join(f"{name}: served {say(served)}, reference {say(reference)}" for name, served, reference in rows)
     return drawing("by-attack", f"Accuracy by attack at {threat}", words, bottom + 44, parts)
 
 

@@ -29,8 +29,7 @@ from bundle.pages.svg import (
     text,
     value_ticks,
 )
-from bundle.pages.wording import headline_threat_title
-from bundle.table.outcomes import SETTINGS
+from bundle.pages.wording import SHOWN, headline_threat_title
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def over_versions(entries: Sequence[Entry]) -> Iterator[str]:
     named = list(dict.fromkeys(headline_threat_title(top["robust"]) for top in tops))
     robust = f"Right under all attacks ({', '.join(named)}), an upper bound"
     for metric, title, same in (("clean", "Clean accuracy", data), ("robust", robust, attacked)):
-        series = {kind: _points([top[metric][kind] for top in tops], same) for kind in SETTINGS}
+        series = {kind: _points([top[metric][kind] for top in tops], same) for kind in SHOWN}
         yield _figure(metric, title, entries, series)
     bounds = [top["certified"] for top in tops]
     proved = [

@@ -125,7 +125,7 @@ def test_failed_sanity_check_is_on_top(bundle: Bundle) -> None:
     failed = {**bundle.predicate["sanity"][0], "check": "more_steps", "statistic": 0.31} | FAILED
     shown = words(report(bundle, sanity=[failed], reliable=False))
     assert "Sanity check more_steps failed" in shown and "measured 0.31, it fails above 0.1" in shown
-    assert shown.index("Unreliable A sanity check failed") < shown.index("In short") < shown.index("tier unreliable")
+    assert shown.index("Unreliable A sanity check failed") < shown.index("In short Of") < shown.index("tier unreliable")
 
 
 def test_a_warning_of_a_check_is_no_failure(bundle: Bundle) -> None:
@@ -133,7 +133,7 @@ def test_a_warning_of_a_check_is_no_failure(bundle: Bundle) -> None:
     warned = {**bundle.predicate["sanity"][0], "check": "gap", "outcome": "warn", "statistic": 0.2, "threat": "linf-32"}
     shown = words(report(bundle, sanity=[warned]))
     assert "Sanity check gap at l∞ 32/255 gives a warning" in shown and "Unreliable" not in shown
-    assert shown.index("Read this first") < shown.index("In short")
+    assert shown.index("Read this first") < shown.index("In short Of")
     failed = {**bundle.predicate["sanity"][0], "check": "planted"} | FAILED
     shown = words(report(bundle, sanity=[warned, failed], reliable=False))
     assert shown.index("check planted failed") < shown.index("check gap at")

@@ -123,3 +123,15 @@ def test_the_pages_say_what_the_results_say():
     """Write them again with `python -m pipeline.experiments.tables`."""
     for path, content in tables.pages(ROOT / "README.md", ROOT / "results").items():
         assert path.read_text(encoding="utf-8") == content, path
+
+
+def test_the_compare_page_has_every_row_and_pairs_what_met_the_same_images(folder: Path):
+    for seed in (0, 1):
+        other = make_result("regmix", seed=seed, data="digits", name="regmix")
+        save_result(folder / "compare-digits" / f"regmix-{seed}.json", other)
+    shown = page(folder, "compare.html")
+    assert shown.count("<tr data-row=") == 2 + 1 + 3  # two experiments, ours on CIFAR-10, the papers' rows
+    pairs = json.loads(shown.split('id="pairs">')[1].partition("</script>")[0])
+    assert list(pairs) == ["0-1"] and len(pairs["0-1"]) == 3  # two seeds, and over both
+    assert "not ranked" not in shown and 'data-value="82.0">82.00<' in shown
+    assert "https://" not in shown and "src=" not in shown
