@@ -32,7 +32,6 @@ repro: .venv/.installed  ## images to an attested model: dvc repro, table, repor
 	  DVC_SYSTEM_CONFIG_DIR="$(CURDIR)/.dvc/no-git" $(RUN) -m dvc repro; fi
 	@$(RUN) -m pipeline.stage
 	@.venv/bin/hallmark show out/bundle
-	@echo "Report: out/bundle/report.html    Serve it: make serve"
 
 check: .venv/.installed lint  ## lint and the quick tests: before a commit
 	@$(RUN) -m tests.quick

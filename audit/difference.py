@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from audit.terminal import ABSENT, console
+from audit.terminal import ABSENT, console, plain_table
 from bundle.gate.pairing import Pair
 from bundle.numbers.intervals import PairedDifference, paired_difference, verdict
+from bundle.pages.headline import sweep_threats
 from bundle.pages.wording import attack_title, listing, percent, points, threat_name_title
 from bundle.process import plain
 from bundle.table.outcomes import SETTINGS
@@ -96,6 +97,16 @@ class Difference:
             (discordant[0], discordant[1]),
         )
 
+    @property
+    def same(self) -> bool:
+        """Whether both sides are one evaluation of one model, to the byte."""
+        return self.pair.a.statement_bytes == self.pair.b.statement_bytes
+
+    def main(self) -> list[Comparison]:
+        """The comparisons of the served file on clean images, at A's main threats and in unions."""
+        curve = {item["name"] for item in sweep_threats(self.pair.a.predicate)}
+        return [item for item in self.comparisons if item.setting == DECIDING and item.threat not in curve]
+
     @cached_property
     def deciding(self) -> Comparison | None:
         """All attacks (all common ones, where they differ) of the headline's threat in the served setting."""
@@ -148,6 +159,7 @@ class Difference:
             "alone": dict(zip(("a", "b"), self.pair.unpaired, strict=True)),
             "verdict": verdict(self.deciding.pair.interval) if self.deciding else None,
             "decidedBy": self.deciding.describe() if self.deciding else None,
+            "same": self.same,
             "sentence": self.sentence(),
             "cautions": self.cautions(),
             "comparisons": [item.describe() for item in self.comparisons],
@@ -171,26 +183,39 @@ def percentages(comparison: Comparison) -> tuple[str, str]:
     return percent(comparison.value_a), percent(comparison.value_b)
 
 
-def print_difference(found: Difference) -> None:
-    """The sentence, the cautions, one row per comparison, the discordant images, what changed."""
+def print_difference(found: Difference, everything: bool = False) -> None:
+    """The sentence, the cautions, one row per comparison, the discordant images, what changed.
+
+    Without `everything` the rows are those of the served file, on clean images and at the main threats. Two evaluations
+    that are the same to the byte are one line.
+    """
     out = console()
+    if found.same:
+        out.print(f"A and B are the same evaluation of model {found.pair.a.version}: nothing differs.", soft_wrap=True)
+        return
     print_head(out, found.sentence(), found.cautions())
-    table = Table("setting", "threat", "attack", "A", "B", "B − A in points", "95 % interval", "A alone", "B alone")
-    for item in found.comparisons:
-        attack = {None: "clean images", "common": "all that both met"}.get(item.attack) or attack_title(
-            item.attack or ""
-        )
+    rows = found.comparisons if everything else found.main()
+    out.print(_table(rows))
+    if len(rows) < len(found.comparisons):
+        out.print("Served, at the main threats; --all has the reference and the other radii.", soft_wrap=True)
+    if found.deciding:
+        a, b = (discordant_words(indices) for indices in found.deciding.discordant)
+        out.print(f"Images right in A alone, by their index in the test split: {a}; in B alone: {b}.", soft_wrap=True)
+    print_changes(out, found.pair.changed(), found.pair.data())
+
+
+def _table(rows: Sequence[Comparison]) -> Table:
+    whole = ("A", "B", "B − A", "95 % interval", "A alone", "B alone")
+    settings = len({item.setting for item in rows}) > 1
+    table = plain_table(*(["setting"] if settings else []), "threat", "attack", *whole, whole=(*whole, "setting"))
+    for item in rows:
+        attack = {None: "clean images", COMMON_ATTACKS: "all that both met"}.get(item.attack)
         low, high = item.pair.interval
         counts = (str(item.pair.only_a), str(item.pair.only_b))
         numbers = (*percentages(item), points(item.pair.difference), f"[{points(low)}, {points(high)}]", *counts)
-        table.add_row(*map(plain, (item.setting, item.threat or ABSENT, attack, *numbers)))
-    out.print(table)
-    if found.deciding:
-        a, b = (discordant_words(indices) for indices in found.deciding.discordant)
-        out.print(
-            f"Images by their index in the test split, where it is decided: right in A alone {a}; in B alone {b}."
-        )
-    print_changes(out, found.pair.changed(), found.pair.data())
+        cells = (item.threat or ABSENT, attack or attack_title(item.attack or ""), *numbers)
+        table.add_row(*map(plain, (item.setting, *cells) if settings else cells))
+    return table
 
 
 def print_head(out: Console, sentence: str, cautions: Sequence[str]) -> None:

@@ -8,10 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from audit.difference import DECIDING, print_changes, print_head
-from audit.terminal import ABSENT, console
+from audit.terminal import ABSENT, console, plain_table
 from bundle.bundle import Bundle
 from bundle.gate.pairing import Pair, PairingError, common_rows
 from bundle.numbers.intervals import seeds_interval, verdict, welch_interval
@@ -219,7 +218,9 @@ def print_recipes(found: Recipes) -> None:
     """The sentence, the cautions, one row per comparison with every seed's number, what changed."""
     out = console()
     print_head(out, found.sentence(), found.cautions())
-    table = Table("setting", "threat", "A by seed", "B by seed", "mean B − A in points", "95 % interval over seeds")
+    table = plain_table(
+        "setting", "threat", "A by seed", "B by seed", "mean B − A in points", "95 % interval over seeds"
+    )
     for item in found.spreads:
         values = [", ".join(percent(value) for value in side) for side in (item.values_a, item.values_b)]
         interval = ABSENT

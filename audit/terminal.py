@@ -5,25 +5,38 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 from typer.core import TyperGroup
 
 from bundle.command_line import one_sentence
 from bundle.process import plain
 
 ABSENT = "–"
-PIPE_WIDTH = 240
+#: Columns where stdout is no terminal.
+PIPE_WIDTH = 100
+#: Styles, where the terminal has colours.
+PASS, FAIL = "green", "bold red"
 
 
-def console() -> Console:
-    """A console that takes text as it is; where stdout is no terminal, lines are wide enough not to be folded."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+def console(least: int = 0) -> Console:
+    """A console that takes text as it is, as wide as the terminal, or as COLUMNS says, and `least` columns at least."""
+    width = max(shutil.get_terminal_size((PIPE_WIDTH, 24)).columns, least)
     return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def plain_table(*columns: str, whole: Sequence[str] = ()) -> Table:
+    """A table without a frame, which leaves its columns more room; what does not fit is folded, but in `whole` columns."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name in whole)
+    return table
 
 
 def percent_only(claim: Mapping[str, Any] | None) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from audit.releasing import find_baseline, release, sign_bundle
-from audit.terminal import AsJson, Bundles, Releases, Trust, console, fail, print_json, say
+from audit.terminal import FAIL, PASS, AsJson, Bundles, Releases, Trust, console, fail, plain_table, print_json, say
 from audit.versions.find import BUNDLE, RELEASES, list_versions, open_version
 from bundle.bundle import open_bundle
 from bundle.gate.gate import Gate, gate
@@ -86,9 +86,10 @@ def _answer(found: Gate, as_json: bool) -> None:
 
 
 def _print_rules(found: Gate) -> None:
-    table = Table("rule", "must be", "is", "outcome")
+    table = plain_table("rule", "must be", "is", "outcome")
     for rule in found.rules:
-        table.add_row(plain(rule.name), plain(rule.required), plain(rule.measured), "pass" if rule.passed else "FAIL")
+        outcome = Text("pass", PASS) if rule.passed else Text("FAIL", FAIL)
+        table.add_row(plain(rule.name), plain(rule.required), plain(rule.measured), outcome)
     console().print(table)
 
 

@@ -22,6 +22,7 @@ from audit.versions.find import (
     read_folder,
 )
 from audit.versions.history import unseen
+from audit.versions.summary import print_list, print_summary
 from audit.versions.tables import print_version, print_versions
 from audit.versions.timeline import print_timeline, timeline, timeline_html, timeline_svg
 from bundle.digests import write_whole
@@ -33,7 +34,11 @@ BETWEEN = "\0--"
 
 
 def versions(
-    bundles: Bundles = None, releases: Releases = RELEASES, trust: Trust = None, as_json: AsJson = False
+    bundles: Bundles = None,
+    releases: Releases = RELEASES,
+    trust: Trust = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Both settings, intervals, AutoAttack, places, flags.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List every version at hand: bundles in folders and in BentoML's model store, attestations in git."""
     found = list_versions(bundles or [BUNDLE], releases, trust or [])
@@ -41,7 +46,7 @@ def versions(
     if as_json:
         print_json({"versions": [version.describe() for version in found], "unseen": unread})
     elif found:
-        print_versions(found)
+        (print_versions if wide else print_list)(found)
     else:
         say(_nothing(bundles, releases))
     _fail_where_hidden(unread)
@@ -52,9 +57,12 @@ def show(
     bundles: Bundles = None,
     releases: Releases = RELEASES,
     trust: Trust = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every number, bound and check, how it came about, what was not tested.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one version: numbers with intervals, bounds, flags, how it came about, what was not tested."""
+    """Show one version on a screen: clean, robust, proved, flags, where its report is; with --all everything."""
     if Path(version).is_dir():
         found = read_folder(Path(version), trust or [])
     else:
@@ -64,7 +72,7 @@ def show(
     if as_json:
         print_json({**found.describe(), "statement": found.statement})
     else:
-        print_version(found)
+        (print_version if everything else print_summary)(found)
 
 
 class TwoSides(TyperCommand):
@@ -83,6 +91,9 @@ def diff(
     ] = False,
     bundles: Bundles = None,
     releases: Releases = RELEASES,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The reference setting and the other radii as well.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare two versions image by image, or two recipes over their seeds: is B better, worse, not distinguishable?"""
@@ -95,7 +106,7 @@ def diff(
     elif isinstance(found, Recipes):
         print_recipes(found)
     else:
-        print_difference(found)
+        print_difference(found, everything)
 
 
 def history(

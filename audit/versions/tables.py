@@ -9,10 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audit.terminal import ABSENT, console, percent_in_full, percent_short
+from audit.terminal import ABSENT, FAIL, PASS, console, percent_in_full, percent_short, plain_table
 from audit.versions.find import Version, autoattack, served_bounds
 from bundle.attestation import model_digest, model_version
 from bundle.leakage import leakage_sentence
@@ -110,7 +111,7 @@ def _signature_in_full(version: Version) -> str:
 
 
 def _measured(predicate: Mapping[str, Any]) -> Table:
-    table = Table("threat", "attack", "served (ONNX Runtime, 8-bit images)", "reference (torch, float images)", "flags")
+    table = plain_table("threat", "attack", "served", "reference", "flags")
 
     def row(title: str, label: str, flags: str, metric: str, **keys: Any) -> None:
         found = [find_claim(predicate, metric, setting=setting, **keys) for setting in reversed(SETTINGS)]
@@ -154,7 +155,7 @@ def _radius(threat: Mapping[str, Any]) -> str:
 
 
 def _proved(predicate: Mapping[str, Any], classifier: str) -> Table:
-    table = Table("l2 radius", "certified accuracy")
+    table = plain_table("l2 radius", "certified accuracy")
     for bound in predicate["bounds"]:
         if bound["classifier"] != classifier:
             continue
@@ -166,20 +167,24 @@ def _proved(predicate: Mapping[str, Any], classifier: str) -> Table:
 
 
 def _proved_served(bounds: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("l∞ radius", "technique", "certified accuracy")
+    table = plain_table("l∞ radius", "technique", "certified accuracy")
     for bound in bounds:
         table.add_row(f"{bound['eps_255']:g}/255", plain(bound["technique"]), percent_in_full(bound))
     return table
 
 
 def _sanity(predicate: Mapping[str, Any]) -> Table:
-    table = Table("check", "outcome", "statistic", "meaning")
+    table = plain_table("check", "outcome", "statistic", "meaning")
     for item in predicate["sanity"]:
         statistic = f"{item['statistic']:g} {item['comparator']} {item['threshold']:g}"
         check = f"{item['check']} at {item['threat']}" if "threat" in item else item["check"]
-        outcome = item["outcome"] if item["outcome"] == "pass" else item["outcome"].upper()
-        table.add_row(plain(check), outcome, statistic, plain(item["meaning"]))
+        table.add_row(plain(check), _outcome(item["outcome"]), statistic, plain(item["meaning"]))
     return table
+
+
+def _outcome(word: str) -> Text:
+    """`pass`, `WARN` or `FAIL`, in colour."""
+    return Text(word if word == "pass" else word.upper(), style={"pass": PASS, "fail": FAIL}.get(word, "yellow"))
 
 
 def _origin(predicate: Mapping[str, Any]) -> dict[str, object]:
@@ -222,9 +227,13 @@ LEGEND = (
 )
 
 
+#: Columns that the wide table takes where a terminal has fewer.
+WIDE = 200
+
+
 def print_versions(versions: Sequence[Version]) -> None:
-    """One row an attestation; what is refused follows below the table, each with its sentence."""
-    table = Table()
+    """One row an attestation, both settings with intervals; what is refused follows, each with its sentence."""
+    table = plain_table()
     for name in ("version", "where", "data", "method", "tier", "setting"):
         table.add_column(name, overflow="fold")
     for name in ("clean", "all attacks", "AutoAttack", "certified", "n"):
@@ -233,15 +242,20 @@ def print_versions(versions: Sequence[Version]) -> None:
         table.add_column(name, overflow="fold")
     for version in versions:
         table.add_row(*_row(version))
-    out = console()
+    out = console(WIDE)
     out.print(table)
+    print_refused(out, versions)
+    if versions:
+        out.print(LEGEND)
+
+
+def print_refused(out: Console, versions: Sequence[Version]) -> None:
+    """A sentence for each version that is refused, and how many they are."""
     refused = [version for version in versions if version.refusal]
     for version in refused:
         out.print(f"refused: {plain(version.places[0])}: {plain(version.refusal)}", soft_wrap=True)
     if refused:
         out.print(f"{len(refused)} of {len(versions)} rows could not be read or trusted")
-    if versions:
-        out.print(LEGEND)
 
 
 def _row(version: Version) -> list[str | Text]:
@@ -284,4 +298,4 @@ def _certified(bound: Mapping[str, Any] | None, predicate: Mapping[str, Any]) ->
 
 def _flags(top: Mapping[str, Any]) -> str | Text:
     count = str(len(top["flags"])) if top["flags"] else "none"
-    return count if top["reliable"] else Text(f"UNRELIABLE\n{count}", style="bold red")
+    return count if top["reliable"] else Text(f"UNRELIABLE\n{count}", style=FAIL)

@@ -12,9 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from audit.terminal import ABSENT, console, percent_short
+from audit.terminal import ABSENT, console, percent_short, plain_table
 from audit.versions.find import Version, autoattack, hidden, list_versions, read_committed
 from audit.versions.history import Committed, attestation_commits, unseen
 from bundle.git import GitError
@@ -105,9 +103,9 @@ def _commits(root: Path) -> tuple[list[Committed], str | None]:
 
 def print_timeline(found: Timeline) -> None:
     """One row per attestation, each accuracy with a bar; served, since that is what a client meets."""
-    table = Table()
+    table = plain_table()
     for name in ("when", "what", "version", "tier", "clean, served", "all attacks, served", "at", "AutoAttack, served"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("certified (smoothed)", "flags"):
         table.add_column(name)
     for moment in found.moments:

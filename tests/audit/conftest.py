@@ -26,6 +26,12 @@ class Masters:
     key_id: str
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cell of a table is folded; what narrow terminals show, tests/audit/versions/test_summary.py says."""
+    monkeypatch.setenv("COLUMNS", "240")
+
+
 @pytest.fixture(scope="session")
 def masters(tmp_path_factory: pytest.TempPathFactory) -> Masters:
     root = tmp_path_factory.mktemp("masters")

@@ -159,7 +159,7 @@ def test_versions_lists_in_words_and_in_json(masters: Masters) -> None:
     shutil.copytree(masters.signed, "out/bundle")
     shutil.copytree(masters.second, "releases/second")
     Path("releases/second", CARD).write_text("changed\n")
-    found = run("versions")
+    found = run("versions", "--wide")
     assert found.exit_code == 0
     version = sha256_file(masters.signed / MODEL)[:12]
     shares = ("96.7 % [88.5, 99.6]", "45.0 % [32.1, 58.4]", "at linf-32")
@@ -181,7 +181,7 @@ def test_show_tells_everything(masters: Masters) -> None:
     shutil.copytree(masters.unsigned, "out/bundle")
     digest = sha256_file(masters.unsigned / MODEL)
     for name in (digest[:12], "out/bundle", str(masters.unsigned)):
-        text = run("show", name).stdout
+        text = run("show", name, "--all").stdout
         for part in (
             digest,
             "arXiv 2506.07056",
@@ -205,10 +205,10 @@ def test_show_tells_everything(masters: Masters) -> None:
 def test_show_writes_each_radius_in_its_own_unit() -> None:
     balls = (Threat("l2", 0.5), Threat("l1", 2.0))
     make_bundle(Path("out/bundle"), eps=(16,), others=balls, trained=balls[0])
-    text = run("show", "out/bundle").stdout
+    text = run("show", "out/bundle", "--all").stdout
     for part in ("linf-16 (eps 16/255)", "l2-0.5 (eps 0.5)", "l1-2 (eps 2)"):
         assert part in text, part
-    assert "at l2-0.5" in run("versions").stdout
+    assert "at l2-0.5" in run("versions", "--wide").stdout
 
 
 def test_show_refuses_what_is_not_there_or_does_not_verify(unsigned: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_bundle_cannot_steer_the_terminal(unsigned: Path) -> None:
     """Escapes, markup and line ends in names are shown as text."""
     hostile = "\x1b[2J[bold]red[/bold]\r\n\u202esigned"
     rewrite(unsigned, predicate=lambda item: item["method"].update(title=hostile))
-    for arguments in (["show", unsigned], ["versions", "--bundles", unsigned]):
+    for arguments in (["show", unsigned], ["show", unsigned, "--all"], ["versions", "--bundles", unsigned, "--wide"]):
         text = run(*arguments).stdout
         assert "\x1b" not in text
         assert "\u202e" not in text

@@ -171,7 +171,13 @@ def test_the_command_says_it_in_words_and_in_json(
     said = CliRunner().invoke(app, ["diff", a, b])
     assert said.exit_code == 0
     assert said.stdout.startswith("B is worse than A: ")
-    for part in ("clean images", "PGD-10", "right in A alone 12", "seed: 1 → 3", "Data that differ: none"):
+    for part in (
+        "clean images",
+        "PGD-10",
+        "in the test split: 12",
+        "seed: 1 → 3",
+        "Data that differ: none",
+    ):
         assert part in said.stdout, part
     document = json.loads(CliRunner().invoke(app, ["diff", a, b, "--json"]).stdout)
     assert document["verdict"] == "worse"

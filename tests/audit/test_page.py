@@ -128,14 +128,13 @@ def test_the_worked_example_goes_as_the_page_says(repository: Path, bentoml_stor
     assert {"robust_accuracy", "not_worse"} <= set(failed(said["gate v2"]))
     assert "sample" in failed(said["gate v3"])
     drawn = said["history --svg"].stdout
-    assert [drawn.index(f"│ v{number} ") for number in (1, 2, 3)] == sorted(drawn.index(f"│ v{n} ") for n in (1, 2, 3))
+    assert [drawn.index(f"  v{number} ") for number in (1, 2, 3)] == sorted(drawn.index(f"  v{n} ") for n in (1, 2, 3))
     assert Path("history.svg").stat().st_size > 5000 and Path("history.html").stat().st_size > 5000
 
 
 def failed(result: Result) -> list[str]:
     """The rules that the table of a gate says failed."""
-    rows = [line.split("│") for line in result.stdout.splitlines() if line.startswith("│")]
-    return [row[1].split()[0] for row in rows if row[4].strip() == "FAIL"]
+    return [line.split()[0] for line in result.stdout.splitlines() if line.rstrip().endswith("FAIL")]
 
 
 def test_the_recipes_command_of_the_page_is_one(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_autoattack_stands_beside_all_attacks_in_both_settings(
     assert found is not None
     assert (found["attack"], found["served"]["value"], found["reference"]["value"]) == ("autoattack", 0.123, 0.456)
     lines = listed(masters, changed, capsys).splitlines()
-    served, reference = (next(line for line in lines if f"│ {name} " in line) for name in ("served", "reference"))
+    served, reference = (next(line for line in lines if f" {name} " in line) for name in ("served", "reference"))
     assert "12.3 % [10.0, 20.0]" in served and "45.6 % [10.0, 20.0]" in reference
 
 
