@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro check test test-processors chaos coverage lint docs serve bento compare evaluate results bench profile lock pythons audit-deps licences
+.PHONY: help repro check test test-processors chaos coverage lint docs experiments serve bento compare evaluate results bench profile lock pythons audit-deps licences
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -81,6 +81,9 @@ evaluate: .venv/.installed  ## your own model: MODEL=module:function WEIGHTS=fil
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NAME),--name "$(NAME)") $(if $(DIR),--path "$(DIR)") \
 	  $(if $(MEAN),--mean "$(MEAN)") $(if $(STD),--std "$(STD)") $(if $(SIZE),--image-size $(SIZE)) \
 	  $(if $(OUTPUTS),--outputs "$(OUTPUTS)") $(if $(TIER),--tier $(TIER)) $(OPTIONS)
+
+experiments: .venv/.installed  ## dvc exp show without the columns of code: OPTIONS=--csv
+	@$(RUN) -m dvc exp show --drop "^(bundle|pipeline|out|datasets|requirements)" $(OPTIONS)
 
 results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder; resumes
 	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)") $(OPTIONS)

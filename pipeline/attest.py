@@ -19,7 +19,6 @@ from bundle.checks import EvidenceError, check_images, read_images
 from bundle.digests import canonical_json, sha256_file, write_whole
 from bundle.errors import HallmarkError
 from bundle.layout import IMAGES, NETWORK, OUTCOMES, WEIGHTS
-from bundle.numbers.claims import ALL_ATTACKS
 from bundle.private import image_sets
 from bundle.served.replay import SELF_CHECK_ROWS, self_check
 from bundle.served.runtime import OnnxClassifier
@@ -44,11 +43,12 @@ from pipeline.run.records import (
     load_record,
     read_input,
 )
+from pipeline.run.views import metrics, plot_files
 from pipeline.stage import stage
 
 
 def main(params: Params, folders: Folders = OUT) -> None:
-    """Writes the bundle, metrics.json and plots/robust_accuracy.csv."""
+    """Writes the bundle, metrics.json and the data of the plots."""
     load_network(folders.trained)  # what is published must be a network that can be attacked again
     model, weights = read_input(folders.model, "export"), read_input(folders.trained / WEIGHTS, "train")
     classifier = OnnxClassifier(model, threads=params.cpu_threads, device="cpu")
@@ -59,16 +59,9 @@ def main(params: Params, folders: Folders = OUT) -> None:
     statement = assemble(
         folders.bundle, model=model, weights=weights, outcomes=outcomes, images=images, predicate=predicate
     )
-    metrics: dict[str, float] = {}
-    rows = ["attack,accuracy,lower,upper"]
-    for claim in statement["predicate"]["claims"]:
-        attack = "clean" if claim["metric"] == "clean_accuracy" else f"{claim['threat']}/{claim['attack']}"
-        # One label per row: DVC's bar plot would stack the two settings of an attack on each other.
-        rows.append("{} ({}),{:.6f},{:.6f},{:.6f}".format(attack, claim["setting"], claim["value"], *claim["interval"]))
-        if claim.get("attack", ALL_ATTACKS) in (ALL_ATTACKS, "autoattack"):
-            metrics[f"{claim['setting']}/{attack}"] = claim["value"]
-    write_whole(folders.root / "metrics.json", canonical_json(metrics))
-    write_whole(folders.root / "plots" / "robust_accuracy.csv", ("\n".join(rows) + "\n").encode())
+    write_whole(folders.root / "metrics.json", canonical_json(metrics(statement)))
+    for name, content in plot_files(statement["predicate"]).items():
+        write_whole(folders.root / "plots" / name, content)
     print(
         f"bundle of model {statement['predicate']['model']['version']} in {folders.bundle}, "
         f"report: {folders.bundle}/report.html"
