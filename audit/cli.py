@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from audit.commands.private import prove, withhold
 from audit.commands.release import gate_command, keygen, release_command, sign
 from audit.commands.versions import TwoSides, diff, history, show, versions
 from audit.terminal import OneSentence, say
-from bundle.command_line import STYLE
+from bundle.command_line import DISTRIBUTION, STYLE
 from bundle.process import plain_streams
 
 app = typer.Typer(cls=OneSentence, no_args_is_help=True, **STYLE)
@@ -23,8 +24,15 @@ app = typer.Typer(cls=OneSentence, no_args_is_help=True, **STYLE)
 
 def _print_version(asked: bool) -> None:
     if asked:
-        say(f"hallmark {version('hallmark')}")
+        say(f"hallmark {_installed()}")
         raise typer.Exit
+
+
+def _installed() -> str:
+    try:
+        return version_of(DISTRIBUTION)
+    except PackageNotFoundError:  # the code was copied without its metadata
+        return "unknown"
 
 
 @app.callback()

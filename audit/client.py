@@ -84,6 +84,9 @@ class Client:
     def url(self) -> str:
         return self._connection.url
 
+    def __repr__(self) -> str:
+        return f"Client({self.url}, model {self.digest[:VERSION_DIGITS] if self.digest else 'not asked yet'})"
+
     def __enter__(self) -> Client:
         return self
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,6 +21,7 @@ from bundle.digests import each_once, sha256_bytes
 from bundle.errors import HallmarkError
 from bundle.formats.archives import ArchiveError, open_arrays
 from bundle.layout import ENVELOPE, OUTCOMES
+from bundle.pages.notebook import headline_html, headline_line
 from bundle.signatures import SignatureError, read_envelope, verify_envelope
 from bundle.table.outcomes import Outcomes, image_digests
 
@@ -58,6 +60,12 @@ class Verification:
     signature: SignatureState
     data: DataCheck | None
     proof: ProofCheck | None = None
+
+    def __repr__(self) -> str:
+        return f"Verification({self.signature.sentence()}; {headline_line(self.bundle.statement)})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.signature.sentence())}</p>{headline_html(self.bundle.statement)}"
 
     def details(self) -> dict[str, Any]:
         """What was checked, as counts and digests."""

@@ -32,6 +32,7 @@ from bundle.layout import (
     required,
 )
 from bundle.numbers.claims import KINDS, claims
+from bundle.pages.notebook import headline_html, headline_line
 from bundle.private import Withheld, check_private, image_sets, is_private
 from bundle.served.model_file import check_model_file
 from bundle.table.columns import check_extent
@@ -65,6 +66,12 @@ class Bundle:
     outcomes: Outcomes
     images: Mapping[str, NDArray[np.uint8]]
     envelope: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Bundle({headline_line(self.statement)})"
+
+    def _repr_html_(self) -> str:
+        return headline_html(self.statement)
 
     @property
     def predicate(self) -> Mapping[str, Any]:

@@ -15,6 +15,8 @@ from bundle.process import plain, plain_streams
 
 #: Of every Typer. Rich's own markup would take `[default: out/bundle]` in a sentence for a style and swallow it.
 STYLE: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode": "markdown"}
+#: Hallmark's name on PyPI, where `hallmark` is another project. Its module is `hallmark` all the same.
+DISTRIBUTION = "hallmark-robustness"
 #: The exit code of a command that Ctrl-C ended, as shells have it.
 STOPPED = 130
 

@@ -24,7 +24,10 @@ ROOMS = {
     "bundle": (4.4, 0, 3, "carries"),
     "serving": (7.8, 0, 2, "answers"),
     "audit": (7.8, 5, 3, "checks"),
+    "hallmark": (5.4, 7, 1, ""),
 }
+#: The public face knows rooms on three sides of it, and none knows it.
+FACE = "hallmark"
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1b1f24; text-anchor: middle } .room { font-size: 15px; font-weight: 600 }
 .small { font-size: 11px; fill: #57606a } rect { fill: #f6f8fa; stroke: #8c959f; rx: 6 } .frame { fill: none; stroke: #d0d7de }
@@ -112,11 +115,12 @@ def boxes(room: str) -> Iterator[str]:
 
 
 def arrows() -> Iterator[str]:
-    """From each room to bundle/, which is all that it knows of the others."""
+    """From each room to bundle/, which is all that it knows of the others, and from the face to the rooms around it."""
+    yield from _arrows_of_face()
     left, _, wide, _ = ROOMS["bundle"]
     start, end = MARGIN + left * (BOX + GAP) - 4, MARGIN + (left + wide) * (BOX + GAP) + 4
     for room, (other, top, width, _) in ROOMS.items():
-        if room != "bundle":
+        if room not in ("bundle", FACE):
             y = MARGIN + (top + 0.9) * ROW
             near, far = (
                 (end, MARGIN + other * (BOX + GAP) - 4)
@@ -124,6 +128,21 @@ def arrows() -> Iterator[str]:
                 else (start, MARGIN + (other + width) * (BOX + GAP) + 4)
             )
             yield f'<path class="arrow" marker-end="url(#tip)" d="M{far:g} {y:g} L{near:g} {y:g}"/>'
+
+
+def _arrows_of_face() -> Iterator[str]:
+    left, top, wide, _ = ROOMS[FACE]
+    first, last = MARGIN + left * (BOX + GAP) - 4, MARGIN + (left + wide) * (BOX + GAP) + 4
+    high, middle = MARGIN + top * ROW, MARGIN + (top + 0.9) * ROW
+    bundle = max(y for _, y in places("bundle").values()) + ROW - 8
+    pipeline, audit = MARGIN + ROOMS["pipeline"][2] * (BOX + GAP) + 4, MARGIN + ROOMS["audit"][0] * (BOX + GAP) - 4
+    ends = (
+        (first, middle, pipeline, middle),
+        (last, middle, audit, middle),
+        ((first + last) / 2, high, (first + last) / 2, bundle),
+    )
+    for x, y, to, up in ends:
+        yield f'<path class="arrow" marker-end="url(#tip)" d="M{x:g} {y:g} L{to:g} {up:g}"/>'
 
 
 def picture() -> str:

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("bundle", "audit", "serving", "pipeline")
+ROOMS = ("bundle", "audit", "serving", "pipeline", "hallmark")
 #: Packages whose modules are imported by a name that somebody gives.
 BY_NAME = {"pipeline.methods"}
 

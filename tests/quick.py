@@ -18,6 +18,7 @@ QUICK = [
     "tests/test_architecture.py",
     "tests/test_habits.py",
     "tests/bundle",
+    "tests/hallmark/test_face.py",
     *(
         f"tests/audit/{name}.py"
         for name in (

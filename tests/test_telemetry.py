@@ -16,7 +16,7 @@ from tests.bundles import linear_model, make_bundle
 from tests.serving.conftest import running_service
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("bundle", "serving", "audit", "pipeline", "benchmarks", "tests", "docs")
+ROOMS = ("hallmark", "bundle", "serving", "audit", "pipeline", "benchmarks", "tests", "docs")
 #: Libraries that report their use, or stand on one that does.
 REPORTING = {"onnxruntime", "bentoml", "_bentoml_impl", "dvc", "dvclive", "lightning"}
 #: Writes down every host that this process, or one that it starts, looks up or connects to.

@@ -22,6 +22,7 @@ from audit.live.report import Report, print_report
 from audit.live.service import WAYS, Way, fetch_verified
 from audit.terminal import AsJson, Trust, fail, print_json
 from bundle.bundle import open_bundle
+from bundle.command_line import DISTRIBUTION
 from bundle.errors import HallmarkError
 
 #: Seconds that an inspection may take.
@@ -136,7 +137,7 @@ def _require_installed() -> None:
     if missing := [name for name in NEEDED if not _installed(name)]:
         raise HallmarkError(
             f"an evaluation is repeated by the training installation, of which {', '.join(missing)} is not here; "
-            "install it beside this command: pip install '.[pipeline]'"
+            f"install it beside this command: pip install '{DISTRIBUTION}[pipeline]'"
         )
 
 

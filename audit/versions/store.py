@@ -19,6 +19,7 @@ from pathlib import Path
 from audit.verification import same_signature
 from bundle.bento_home import MODELS, bento_home, item_folder, move_in, private_home, working_in
 from bundle.bundle import Bundle, copy_bundle, open_bundle
+from bundle.command_line import DISTRIBUTION
 from bundle.digests import remove_folder
 from bundle.errors import HallmarkError
 from bundle.formats.yaml12 import read
@@ -74,7 +75,9 @@ def _may_hold_bundle(version: Path) -> bool:
 def check_store(tag: str) -> None:
     """Raises HallmarkError where BentoML is missing, or the tag is not one."""
     if importlib.util.find_spec("bentoml") is None:
-        raise HallmarkError("BentoML is not installed, so there is no model store: pip install 'hallmark[serving]'")
+        raise HallmarkError(
+            f"BentoML is not installed, so there is no model store: pip install '{DISTRIBUTION}[serving]'"
+        )
     for part in tag.split(":"):
         if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", part) or len(part) > LONGEST_NAME:
             raise HallmarkError(

@@ -15,6 +15,7 @@ the softmax probability of the class that was answered.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,17 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
+
+    def __repr__(self) -> str:
+        return f"Outcomes({len(self)} images, {len(self.columns)} columns)"
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with a row an image; raises HallmarkError where pandas is not installed."""
+        try:
+            pandas: Any = importlib.import_module("pandas")
+        except ModuleNotFoundError:
+            raise HallmarkError("to_pandas: pandas is not installed: pip install pandas") from None
+        return pandas.DataFrame(self.columns)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self.columns:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.networks.names import NetworkError
 
@@ -35,6 +36,25 @@ class Normalise(nn.Module):
                 f"got {images.dtype} of shape {tuple(images.shape)}"
             )
         return (images - self.mean) / self.std
+
+
+class Cells(nn.Module):
+    """Maps (N, C, H, W) to (N, C, side, side): larger ones are averaged, smaller ones have zeros to their right and below.
+
+    Zeros, and not pixels that are repeated: bounds would count every repetition as if it moved by itself.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, side, side)."""
+        high, wide = (min(self.side, length) for length in features.shape[-2:])
+        averaged = F.adaptive_avg_pool2d(features, (high, wide))
+        if high == wide == self.side:
+            return averaged
+        return F.pad(averaged, (0, self.side - wide, 0, self.side - high))
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, fx, nn
 
-from pipeline.networks.blocks import Normalise
+from pipeline.networks.blocks import Cells, Normalise
 
 
 class FoldablePair(NamedTuple):
@@ -27,8 +27,8 @@ class FoldablePair(NamedTuple):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # Normalise decides by the images' type, which a trace has not.
-        return isinstance(m, Normalise) or super().is_leaf_module(m, module_qualified_name)
+        # They decide by the images' type and size, which a trace has not.
+        return isinstance(m, Cells | Normalise) or super().is_leaf_module(m, module_qualified_name)
 
 
 def foldable_pairs(network: nn.Module) -> list[FoldablePair]:

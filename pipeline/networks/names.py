@@ -21,12 +21,12 @@ class NetworkError(HallmarkError):
 class Architecture:
     """What a name stands for.
 
-    Stage s has `blocks[s]` residual blocks (plain: convolutions), the first of them with stride `strides[s]`, and
-    `width * widen * 2**s` channels. The convolution before the stages has `width` channels (plain has none), so `width`
-    scales the whole network.
+    Stage s has `blocks[s]` residual blocks (plain, cnn: convolutions), the first of them with stride `strides[s]`, and
+    `width * widen * 2**s` channels. The convolution before the stages has `width` channels (plain and cnn have none), so
+    `width` scales the whole network.
     """
 
-    family: Literal["resnet", "preact_resnet", "wide_resnet", "plain"]
+    family: Literal["resnet", "preact_resnet", "wide_resnet", "plain", "cnn"]
     blocks: tuple[int, ...]
     strides: tuple[int, ...]
     width: int
@@ -67,6 +67,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "preact_resnet8": Architecture("preact_resnet", (1, 1, 1), (1, 2, 2), 16, f"{PREACT}; small, for 8x8 digits"),
     "plain4": Architecture(
         "plain", (1, 1), (1, 2), 16, "after Gowal et al. 2018, arXiv 1810.12715; no BatchNorm, for provable bounds"
+    ),
+    "cnn7": Architecture(
+        "cnn", (2, 3), (1, 2), 64, "CNN7 of Shi et al. 2021, arXiv 2103.17233; as in CTBench, arXiv 2406.04848"
     ),
 }
 

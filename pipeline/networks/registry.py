@@ -79,8 +79,14 @@ def describe(network: nn.Module) -> dict[str, Any]:
 
 
 def _architecture(family: str) -> type[Any]:
-    from pipeline.networks.plain import PlainNetwork
+    from pipeline.networks.plain import CNN, PlainNetwork
     from pipeline.networks.resnets import PreActResNet, ResNet, WideResNet
 
-    families = {"resnet": ResNet, "preact_resnet": PreActResNet, "wide_resnet": WideResNet, "plain": PlainNetwork}
+    families = {
+        "resnet": ResNet,
+        "preact_resnet": PreActResNet,
+        "wide_resnet": WideResNet,
+        "plain": PlainNetwork,
+        "cnn": CNN,
+    }
     return families[family]

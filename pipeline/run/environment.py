@@ -15,6 +15,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bundle.command_line import DISTRIBUTION
 from bundle.digests import sha256_file, sha256_tree
 
 PACKAGES = (
@@ -95,8 +96,8 @@ def installed_packages() -> list[dict[str, Any]]:
 
 
 def _needed() -> set[str]:
-    """The names that hallmark[pipeline] requires on this machine, directly or through others."""
-    names, seen, todo = set[str](), set[tuple[str, str]](), {("hallmark", "pipeline")}
+    """The names that the extra `pipeline` requires on this machine, directly or through others."""
+    names, seen, todo = set[str](), set[tuple[str, str]](), {(DISTRIBUTION, "pipeline")}
     while todo:
         seen.add(package := todo.pop())
         for requirement in _requirements(*package):
@@ -155,7 +156,7 @@ def package_harness(name: str) -> dict[str, Any]:
 
 def plugin_harness(package: Distribution | None) -> dict[str, Any]:
     """The package that an attack's entry point comes with, which may be Hallmark."""
-    if package is None or package.name == NAME:
+    if package is None or package.name == DISTRIBUTION:
         return own_harness("attacks")
     return package_harness(package.name)
 

@@ -45,7 +45,7 @@ def test_a_small_installation_says_what_it_lacks(
     done = CliRunner().invoke(app, ["rerun", str(bundle)])
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1 and f"{', '.join(missing)} is not here" in done.stderr
-    assert "pip install '.[pipeline]'" in done.stderr
+    assert "pip install 'hallmark-robustness[pipeline]'" in done.stderr
     done = CliRunner().invoke(app, ["rerun", str(bundle), "--json"])
     assert done.exit_code == 1 and "training installation" in json.loads(done.stdout)["reason"]
 

@@ -23,7 +23,7 @@ def random_network(name: str, seed: int = 0, width: int | None = None) -> nn.Mod
     narrow = width or (1 if name.startswith("wide") else 8)
     network = build_network(name, classes=5, channels=1, width=narrow, mean=[0.3], std=[0.4])
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, -0.5, 1.2)
             nn.init.uniform_(module.bias, -0.3, 0.3)
             module.running_mean.uniform_(-0.3, 0.3)

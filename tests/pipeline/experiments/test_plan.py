@@ -10,9 +10,12 @@ from bundle.errors import HallmarkError
 from pipeline.experiments import plan as run_module
 from pipeline.experiments.plan import load_plan, nested
 from pipeline.experiments.verdicts import asked_of
+from pipeline.methods import method_class, method_names
 from pipeline.params.reading import read_value
 from tests.pipeline.experiments.samples import small, write_plan
 
+#: PGD-AT with AWP is there as PGD-AT with the setting.
+AS_A_SWITCH = {"pgd_at_awp"}
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -50,6 +53,30 @@ def test_the_plan_for_a_cpu_begins_with_its_eleven_runs():
         ("resnet20", "bf16", 1)
     }
     assert [run.seed for run in runs if run.name == "resnet20-regmix"] == [0, 1, 2]
+
+
+def test_the_plan_for_a_cpu_has_every_method_that_is_made_against_attacks():
+    """Certified and smoothed training are measured by what is proved; a network without defence is every table's floor."""
+    runs = load_plan(ROOT / "results" / "plan-cpu.yaml")
+    made = {name for name in method_names() if not method_class(name).for_certificates}
+    assert made - {run.params.method["name"] for run in runs} == {"standard"} | AS_A_SWITCH
+    epochs = {run.params.train.epochs for run in runs if run.params.data.name == "cifar100"}
+    assert epochs == {30} and len([run for run in runs if run.params.data.name == "cifar100"]) == 4
+    (peers,) = [run for run in runs if run.params.method.get("peers") == 3]
+    assert peers.suite == "papers", "with PGD-100"
+
+
+def test_the_plan_of_several_norms_has_the_rivals_on_the_generalists_terms():
+    """One ball for all: the same radii are trained for and attacked."""
+    runs = {run.key: run.params for run in load_plan(ROOT / "results" / "plan-norms.yaml")}
+    first = runs["generalist-0"]
+    for name in ("max", "avg", "msd", "e_at", "ramp"):
+        for seed in range(3):
+            rival = runs[f"{name}-{seed}"]
+            assert (rival.threat, rival.attack, rival.train) == (first.threat, first.attack, first.train)
+            assert [rival.method[key] for key in ("eps_l2", "eps_l1")] == [
+                first.method[key] for key in ("eps_l2", "eps_l1")
+            ]
 
 
 def test_what_is_attacked_with_decides_the_result_and_not_the_weights(tmp_path: Path):

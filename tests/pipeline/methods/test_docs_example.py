@@ -12,6 +12,8 @@ import torch
 import yaml
 
 import pipeline.methods as methods
+from bundle.errors import HallmarkError
+from docs.draw_methods import HEAD, PICTURE, is_method, picture, table, tree, written, year
 from pipeline.methods import method_class, method_names
 from pipeline.resolve import complete
 from tests.pipeline.methods import by_hand, checks
@@ -92,6 +94,34 @@ def test_the_table_has_every_method_once_with_its_cost_and_guide():
         assert bool(reconstructed) == method.reconstructed, name
 
 
+def test_the_table_and_the_tree_are_of_these_classes():
+    assert written(PAGE) == PAGE, "python -m docs.draw_methods writes it again"
+    assert PICTURE.read_text(encoding="utf-8") == picture(), "python -m docs.draw_methods draws it again"
+
+
+def test_the_tree_has_every_method_below_what_it_inherits_from():
+    places = tree()
+    assert sorted(place.kind.name for place in places if is_method(place.kind)) == method_names()
+    assert [place.row for place in places] == list(range(len(places)))
+    for place in places:
+        above = None if place.above is None else places[place.above]
+        assert (place.depth == 0) == (above is None) and (above is None or issubclass(place.kind, above.kind))
+    depths = {place.kind.__name__: place.depth for place in places}
+    assert (depths["TRADES"], depths["LBGAT"], depths["AdaGAT"]) == (0, 1, 2)
+    assert (year(method_class("trades")), year(method_class("standard")), year(method_class("regmix_d2r_cag"))) == (
+        2019,
+        None,
+        None,
+    )
+
+
+def test_a_new_method_has_a_row_by_itself_and_a_reconstruction_must_say_of_what(example: str):
+    assert f"| `{example}` | 11 | 11 | no | [Kannan et al. 2018](https://arxiv.org/abs/1803.06373) | |\n" in table(PAGE)
+    bare = f"# A page\n\n{HEAD}| `mat` | 24 | 24 | no | | |\n\nMore.\n"
+    with pytest.raises(HallmarkError, match="mat is a reconstruction; its row must say in its last column of what"):
+        written(bare)
+
+
 def test_the_tables_papers_are_the_methods():
     for name, *_, paper, _ in ROWS:
         numbers = re.findall(r"(?:arxiv\.org/abs/|openreview\.net/forum\?id=)([\w.]+)", paper)
@@ -114,3 +144,17 @@ def test_every_feature_is_a_key_that_params_yaml_takes():
             data = {"name": "digits", **given.pop("data", {})}
             resolved = complete({"data": data, "method": {"name": "trades"}, **given})
             assert getattr(getattr(resolved, section), key) == yaml.safe_load(value or "0.5"), key
+
+
+def test_what_is_asked_of_the_papers_names_settings_and_files_that_are_there():
+    asked = (PICTURE.parent / "regmix-and-mat.md").read_text(encoding="utf-8")
+    kinds = [method_class(name).Settings.model_fields for name in ("regmix", "mat", "mat_multinorm")]
+    keys = set(re.findall(r"`method\.(\w+)", asked))
+    assert len(keys) > 10 and keys <= {key for fields in kinds for key in fields}
+    paths = re.findall(r"`((?:pipeline|results|tests)/[\w/.-]+)`", asked)
+    assert len(paths) > 5 and [path for path in paths if not (PICTURE.parents[1] / path).exists()] == []
+    for kind, name in re.findall(r"`(RegMix|RegMixAMR|MAT|MATMultinorm|Method)\.(\w+)`", asked):
+        found = {
+            each.__name__: each for each in (method_class(n) for n in ("regmix", "regmix_amr", "mat", "mat_multinorm"))
+        }
+        assert hasattr(found.get(kind, methods.Method), name), (kind, name)

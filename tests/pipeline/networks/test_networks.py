@@ -32,7 +32,7 @@ def narrow(name: str, **options: object) -> nn.Module:
 def trained(network: nn.Module) -> nn.Module:
     """In eval mode, with BatchNorm statistics and affine values that are not the neutral ones of a fresh network."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
     network.train()
@@ -58,6 +58,7 @@ def trained(network: nn.Module) -> nn.Module:
         ("resnet8", 1, 77_754),
         ("preact_resnet8", 1, 77_562),
         ("plain4", 1, 71_754),
+        ("cnn7", 3, 17_192_650),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name: str, channels: int, count: int) -> None:
@@ -70,7 +71,7 @@ def test_every_name_builds() -> None:
     assert set(network_names()) == {
         "resnet18", "preact_resnet18", "wide_resnet_34_10", "wide_resnet_30_10",
         "wide_resnet_28_10", "wide_resnet_34_1", "guide_resnet18", "resnet8", "resnet20", "resnet32", "resnet56",
-        "preact_resnet8", "plain4",
+        "preact_resnet8", "plain4", "cnn7",
     }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def test_this_environment() -> None:
     found = {item["name"]: item for item in environment.installed_packages()}
     assert list(found) == sorted(found)
     assert {"torch", "onnx", "numpy", "dvc", "jinja2", "pyyaml", "safetensors", "typing-extensions"} <= found.keys()
-    assert not {"hallmark", "pytest", "hypothesis", "bentoml", "ruff", "pip-audit"} & found.keys()
+    assert not {"hallmark-robustness", "pytest", "hypothesis", "bentoml", "ruff", "pip-audit"} & found.keys()
     assert {name: item["version"] for name, item in found.items()} == {
         name: environment.version_of(name) for name in found
     }
