@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from audit.commands.audits import live, rerun
+from audit.commands.audits import fetch, live, rerun
 from audit.commands.bundles import document, merge_command, verify_command
 from audit.commands.private import challenge as challenge_command
 from audit.commands.private import prove, withhold
@@ -45,7 +45,7 @@ def hallmark(
 
 
 app.command(short_help="List every version at hand.")(versions)
-app.command(short_help="Show one version.")(show)
+app.command(short_help="Show one version, or the one that a service serves.")(show)
 app.command("verify", short_help="Check every file, claim and image of a bundle.")(verify_command)
 app.command(cls=TwoSides, short_help="Compare two versions image by image.")(diff)
 app.command("gate", short_help="Hold a version against a policy.")(gate_command)
@@ -53,6 +53,7 @@ app.command(short_help="Draw the numbers over the versions.")(history)
 app.command("release", short_help="Gate, sign, store and tag a bundle.")(release_command)
 app.command(short_help="Make a key for signing.")(keygen)
 app.command(short_help="Verify a bundle and sign it.")(sign)
+app.command(short_help="Fetch a service's bundle into a folder.")(fetch)
 app.command(short_help="Audit a running service from outside.")(live)
 app.command(short_help="Repeat a bundle's attacks from its own parameters.")(rerun)
 app.command("merge", short_help="Join evaluations of one model.")(merge_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,19 @@ Bundles = Annotated[
 ]
 Releases = Annotated[Path, typer.Option(help="The folder of signed bundles.")]
 Trust = Annotated[list[Path] | None, typer.Option(help="A key.pub to trust, or a folder of *.pub; may be given again.")]
+
+
+TokenFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the service's bearer token.")]
+
+
+def is_url(text: str | Path) -> bool:
+    """Whether a person meant a service's address; a Path has lost one of its two slashes."""
+    return bool(re.match("https?:/", str(text)))
+
+
+def read_token(path: Path | None) -> str | None:
+    """The bearer token in a file; None for no file."""
+    return None if path is None else path.read_text(encoding="utf-8").strip()
 
 
 class OneSentence(TyperGroup):

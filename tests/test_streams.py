@@ -43,6 +43,7 @@ ASKED: dict[str, list[tuple[str, int]]] = {
     "prove": [("prove challenge.json --private owned --out proof-∞.json", 0), ("prove 犬 --private owned", 1)],
     "document": [("document out/bundle --card ∞.md", 0), ("document out/bundle", 1)],
     "live": [("live {url} --rows 2 --as png", 0), ("live http://∞.invalid", 1)],
+    "fetch": [("fetch {url} fetched-∞-{n}", 0), ("fetch http://∞.invalid 犬", 1), ("fetch {url}", 2)],
     "rerun": [("rerun 犬", 1), ("rerun second --sample 0", 2)],
     "keygen": [("keygen ∞-{n}", 0), ("keygen keys", 1)],
     "sign": [("sign second --key keys/key.pem", 0), ("sign 犬 --key ∞", 1)],
@@ -125,7 +126,7 @@ def test_every_command_is_asked_here() -> None:
 def test_every_command_writes_what_the_encoding_has(
     here: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, command: str, encoding: str
 ) -> None:
-    url = request.getfixturevalue("url") if command == "live" else ""
+    url = request.getfixturevalue("url") if command in ("live", "fetch") else ""
     assert hallmark(monkeypatch, encoding, command, "--help")[0] == 0
     for number, (line, code) in enumerate(ASKED[command]):
         arguments = line.format(url=url, n=number).split(" ")

@@ -19,8 +19,8 @@ import typer
 from audit.client import Client
 from audit.live.inspection import Plan, inspect
 from audit.live.report import Report, print_report
-from audit.live.service import WAYS, Way, fetch_verified
-from audit.terminal import AsJson, Trust, fail, print_json
+from audit.live.service import WAYS, Way, fetch_bundle, fetch_verified
+from audit.terminal import AsJson, TokenFile, Trust, fail, print_json, read_token, say
 from bundle.bundle import open_bundle
 from bundle.command_line import DISTRIBUTION
 from bundle.errors import HallmarkError
@@ -51,7 +51,7 @@ def live(
     ] = None,
     square: Annotated[int, typer.Option(metavar="QUERIES", min=0, help="Attack with so many queries per image.")] = 0,
     digest: Annotated[str | None, typer.Option(metavar="SHA256", help="The model.onnx that must answer.")] = None,
-    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the service's bearer token.")] = None,
+    token_file: TokenFile = None,
     within: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="Give up where everything takes longer than this.")
     ] = WITHIN,
@@ -79,8 +79,7 @@ def _inspect(
     url: str, trusted: list[Path], plan: Plan, digest: str | None, token_file: Path | None, within: float
 ) -> Report:
     others: list[str] = []
-    token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
-    with Client(url, token, within=within, digest=digest, on_mismatch=others.append) as client:
+    with Client(url, read_token(token_file), within=within, digest=digest, on_mismatch=others.append) as client:
         return inspect(client, fetch_verified(client, trusted, plan.data), plan, others)
 
 
@@ -88,6 +87,24 @@ def _checked(digest: str | None) -> str | None:
     if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
         raise HallmarkError(f"--digest {digest}: must be the whole SHA-256, 64 digits in lower case")
     return digest
+
+
+def fetch(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The service's address, http:// or https://.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the bundle.")],
+    trust: Trust = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the bundle that a service serves into a folder: verified first, and there whole or not at all."""
+    with Client(url, read_token(token_file), within=WITHIN) as client:
+        found = fetch_bundle(client, folder, trust or [])
+    if as_json:
+        state = {"signature": found.signature.state, "keyId": found.signature.key_id}
+        print_json({"folder": folder.as_posix(), "url": url, "version": found.bundle.version, **state})
+        return
+    say(f"Version {found.bundle.version}: {folder}; {found.signature.sentence()}")
+    say(f"Next: hallmark show {folder}")
 
 
 #: The command that does it, and what it cannot do without, none of which an auditor's small installation has.

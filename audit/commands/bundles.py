@@ -6,6 +6,7 @@ in the words of this release.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ import typer
 
 from audit.crosswalk import render_crosswalk
 from audit.merge.write import merge_bundles
-from audit.terminal import AsJson, Trust, fail, print_json, say
+from audit.terminal import AsJson, Trust, fail, is_url, print_json, say
 from audit.verification import UnsignedError, verify
 from bundle.attestation import model_version
 from bundle.bundle import Bundle, open_bundle
@@ -35,6 +36,7 @@ def verify_command(
 ) -> None:
     """Check every file, claim and image of a bundle, and its signature, if it has one."""
     try:
+        _refuse_url(bundle)
         found = verify(bundle, trust or [], data, (proof, challenge))
     except HallmarkError as error:
         if as_json:
@@ -57,6 +59,15 @@ def verify_command(
         say(f"data: {found.data.rows} rows agree with {data} ({', '.join(found.data.files)}): {labels}")
     if found.proof is not None:
         say(f"proof: {plain(found.proof.sentence())}")
+
+
+def _refuse_url(bundle: Path) -> None:
+    if is_url(bundle):
+        url = re.sub("^(https?:)/+", r"\1//", bundle.as_posix())
+        raise HallmarkError(
+            f"{url}: is an address, not a folder; hallmark live {url} checks the service that answers there, and "
+            f"hallmark fetch {url} DIR brings its bundle, which is verified"
+        )
 
 
 def merge_command(

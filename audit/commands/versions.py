@@ -9,12 +9,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from audit.client import Client
 from audit.difference import Difference, print_difference
+from audit.live.service import fetch_verified
 from audit.recipes import Recipes, print_recipes
-from audit.terminal import AsJson, Bundles, Releases, Trust, fail, print_json, say
+from audit.terminal import (
+    AsJson,
+    Bundles,
+    Releases,
+    TokenFile,
+    Trust,
+    fail,
+    is_url,
+    print_json,
+    read_token,
+    say,
+)
 from audit.versions.find import (
     BUNDLE,
     RELEASES,
+    Place,
+    Version,
     find_version,
     hidden,
     list_versions,
@@ -25,10 +40,12 @@ from audit.versions.history import unseen
 from audit.versions.summary import print_list, print_summary
 from audit.versions.tables import print_version, print_versions
 from audit.versions.timeline import print_timeline, timeline, timeline_html, timeline_svg
-from bundle.digests import write_whole
+from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
 from bundle.gate.pairing import Pair
 
+#: Seconds in which a service must have given its bundle.
+WITHIN = 3600.0
 #: Stands for `--` between the two sides of a comparison, which the parser of options would swallow.
 BETWEEN = "\0--"
 
@@ -53,17 +70,22 @@ def versions(
 
 
 def show(
-    version: Annotated[str, typer.Argument(metavar="V", help="Digits of the SHA-256, a tag, or a bundle's folder.")],
+    version: Annotated[
+        str, typer.Argument(metavar="V", help="Digits of the SHA-256, a tag, a bundle's folder, or a service's URL.")
+    ],
     bundles: Bundles = None,
     releases: Releases = RELEASES,
     trust: Trust = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every number, bound and check, how it came about, what was not tested.")
     ] = False,
+    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one version on a screen: clean, robust, proved, flags, where its report is; with --all everything."""
-    if Path(version).is_dir():
+    if is_url(version):
+        found = _of_service(version, trust or [], token_file)
+    elif Path(version).is_dir():
         found = read_folder(Path(version), trust or [])
     else:
         found = find_version(version, list_versions(bundles or [BUNDLE], releases, trust or []))
@@ -73,6 +95,16 @@ def show(
         print_json({**found.describe(), "statement": found.statement})
     else:
         (print_version if everything else print_summary)(found)
+
+
+def _of_service(url: str, trusted: list[Path], token_file: Path | None) -> Version:
+    """The version that a service serves, fetched and verified in memory."""
+    with Client(url, read_token(token_file), within=WITHIN) as client:
+        found = fetch_verified(client, trusted, None)
+    signature, content = found.signature, found.bundle.statement_bytes
+    return Version(
+        (Place("url", url),), sha256_bytes(content), found.bundle.statement, signature.state, signature.key_id
+    )
 
 
 class TwoSides(TyperCommand):

@@ -7,10 +7,11 @@ are sent as PNG files, one per request, or many in one array. Progress goes to s
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +24,7 @@ from audit.client import Client, ClientError, Prediction
 from audit.verification import Verification, verify
 from bundle.attestation import CLAIMED, PARTS, REPEATED, model_digest, read_statement
 from bundle.bundle import Bundle, attested_sizes
-from bundle.digests import sha256_bytes
+from bundle.digests import sha256_bytes, whole_folder
 from bundle.errors import HallmarkError
 from bundle.layout import ATTESTATION, ENVELOPE, VERSION_DIGITS, required
 from bundle.pages.headline import main_names
@@ -103,6 +104,22 @@ def fetch_verified(client: Client, trusted: Sequence[Path], data: Path | None) -
             return verify(folder, trusted, None if private else data)
         except HallmarkError as error:
             raise HallmarkError(str(error).replace(str(folder), client.url)) from None
+
+
+def fetch_bundle(client: Client, target: Path, trusted: Sequence[Path] = ()) -> Verification:
+    """Fetches a service's bundle into the new folder `target`: verified, and only then there, whole.
+
+    Raises HallmarkError where the folder is there already, and what fetch_verified raises.
+    """
+    if os.path.lexists(target):
+        raise HallmarkError(f"{target}: is there already; a fetched bundle goes into a new folder")
+    with whole_folder(target) as folder:
+        _fetch(client, folder)
+        try:
+            found = verify(folder, trusted)
+        except HallmarkError as error:
+            raise HallmarkError(str(error).replace(str(folder), client.url)) from None
+    return replace(found, bundle=replace(found.bundle, path=target))
 
 
 def _fetch(client: Client, folder: Path) -> bool:

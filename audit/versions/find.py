@@ -40,7 +40,7 @@ RANK = ("attestation only", "unsigned", "unchecked", "signed", "invalid")
 
 @dataclass(frozen=True)
 class Place:
-    """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch` or `commit`, and its path or name.
+    """Where an attestation was found: kind `folder`, `bentoml`, `tag`, `branch`, `commit` or `url`, and its path or name.
 
     One of SOURCES is a repository, a folder of releases or BentoML's store that could not be read.
     """

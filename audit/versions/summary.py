@@ -85,6 +85,11 @@ def _reliability(predicate: Mapping[str, Any]) -> Text:
 
 def _next(version: Version) -> Iterator[str]:
     """Where the report is, and what is typed next."""
+    place = version.places[0]
+    if place.kind == "url":
+        yield f"Next: hallmark live {place.name}"
+        yield f"      hallmark fetch {place.name} DIR"
+        return
     name = version.folder.as_posix() if version.folder else (version.attestation or "")[:12]
     if version.folder is None:
         yield "Only the attestation is at hand, not its bundle: nothing of it could be recomputed."
