@@ -25,8 +25,9 @@ export UV_SYSTEM_CERTS := true
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
-repro: .venv/.installed  ## images to an attested model: dvc repro, table, report
+repro: .venv/.installed  ## images to an attested model: DATA=pictures for your own
 	@rm -f out/timings.json
+	@$(if $(filter file,$(origin DATA)),,$(RUN) -m pipeline.own_images "$(DATA)")
 	@if said=$$(git rev-parse --git-dir 2>&1); then $(RUN) -m dvc repro; else \
 	  echo "No git repository here ($$said): DVC runs without one; 'git init' and a commit keep the history of claims." && \
 	  DVC_SYSTEM_CONFIG_DIR="$(CURDIR)/.dvc/no-git" $(RUN) -m dvc repro; fi

@@ -17,6 +17,7 @@ from audit.answers import Answer, elsewhere, not_tested
 from bundle.attestation import model_version
 from bundle.pages import headline
 from bundle.pages.card import plain
+from bundle.pages.wording import data_title
 
 
 @dataclass(frozen=True)
@@ -163,4 +164,5 @@ def _template() -> Any:
     environment: Any = Environment(
         loader=PackageLoader("bundle"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=plain
     )
+    environment.filters["data_title"] = data_title
     return environment.get_template("crosswalk.md")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from audit.verification import same_signature
 from audit.versions import store
 from audit.versions.find import BUNDLE, RELEASES, Version, find_version, list_versions
 from audit.versions.history import COMMITTED, Committed, attestation_at, committed_attestations, missing_tags, unseen
@@ -26,7 +27,7 @@ from bundle.git import GitError
 from bundle.layout import ATTESTATION, ENVELOPE
 from bundle.pages.headline import headline, store_name
 from bundle.pages.wording import percent
-from bundle.signatures import key_id, read_private_key, sign
+from bundle.signatures import key_id, read_private_key, sign, signing_time
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ def sign_bundle(path: str | Path, key: str | Path) -> Signed:
 
     The out/bundle of a repository with dvc.yaml is left as it is, since DVC would delete an added file:
     releases/VERSION/ is made beside out/, whole or not at all. Any other folder gets its envelope in place. The same
-    key signs the same bytes again without a change; another signature that is already there is never replaced.
+    key signs the same bytes again without a change, and its first time stays; another signature that is already there is
+    never replaced.
     """
     path = Path(path)
     bundle = open_bundle(path)
-    envelope = sign(bundle.statement_bytes, key)
+    envelope = sign(bundle.statement_bytes, key, signing_time())
     name = key_id(read_private_key(key).public_key())
     if (root := dvc_root(path)) is None:
         return Signed(path, bundle.version, name, _sign_in_place(bundle, envelope))
@@ -66,7 +68,7 @@ def dvc_root(path: Path) -> Path | None:
 
 
 def _sign_in_place(bundle: Bundle, envelope: bytes) -> bool:
-    if bundle.envelope == envelope:
+    if same_signature(bundle.envelope, envelope, bundle.statement_bytes):
         return False
     if bundle.envelope is not None:
         raise HallmarkError(f"{bundle.path / ENVELOPE}: another signature is there; remove it to sign anew")
@@ -97,6 +99,13 @@ def _release(bundle: Bundle, envelope: bytes, target: Path) -> bool:
 def _require_same(bundle: Bundle, envelope: bytes, target: Path) -> None:
     names = {item.name for item in target.iterdir()} if target.is_dir() else set[str]()
     for name in sorted({*bundle.files, ENVELOPE} | names):
+        there = target / name
+        if (
+            name == ENVELOPE
+            and there.is_file()
+            and same_signature(there.read_bytes(), envelope, bundle.statement_bytes)
+        ):
+            continue
         expected = (bundle.path / name).read_bytes() if name in bundle.files else envelope if name == ENVELOPE else None
         if not (target / name).is_file() or (target / name).read_bytes() != expected:
             raise HallmarkError(f"{target}: is there already with another {name}; move it away to sign anew")

@@ -22,7 +22,7 @@ from bundle.errors import HallmarkError
 from bundle.formats.archives import ArchiveError, open_arrays
 from bundle.layout import ENVELOPE, OUTCOMES
 from bundle.pages.notebook import headline_html, headline_line
-from bundle.signatures import read_envelope, verify_envelope
+from bundle.signatures import SignatureError, read_envelope, verify_envelope
 from bundle.table.outcomes import Outcomes, image_digests
 
 State = Literal["unsigned", "unchecked", "signed"]
@@ -34,17 +34,21 @@ class UnsignedError(HallmarkError):
 
 @dataclass(frozen=True)
 class SignatureState:
-    """`unsigned`; `unchecked`, where an envelope names a key that nobody asked to trust; `signed` by a trusted key."""
+    """`unsigned`; `unchecked`, where an envelope names a key that nobody asked to trust; `signed` by a trusted key.
+
+    `signed_at` is the signer's word for when, covered by its key where that is trusted; None where it gave none.
+    """
 
     state: State
     key_id: str | None = None
+    signed_at: str | None = None
 
     def sentence(self) -> str:
         """The state as people read it."""
         if self.state == "unsigned":
             return "consistent but unsigned"
         if self.state == "signed":
-            return f"signed by {self.key_id}"
+            return f"signed by {self.key_id}{f', {self.signed_at}' if self.signed_at else ''}"
         return f"consistent; names signing key {self.key_id}, which you did not ask to trust: not checked (see --trust)"
 
 
@@ -87,9 +91,25 @@ def signature_state(bundle: Bundle, trusted: Sequence[Path]) -> SignatureState:
     """
     if bundle.envelope is None:
         return SignatureState("unsigned")
+    first = read_envelope(bundle.envelope, bundle.statement_bytes)[0]
     if trusted:
-        return SignatureState("signed", verify_envelope(bundle.envelope, bundle.statement_bytes, trusted))
-    return SignatureState("unchecked", read_envelope(bundle.envelope, bundle.statement_bytes)[0].key_id)
+        verify_envelope(bundle.envelope, bundle.statement_bytes, trusted)
+    return SignatureState("signed" if trusted else "unchecked", first.key_id, first.signed_at)
+
+
+def same_signature(first: bytes | None, second: bytes | None, statement_bytes: bytes) -> bool:
+    """Whether two envelopes are the same keys' signatures of these bytes, whatever the times beside them; none is like none.
+
+    Ed25519 gives one signature of the same bytes by the same key.
+    """
+    if first is None or second is None:
+        return first is second
+    try:
+        sides = [read_envelope(envelope, statement_bytes) for envelope in (first, second)]
+    except SignatureError:
+        return False
+    ours, theirs = ([(item.key_id, item.value) for item in side] for side in sides)
+    return ours == theirs
 
 
 def verify(

@@ -3,6 +3,9 @@
 DSSE: github.com/secure-systems-lab/dsse, envelope.md and protocol.md, version 1.0.2. This reader is stricter than the
 specification asks: the envelope is canonical to the byte, unknown fields are refused, and no signature may stand in it
 that was not checked. So one envelope has one spelling, and a flipped bit is always found.
+
+When something was signed is the signer's word, signed beside the signature (`signedAt`, `signedAtSig`): the attestation
+stays the same bytes whenever it is made, and a reader of plain DSSE passes over both fields.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,12 +37,22 @@ class SignatureError(HallmarkError):
     """A key or an envelope is refused; the message names the file and the key."""
 
 
+#: The type of what the time's signature is of, the signature and then the time: neither can pass for an attestation.
+TIME_TYPE = "application/vnd.hallmark.signed-at"
+TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
+
+
 @dataclass(frozen=True)
 class Signature:
-    """One signature of an envelope: the key that it names, and 64 bytes."""
+    """One signature of an envelope: the key that it names, and 64 bytes; when it was made, by the signer's own clock.
+
+    `time_value` is the same key's signature over this signature with its time; both are None where no time was given.
+    """
 
     key_id: str
     value: bytes
+    signed_at: str | None = None
+    time_value: bytes | None = None
 
 
 def generate_key(directory: str | Path) -> str:
@@ -127,11 +141,28 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def sign(statement_bytes: bytes, private_key_path: str | Path) -> bytes:
-    """The envelope over the bytes of attestation.json, with one signature. The same key gives the same bytes."""
+def sign(statement_bytes: bytes, private_key_path: str | Path, at: datetime | None = None) -> bytes:
+    """The envelope over the bytes of attestation.json, with one signature, and the time `at` signed beside it.
+
+    The same key gives the same bytes at the same second; the attestation itself has no time.
+    """
     private = read_private_key(private_key_path)
     value = private.sign(pre_authentication_encoding(PAYLOAD_TYPE, statement_bytes))
-    return _encode(statement_bytes, [Signature(key_id(private.public_key()), value)])
+    named, when, timed = key_id(private.public_key()), None, None
+    if at is not None:
+        when = at.astimezone(UTC).strftime(TIME_FORM)
+        timed = private.sign(pre_authentication_encoding(TIME_TYPE, value + when.encode()))
+    return _encode(statement_bytes, [Signature(named, value, when, timed)])
+
+
+def signing_time(environment: Mapping[str, str] = os.environ) -> datetime:
+    """Now, to the second, or what SOURCE_DATE_EPOCH says where a build must give the same bytes again."""
+    given = environment.get("SOURCE_DATE_EPOCH")
+    if given is None:
+        return datetime.now(UTC).replace(microsecond=0)
+    if not re.fullmatch("[0-9]{1,11}", given):
+        raise SignatureError(f"SOURCE_DATE_EPOCH: must be whole seconds since 1970, got {given!r}")
+    return datetime.fromtimestamp(int(given), UTC)
 
 
 def read_envelope(envelope_bytes: bytes, statement_bytes: bytes) -> list[Signature]:
@@ -154,6 +185,8 @@ def read_envelope(envelope_bytes: bytes, statement_bytes: bytes) -> list[Signatu
         raise SignatureError(f"{ENVELOPE}: must name at least one key, each once and in order")
     if not all(re.fullmatch("[0-9a-f]{64}", item.key_id) and len(item.value) == 64 for item in signatures):
         raise SignatureError(f"{ENVELOPE}: keyid must be 64 hexadecimal digits, and sig 64 bytes in base64")
+    if not all(_has_time_or_none(item) for item in signatures):
+        raise SignatureError(f"{ENVELOPE}: signedAt must be a UTC time as 2026-01-31T23:59:59Z, with its signature")
     # Base64 has slack bits and JSON has many spellings: only one of them is an envelope.
     if _encode(payload, signatures) != envelope_bytes:
         raise SignatureError(f"{ENVELOPE}: not in canonical form; a bit was changed, or another program wrote it")
@@ -178,9 +211,29 @@ def verify_with(envelope_bytes: bytes, statement_bytes: bytes, keys: Mapping[str
             raise SignatureError(f"{ENVELOPE}: signed by key {signature.key_id}, which is not among the trusted keys")
         try:
             keys[signature.key_id].verify(signature.value, signed)
+            _verify_time(signature, keys[signature.key_id])
         except InvalidSignature:
             raise SignatureError(f"{ENVELOPE}: the signature is not by the key it names, {signature.key_id}") from None
     return signatures[0].key_id
+
+
+def _verify_time(signature: Signature, key: Ed25519PublicKey) -> None:
+    if signature.signed_at is not None and signature.time_value is not None:
+        timed = pre_authentication_encoding(TIME_TYPE, signature.value + signature.signed_at.encode())
+        try:
+            key.verify(signature.time_value, timed)
+        except InvalidSignature:
+            raise SignatureError(f"{ENVELOPE}: signedAt is not the time that key {signature.key_id} signed") from None
+
+
+def _has_time_or_none(signature: Signature) -> bool:
+    if signature.signed_at is None or signature.time_value is None:
+        return signature.signed_at is None and signature.time_value is None
+    try:
+        same = datetime.strptime(signature.signed_at, TIME_FORM).strftime(TIME_FORM) == signature.signed_at
+    except ValueError:
+        return False
+    return same and len(signature.time_value) == 64
 
 
 def _write_key(path: Path, content: bytes, mode: int) -> None:
@@ -210,18 +263,32 @@ def _encode(payload: bytes, signatures: Sequence[Signature]) -> bytes:
         {
             "payload": base64.b64encode(payload).decode("ascii"),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [
-                {"keyid": item.key_id, "sig": base64.b64encode(item.value).decode("ascii")} for item in signatures
-            ],
+            "signatures": [_written(item) for item in signatures],
         }
     )
+
+
+def _written(signature: Signature) -> dict[str, str]:
+    written = {"keyid": signature.key_id, "sig": base64.b64encode(signature.value).decode("ascii")}
+    if signature.signed_at is not None and signature.time_value is not None:
+        time_value = base64.b64encode(signature.time_value).decode("ascii")
+        written |= {"signedAt": signature.signed_at, "signedAtSig": time_value}
+    return written
 
 
 def _parse(document: Any) -> tuple[str, bytes, list[Signature]]:
     """Type, payload and signatures of an envelope of unknown origin; raises ValueError, TypeError or KeyError."""
     payload = _base64(document["payload"])
     items = cast("list[dict[str, Any]]", document["signatures"])
-    signatures = [Signature(str(item["keyid"]), _base64(item["sig"])) for item in items]
+    signatures = [
+        Signature(
+            str(item["keyid"]),
+            _base64(item["sig"]),
+            str(item["signedAt"]) if "signedAt" in item else None,
+            _base64(item["signedAtSig"]) if "signedAtSig" in item else None,
+        )
+        for item in items
+    ]
     return str(document["payloadType"]), payload, signatures
 
 

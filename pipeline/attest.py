@@ -216,7 +216,7 @@ def _data(manifest: dict[str, Any]) -> dict[str, Any]:
         **{key: manifest[key] for key in taken},
         "shape": manifest["image_shape"],
         "splits": manifest["splits"],
-        **{key: manifest[key] for key in ("decoding", "notRead", "resize", "extra") if key in manifest},
+        **{key: manifest[key] for key in ("title", "decoding", "notRead", "resize", "extra") if key in manifest},
     }
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -54,7 +55,7 @@ def prepare_data(settings: DataSettings, out: Path, *, training: bool = True) ->
 
     Without `training` a source may have test images alone, and no class needs training images: nothing is trained.
     """
-    image_set = read_source(settings)
+    image_set = _named(read_source(settings), settings)
     if len(image_set.train) == 0:
         splits, origins = _without_training(image_set, settings, training=training)
     else:
@@ -69,6 +70,8 @@ def prepare_data(settings: DataSettings, out: Path, *, training: bool = True) ->
         origins["train"] += f"; then {extra['images']} images of data.extra"
     manifest = build_manifest(settings.name, image_set, splits, origins)
     manifest["settings"] = _told(settings)
+    if settings.title is not None:
+        manifest["title"] = settings.title
     if extra:
         manifest["extra"] = extra
         manifest["splits"]["train"]["own"] = len(own)
@@ -78,10 +81,17 @@ def prepare_data(settings: DataSettings, out: Path, *, training: bool = True) ->
     return manifest
 
 
+def _named(image_set: ImageSet, settings: DataSettings) -> ImageSet:
+    """With the source and the licence that the settings give, where they give one."""
+    given = {"source": settings.source, "licence": settings.licence}
+    return replace(image_set, **{field: words for field, words in given.items() if words is not None})
+
+
 def _told(settings: DataSettings) -> dict[str, Any]:
     """The settings but `path`, which says nothing about the images and may name a person, and what is not used."""
     unused = [{"extra", "extra_share"}] * (settings.extra is None) + [{"test_folder"}] * (settings.test_folder is None)
-    return settings.model_dump(exclude={"path"}.union(*unused))
+    unnamed = {field for field in ("title", "source", "licence") if getattr(settings, field) is None}
+    return settings.model_dump(exclude={"path"}.union(unnamed, *unused))
 
 
 def _split(image_set: ImageSet, settings: DataSettings) -> tuple[dict[str, Split], dict[str, str]]:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bundle.digests import sha256_file
+from pipeline.networks import describe
 from pipeline.params import Params
 from pipeline.params.reading import with_digests
 from pipeline.run.cache import Cache, cache_folder
 from pipeline.run.environment import describe_environment, source_digest
+from pipeline.run.notice import FirstSteps
 from pipeline.stage import stage
 from pipeline.training.build import build_training
+from pipeline.training.loop import Training
 from pipeline.training.record import save_training
 
 DATA, OUT = Path("out/data"), Path("out/train")
@@ -45,10 +48,26 @@ def main(params: Params, data: Path = DATA, out: Path = OUT, deadline: float | N
         f"{training.epochs} epochs of {training.steps} steps, {training.fabric.device.type}",
         flush=True,
     )
+    print(_networks(training), flush=True)
+    skipped, counted = (0, 2) if training.fabric.device.type == "cpu" else (40, 40)
+    training.gradients = FirstSteps(training.gradients, lambda: _steps_left(training), skipped, counted)
     if training.run(checkpoints, live=out / "live", deadline=deadline):
         save_training(out, training, settings, environment)
         Cache(checkpoints).remove()
     return TrainingResult(training.finished, training.seconds, training.epoch)
+
+
+def _networks(training: Training) -> str:
+    """Which networks are trained, with their parameters; the first is the one that is served."""
+    served = training.method.served()
+    size = sum(parameter.numel() for parameter in served.parameters())
+    others = sum(parameter.numel() for parameter in training.method.parameters()) - size
+    beside = f", beside it {others:,} of networks that are trained along" if others > 0 else ""
+    return f"{describe(served)['name']} with {size:,} parameters{beside}"
+
+
+def _steps_left(training: Training) -> int:
+    return (training.epochs - training.epoch) * training.steps
 
 
 if __name__ == "__main__":

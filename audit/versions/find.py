@@ -57,9 +57,9 @@ class Version:
     """One attestation with all its places, or one place that is refused.
 
     `attestation` is the SHA-256 of attestation.json, the attestation's identity. `signature` is one of RANK, where
-    `attestation only` means that neither files nor claims could be checked; `key_id` names the signing key; `refusal`
-    is the sentence that says why a bundle does not verify, or why its signature is invalid. `folder` holds the whole
-    bundle, with that signature; None where the attestation alone is at hand.
+    `attestation only` means that neither files nor claims could be checked; `key_id` names the signing key, `signed_at`
+    says when by its word; `refusal` is the sentence that says why a bundle does not verify, or why its signature is
+    invalid. `folder` holds the whole bundle, with that signature; None where the attestation alone is at hand.
     """
 
     places: tuple[Place, ...]
@@ -69,6 +69,7 @@ class Version:
     key_id: str | None = None
     refusal: str | None = None
     folder: Path | None = None
+    signed_at: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """The version as a JSON document: its headline numbers and where they come from."""
@@ -77,6 +78,7 @@ class Version:
             "places": [{"kind": place.kind, "name": place.name} for place in self.places],
             "signature": self.signature,
             "keyId": self.key_id,
+            "signedAt": self.signed_at,
             "refusal": self.refusal,
             "headline": headline(self.statement) if self.statement else None,
             "autoattack": autoattack(self.statement["predicate"]) if self.statement else None,
@@ -152,7 +154,7 @@ def _read_place(place: Place, path: Path, trusted: Sequence[Path]) -> Version:
             signature = signature_state(bundle, trusted)
         except SignatureError as error:
             return replace(version, signature="invalid", refusal=str(error))
-        return replace(version, signature=signature.state, key_id=signature.key_id)
+        return replace(version, signature=signature.state, key_id=signature.key_id, signed_at=signature.signed_at)
 
     return _row(place, read)
 

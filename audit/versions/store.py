@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit.verification import same_signature
 from bundle.bento_home import MODELS, bento_home, item_folder, move_in, private_home, working_in
 from bundle.bundle import Bundle, copy_bundle, open_bundle
 from bundle.command_line import DISTRIBUTION
@@ -97,7 +98,11 @@ def find(tag: str, bundle: Bundle, labels: Mapping[str, str]) -> Stored | None:
         kept, said = open_bundle(folder / FOLDER), read(folder / "model.yaml")
     except (HallmarkError, OSError):
         kept, said = None, None
-    same = kept is not None and (kept.statement_bytes, kept.envelope) == (bundle.statement_bytes, bundle.envelope)
+    same = (
+        kept is not None
+        and kept.statement_bytes == bundle.statement_bytes
+        and same_signature(kept.envelope, bundle.envelope, bundle.statement_bytes)
+    )
     if not same or not isinstance(said, dict) or said.get("labels") != dict(labels):
         raise _taken(tag)
     return Stored(tag, folder / FOLDER)

@@ -42,12 +42,16 @@ from bundle.process import plain
 from bundle.table.outcomes import SETTINGS
 
 
+def _when(version: Version) -> str:
+    return f", {version.signed_at}" if version.signed_at else ""
+
+
 def signature(version: Version) -> str:
     """The state of the signature in a few words."""
     if version.key_id is None:
         return version.signature
     unchecked = ", not checked" if version.signature == "unchecked" else ""
-    return f"signed by {version.key_id[:12]}{unchecked}"
+    return f"signed by {version.key_id[:12]}{_when(version)}{unchecked}"
 
 
 def print_version(version: Version) -> None:
@@ -107,7 +111,7 @@ def _signature_in_full(version: Version) -> str:
     if version.key_id is None:
         return version.signature
     unchecked = ", not checked: no trusted key was given" if version.signature == "unchecked" else ""
-    return f"signed by {version.key_id}{unchecked}"
+    return f"signed by {version.key_id}{_when(version)}{unchecked}"
 
 
 def _measured(predicate: Mapping[str, Any]) -> Table:

@@ -39,6 +39,11 @@ TRANSFER = "transfer-"
 EXTERNAL = "external"
 
 
+def data_title(data: Mapping[str, Any]) -> str:
+    """The data set's name as its owner gave it, else the one that its reader has."""
+    return data.get("title") or data["name"]
+
+
 def attack_title(name: str) -> str:
     """An attack's name as people write it: `pgd-10` is PGD-10, `autoattack-seed-1` is AutoAttack, seed 1."""
     return _attack(name, TITLES)
@@ -220,6 +225,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "attack_title": attack_title,
     "chosen_by": chosen_by,
     "counted": counted,
+    "data_title": data_title,
     "trained": trained,
     "corruption_title": corruption_title,
     "threat_title": threat_title,

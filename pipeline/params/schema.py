@@ -20,6 +20,7 @@ Rate = Annotated[float, Field(gt=0, le=1e38)]
 Eps255 = Annotated[float, Field(gt=0, le=255)]
 Multiple = Annotated[float, Field(gt=0, le=10)]
 Radius = Annotated[float, Field(gt=0, le=1000)]
+Words = Annotated[str | None, Field(min_length=1, max_length=200)]
 
 
 def _each_once(values: list[float]) -> list[float]:
@@ -78,6 +79,9 @@ class DataSettings(Section):
         description="npz of additional or generated training images, below `path`: images uint8 (N, H, W, C), labels (N,)",
     )
     extra_share: float = Field(default=0.5, gt=0, lt=1, description="share of every batch that is drawn from `extra`")
+    title: Words = Field(default=None, description="the data's name on pages; null: `name`")
+    source: Words = Field(default=None, description="where the images come from, for the pages; null: what is known")
+    licence: Words = Field(default=None, description="under which the images may be used; null: what is known")
     seed: Seed = Field(
         default=0, description="draws the splits; apart from `seed`, so that retrained models share a test split"
     )

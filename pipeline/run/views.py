@@ -8,7 +8,7 @@ from typing import Any
 from bundle.numbers.claims import ALL_ATTACKS, find_claim
 from bundle.pages.headline import attack_names, clean_claim, headline, headline_threat, robust_claim
 from bundle.pages.wording import SHOWN, attack_label
-from bundle.table.threats import RADIUS_FIELD
+from bundle.table.threats import RADIUS_FIELD, Norm
 
 
 def metrics(statement: Mapping[str, Any]) -> dict[str, float]:
@@ -57,7 +57,7 @@ def _by_attack(predicate: Mapping[str, Any], threat: str) -> Iterable[Iterable[A
         yield name, claim["value"], *claim["interval"]
 
 
-def _by_radius(predicate: Mapping[str, Any], norm: str) -> Iterable[Iterable[Any]]:
+def _by_radius(predicate: Mapping[str, Any], norm: Norm) -> Iterable[Iterable[Any]]:
     """Accuracy under every attack against the radius, for the main threat's norm; at 0 nobody attacks."""
     field = RADIUS_FIELD[norm]
     yield 0.0, *(clean_claim(predicate, setting)["value"] for setting in SHOWN)

@@ -25,7 +25,7 @@ from bundle.numbers.claims import ALL_ATTACKS, find_claim
 from bundle.pages.figures import Entry, over_versions
 from bundle.pages.headline import clean_claim, headline_proof, headline_threat, robust_claim
 from bundle.pages.report import STYLE, render_sections
-from bundle.pages.wording import threat_title, trained
+from bundle.pages.wording import data_title, threat_title, trained
 from serving.output.versions import MEDIA_TYPES
 
 #: Images are data URIs in the report's sections, and blobs when a reader's own image is shown before it is sent.
@@ -122,7 +122,8 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("serving"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    cast(Any, environment).filters.update(percent=_percent, robust=_robust, threat_title=threat_title, trained=trained)
+    words = {"threat_title": threat_title, "trained": trained, "data_title": data_title}
+    cast(Any, environment).filters.update(percent=_percent, robust=_robust, **words)
     return environment.get_template("page.html")
 
 

@@ -150,6 +150,9 @@ def _versions() -> Json:
         "digest": DIGEST,
         "attestation_sha256": SHA256,
         "signed_by": _rows(key),
+        "signed_at": _or_null(
+            {"type": "string", "description": "when, by the signer's own clock, in UTC; null: not said"}
+        ),
         "headline": ref("Headline"),
         "main_threats": _attested("mainThreats"),
         "claims": _rows(ref("Claim")),

@@ -93,8 +93,8 @@ def _refused(folder: str, refusal: str) -> dict[str, Any]:
 def describe(bundle: Bundle, folder: str, *, served: bool) -> dict[str, Any]:
     """A verified bundle's entry: who it is, its headline, and its numbers as they are attested.
 
-    `signed_by` names the keys of its envelope; whether they are to be trusted is not decided here. Raises
-    SignatureError where the envelope is not one about this attestation.
+    `signed_by` names the keys of its envelope and `signed_at` when its first signer says that it was; whether they are
+    to be trusted is not decided here. Raises SignatureError where the envelope is not one about this attestation.
     """
     signatures = [] if bundle.envelope is None else read_envelope(bundle.envelope, bundle.statement_bytes)
     return {
@@ -105,6 +105,7 @@ def describe(bundle: Bundle, folder: str, *, served: bool) -> dict[str, Any]:
         "digest": bundle.digest,
         "attestation_sha256": sha256_bytes(bundle.statement_bytes),
         "signed_by": [signature.key_id for signature in signatures],
+        "signed_at": next((signature.signed_at for signature in signatures), None),
         "headline": headline(bundle.statement),
         "main_threats": main_names(bundle.predicate),
         "claims": bundle.predicate["claims"],
