@@ -16,10 +16,15 @@ from bundle.digests import canonical_json, write_whole
 from bundle.errors import HallmarkError, sentence
 from bundle.process import plain_streams
 from pipeline.params import Params
+from pipeline.params.reading import ParamsError
 from pipeline.resolve import load_params
 from pipeline.run.cache import locked
 
 OUT = Path("out")
+#: What holds after a refusal: dvc.yaml has every output as `persist`, so that DVC deletes none before the stage runs.
+KEPT = (
+    "nothing was run, and all that earlier runs made is as it was; params.yaml keeps what was typed until you change it"
+)
 #: Seconds of each stage since `make repro` began; no stage reads it.
 TIMINGS = OUT / "timings.json"
 #: What torch, oneDNN, ONNX Runtime and the loader of libraries say where memory ends; their errors have no common class.
@@ -49,13 +54,23 @@ def _run(name: str, main: Callable[[Params], object]) -> None:
     """Runs a stage, as `outcome` says."""
     started = time.monotonic()
     with outcome(name):
-        params = load_params()
+        params = _settings()
         with exclusive(OUT / f".{name}.lock"):
             set_threads(params.cpu_threads)
             main(params)
         seconds = time.monotonic() - started
         print(f"{name}: done in {seconds:.0f} s", flush=True)
         write_whole(TIMINGS, canonical_json({**_timings(), name: round(seconds, 1)}))
+
+
+def _settings() -> Params:
+    """params.yaml, complete; a refusal says what DVC, which wrote the wrong value there, has left as it was."""
+    try:
+        return load_params()
+    except ParamsError as error:
+        if "DVC_STAGE" not in os.environ:
+            raise
+        raise ParamsError(*error.args, KEPT) from None
 
 
 @contextmanager
