@@ -32,7 +32,7 @@ def one_sentence() -> Generator[None]:
     except KeyboardInterrupt:
         print("\nstopped by hand", file=sys.stderr, flush=True)
         raise SystemExit(STOPPED) from None
-    except Exception as error:
+    except Exception as error:  # sentence() knows which are refusals; the others go on
         if (said := sentence(error)) is None:
             raise
         print(plain(said), file=sys.stderr, flush=True)

@@ -10,19 +10,20 @@
 The names below are what is kept from version to version; what the rooms behind them hold may change.
 """
 
+# ruff: noqa: E402  # what is imported below reads the environment that set_up makes
 from bundle.process import set_up
 
 set_up()
 
-from importlib.metadata import PackageNotFoundError, version  # noqa: E402
+from importlib.metadata import PackageNotFoundError, version
 
-from audit.client import Client, ClientError, Prediction  # noqa: E402
-from audit.verification import Verification, verify  # noqa: E402
-from bundle.bundle import Bundle, open_bundle  # noqa: E402
-from bundle.command_line import DISTRIBUTION  # noqa: E402
-from bundle.errors import HallmarkError  # noqa: E402
-from bundle.table.outcomes import Outcomes  # noqa: E402
-from hallmark.evaluation import Measurement, Proportion, evaluate  # noqa: E402
+from audit.client import Client, ClientError, Prediction
+from audit.verification import Verification, verify
+from bundle.bundle import Bundle, open_bundle
+from bundle.command_line import DISTRIBUTION
+from bundle.errors import HallmarkError
+from bundle.table.outcomes import Outcomes
+from hallmark.evaluation import Measurement, Proportion, evaluate
 
 try:
     __version__ = version(DISTRIBUTION)

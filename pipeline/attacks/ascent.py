@@ -25,13 +25,22 @@ def ascent_step(
     direction is the sign of the gradient. Only images get gradients. Returns the next point, and the second value of
     `loss` at this one, both detached.
     """
+    gradient, seen = image_gradient(loss, point)
+    return stepped(point.detach(), gradient, images, threat=threat, relative_step=relative_step), seen
+
+
+def image_gradient(loss: Loss, point: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of the loss's sum by the images (N, C, H, W), and the loss's second value; both detached."""
     point = point.detach().requires_grad_()
     with torch.enable_grad():
         values, seen = loss(point)
         (gradient,) = torch.autograd.grad(values.sum(), point)
-    point = point.detach()
-    moved = point + relative_step * threat.eps * steepest(gradient, point, threat)
-    return project(moved, images, threat), seen.detach()
+    return gradient, seen.detach()
+
+
+def stepped(point: Tensor, gradient: Tensor, images: Tensor, *, threat: Threat, relative_step: float) -> Tensor:
+    """`point` moved by `relative_step` · eps along the steepest direction, projected on the ball around `images`."""
+    return project(point + relative_step * threat.eps * steepest(gradient, point, threat), images, threat)
 
 
 def steepest_ascent(

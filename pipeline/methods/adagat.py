@@ -12,7 +12,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.attacks.divergence import at_least_float32, kl_divergence
 from pipeline.methods.lbgat import LBGAT
 from pipeline.methods.method import Batch
 
@@ -38,13 +37,8 @@ class AdaGAT(LBGAT):
     def defaults(cls, data: str) -> dict[str, Any]:
         return {}
 
-    def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
-        adversarial = at_least_float32(self.target(perturbed))
-        clean = at_least_float32(self.target(batch.images))
-        guide = at_least_float32(self.guide(batch.images))
+    def terms(self, batch: Batch, adversarial: Tensor, clean: Tensor, guide: Tensor) -> dict[str, Tensor]:
         return {
-            "guide_cross_entropy": functional.cross_entropy(guide, batch.labels),
-            "mean_squared_error": functional.mse_loss(adversarial, guide),
-            "adversarial_kl": self.settings.beta * kl_divergence(clean, adversarial),
+            **super().terms(batch, adversarial, clean, guide),
             "guide_squared_error": self.settings.guide_weight * functional.mse_loss(guide, adversarial.detach()),
         }

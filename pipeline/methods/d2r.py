@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from bundle.errors import HallmarkError
-from pipeline.attacks.ascent import TRADES_STEP, gaussian_start, steepest_ascent
+from pipeline.attacks.ascent import TRADES_STEP, gaussian_start
 from pipeline.attacks.divergence import Reduction, at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
+from pipeline.methods.trades import divergence_ascent
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE
 
@@ -117,19 +118,17 @@ class DualRegularization(Method):
             return torch.where(moved[0] < 0, *moved).abs()
         return difference(clean, guide).abs()
 
-    def ascend(self, batch: Batch, reference_logits: Tensor, start: Tensor) -> Tensor:
+    def ascend(self, batch: Batch, reference: Tensor, start: Tensor) -> Tensor:
         """x' that, from `start`, maximises KL(p_reference(x) ‖ p_target(x')); the reference is constant."""
-
-        def objective(images: Tensor) -> Tensor:
-            return kl_divergence(reference_logits, self.target(images), "sum")
-
-        return steepest_ascent(
-            start,
-            batch.images,
-            objective,
-            threat=self.threat,
-            steps=self.settings.steps,
-            relative_step=self.settings.relative_step,
+        settings = self.settings
+        return divergence_ascent(
+            self.target,
+            reference,
+            batch,
+            self.threat,
+            start=start,
+            steps=settings.steps,
+            relative_step=settings.relative_step,
         )
 
 

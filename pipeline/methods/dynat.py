@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.attacks.ascent import TRADES_STEP, gaussian_start, steepest_ascent
+from pipeline.attacks.ascent import TRADES_STEP, gaussian_start
 from pipeline.attacks.divergence import at_least_float32
 from pipeline.methods.d2r import D2R
-from pipeline.methods.method import Batch, Method, crafting
+from pipeline.methods.method import Batch, Method
+from pipeline.methods.pgd_at import cross_entropy_ascent
 from pipeline.params import Section
 
 
@@ -37,19 +39,14 @@ class DyNAT(Method):
 
     def perturb(self, batch: Batch) -> Tensor:
         answers = self.guide(batch.images).detach().argmax(dim=1)
-
-        def objective(images: Tensor) -> Tensor:
-            return functional.cross_entropy(at_least_float32(self.target(images)), answers, reduction="sum")
-
-        with crafting(self.target):
-            return steepest_ascent(
-                gaussian_start(batch.images),
-                batch.images,
-                objective,
-                threat=self.threat,
-                steps=self.settings.steps,
-                relative_step=self.settings.relative_step,
-            )
+        return cross_entropy_ascent(
+            self.target,
+            replace(batch, labels=answers),
+            self.threat,
+            start=gaussian_start(batch.images),
+            steps=self.settings.steps,
+            relative_step=self.settings.relative_step,
+        )
 
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
         adversarial = at_least_float32(self.target(perturbed))

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.attacks.ascent import random_start
-from pipeline.attacks.divergence import at_least_float32
-from pipeline.attacks.threat import project, steepest
+from pipeline.attacks.ascent import image_gradient, random_start, stepped
 from pipeline.methods.method import Batch, Task, classes_of, crafting
 from pipeline.methods.multi_norm import SeveralNorms
+from pipeline.methods.pgd_at import cross_entropy_loss
 from pipeline.params.defaults import COMMON_SCHEDULE
 
 
@@ -63,19 +62,10 @@ class EAT(SeveralNorms):
         right = torch.ones_like(classes, dtype=torch.bool)
         with crafting(self.target):
             for _ in range(self.settings.steps):
-                point.requires_grad_()
-                with torch.enable_grad():
-                    logits = at_least_float32(self.target(point))
-                    loss = functional.cross_entropy(logits, batch.labels, reduction="sum")
-                    (gradient,) = torch.autograd.grad(loss, point)
-                point = point.detach()
+                gradient, logits = image_gradient(cross_entropy_loss(self.target, batch.labels), point)
                 right = right & (logits.argmax(1) == classes)
                 moved = [
-                    project(
-                        point + self.settings.relative_step * ball.eps * steepest(gradient, point, ball),
-                        batch.images,
-                        ball,
-                    )
+                    stepped(point, gradient, batch.images, threat=ball, relative_step=self.settings.relative_step)
                     for ball in (linf, l1)
                 ]
                 point = torch.where(is_l1, moved[1], moved[0])

@@ -9,10 +9,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.attacks.ascent import TRADES_STEP, random_start
+from pipeline.attacks.ascent import TRADES_STEP, image_gradient, random_start
 from pipeline.attacks.divergence import at_least_float32
 from pipeline.attacks.threat import project, steepest
 from pipeline.methods.method import Batch, Method, classes_of, crafting
+from pipeline.methods.pgd_at import cross_entropy_loss
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE
 
@@ -65,12 +66,8 @@ class FAT(Method):
         moving = torch.ones_like(classes, dtype=torch.bool)
         with crafting(self.target):
             for _ in range(self.settings.steps):
-                point.requires_grad_()
-                with torch.enable_grad():
-                    logits = at_least_float32(self.target(point))
-                    loss = functional.cross_entropy(logits, batch.labels, reduction="sum")
-                    (gradient,) = torch.autograd.grad(loss, point)
-                point, wrong = point.detach(), logits.argmax(1) != classes
+                gradient, logits = image_gradient(cross_entropy_loss(self.target, batch.labels), point)
+                wrong = logits.argmax(1) != classes
                 moving = moving & ~(wrong & (left == 0))
                 left = left - (wrong & moving).to(left)
                 point = torch.where(moving.view(-1, 1, 1, 1), self._step(point, gradient, batch.images), point)

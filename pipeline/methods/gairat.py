@@ -12,6 +12,7 @@ from torch.nn import functional
 from pipeline.attacks.ascent import TRADES_STEP, ascent_step, random_start
 from pipeline.attacks.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method, classes_of, crafting
+from pipeline.methods.pgd_at import cross_entropy_loss
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE
 
@@ -55,10 +56,7 @@ class GAIRAT(Method):
     def perturb(self, batch: Batch) -> Geometry:
         classes = classes_of(batch.labels)
 
-        def loss(images: Tensor) -> tuple[Tensor, Tensor]:
-            logits = at_least_float32(self.target(images))
-            return functional.cross_entropy(logits, batch.labels, reduction="none"), logits
-
+        loss = cross_entropy_loss(self.target, batch.labels)
         images = random_start(batch.images, self.threat)
         kappa = torch.zeros_like(batch.images[:, 0, 0, 0])
         with crafting(self.target):

@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.attacks.ascent import ascent_step, random_start
+from pipeline.attacks.ascent import ascent_step, image_gradient, random_start
 from pipeline.attacks.divergence import at_least_float32, smoothed_cross_entropy
 from pipeline.methods.method import Batch, Method, Task, classes_of, crafting, last_linear
+from pipeline.methods.pgd_at import cross_entropy_loss
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE
 
@@ -122,12 +123,7 @@ class LASAT(Method):
         lower, upper = (batch.images - unit * radius).clamp_min(0), (batch.images + unit * radius).clamp_max(1)
         point = random_start(batch.images, self.threat)
         for step in range(max(STEPS)):
-            point.requires_grad_()
-            with torch.enable_grad():
-                logits = at_least_float32(self.target(point))
-                loss = functional.cross_entropy(logits, batch.labels, reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, point)
-            point = point.detach()
+            gradient, _ = image_gradient(cross_entropy_loss(self.target, batch.labels), point)
             moved = torch.minimum(torch.maximum(point + unit * size * gradient.sign(), lower), upper)
             point = torch.where(step < steps, moved, torch.minimum(torch.maximum(point, lower), upper))
         return point
@@ -136,10 +132,7 @@ class LASAT(Method):
         """R₂ + R₃ of the target as it is now, (): in eval mode, PGD-10 at 2/8 of ε stopping where an image is wrong."""
         classes = classes_of(batch.labels)
 
-        def loss(images: Tensor) -> tuple[Tensor, Tensor]:
-            logits = at_least_float32(self.target(images))
-            return functional.cross_entropy(logits, batch.labels, reduction="none"), logits
-
+        loss = cross_entropy_loss(self.target, batch.labels)
         with crafting(self.target):
             clean = self.target(batch.images).argmax(1) == classes
             robust = torch.ones_like(clean)

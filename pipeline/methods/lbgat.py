@@ -43,6 +43,10 @@ class LBGAT(TRADES):
         adversarial = at_least_float32(self.target(perturbed))
         clean = at_least_float32(self.target(batch.images))
         guide = at_least_float32(self.guide(batch.images))
+        return self.terms(batch, adversarial, clean, guide)
+
+    def terms(self, batch: Batch, adversarial: Tensor, clean: Tensor, guide: Tensor) -> dict[str, Tensor]:
+        """The terms from logits (N, K): the target's on adversarial and clean images, the guide's on clean ones."""
         return {
             "guide_cross_entropy": functional.cross_entropy(guide, batch.labels),
             "mean_squared_error": functional.mse_loss(adversarial, guide),

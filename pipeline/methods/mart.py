@@ -8,9 +8,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.attacks.ascent import TRADES_STEP, gaussian_start, steepest_ascent
+from pipeline.attacks.ascent import TRADES_STEP, gaussian_start
 from pipeline.attacks.divergence import at_least_float32, kl_divergence
-from pipeline.methods.method import Batch, Method, classes_of, crafting
+from pipeline.methods.method import Batch, Method, classes_of
+from pipeline.methods.pgd_at import cross_entropy_ascent
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE
 
@@ -45,18 +46,14 @@ class MART(Method):
         relative_step: float = Field(default=TRADES_STEP, gt=0, le=1e3, description="step size as a share of eps")
 
     def perturb(self, batch: Batch) -> Tensor:
-        def objective(images: Tensor) -> Tensor:
-            return functional.cross_entropy(at_least_float32(self.target(images)), batch.labels, reduction="sum")
-
-        with crafting(self.target):
-            return steepest_ascent(
-                gaussian_start(batch.images),
-                batch.images,
-                objective,
-                threat=self.threat,
-                steps=self.settings.steps,
-                relative_step=self.settings.relative_step,
-            )
+        return cross_entropy_ascent(
+            self.target,
+            batch,
+            self.threat,
+            start=gaussian_start(batch.images),
+            steps=self.settings.steps,
+            relative_step=self.settings.relative_step,
+        )
 
     def losses(self, batch: Batch, perturbed: Tensor) -> dict[str, Tensor]:
         clean = at_least_float32(self.target(batch.images))

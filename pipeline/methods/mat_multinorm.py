@@ -7,22 +7,20 @@ Published is that division of work; the loss, its weights and whom the images ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.table.threats import Norm, Threat
 from pipeline.attacks.divergence import at_least_float32, kl_divergence
 from pipeline.methods.mat import PeerImages
-from pipeline.methods.method import Batch, Method, Task, crafting
-from pipeline.methods.pgd_at import cross_entropy_ascent
-from pipeline.params import RADII, Section
+from pipeline.methods.method import Batch, Task, crafting
+from pipeline.methods.multi_norm import SeveralNorms
 
 
-class MATMultinorm(Method):
+class MATMultinorm(SeveralNorms):
     """L_G = mean_p [ (1 − τ) · CE(f_G(x̂^p), y) + τ · KL(p_p(x̂^p)‖p_G(x̂^p)) ], and CE(f_p(x̃^p), y) for each specialist p.
 
     x̂^p is PGD-10 on CE against the generalist in norm p, x̃^p the same against specialist p, both from a random start.
@@ -35,23 +33,11 @@ class MATMultinorm(Method):
     paper = "Liu et al. 2021, arXiv 2112.05005"
     reconstructed = True
     passes = (69, 66)
-    trains_in = ("linf",)
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "l1")
 
-    class Settings(Section):
-        eps_l2: float = Field(
-            default=0.5, gt=0, le=1000, description="l2 radius for images in [0, 1]; linf's is threat.eps_255"
-        )
-        eps_l1: float = Field(default=12.0, gt=0, le=1000, description="l1 radius for images in [0, 1]")
+    class Settings(SeveralNorms.Settings):
         tau: float = Field(
             default=0.5, ge=0, le=1, description="share of the specialists' distributions, the labels have the rest"
         )
-        steps: int = Field(default=10, ge=1, le=100_000, description="steps of the training attacks")
-        relative_step: float = Field(default=0.25, gt=0, le=1e3, description="step size as a share of eps")
-
-    @classmethod
-    def defaults(cls, data: str) -> dict[str, Any]:
-        return {f"eps_{norm}": RADII[data][norm] for norm in cls.norms}
 
     def __init__(self, settings: Any, task: Task, build: Callable[[str], nn.Module]) -> None:
         super().__init__(settings, task, build)
@@ -60,20 +46,15 @@ class MATMultinorm(Method):
             self.add_module(f"specialist_{threat.norm}", build("target"))
 
     @property
-    def threats(self) -> tuple[Threat, ...]:
-        return (self.task.threat, *(Threat(norm, getattr(self.settings, f"eps_{norm}")) for norm in self.norms))
-
-    @property
     def specialists(self) -> list[nn.Module]:
         """One per norm, in the order of `threats`."""
         return [self.get_submodule(f"specialist_{threat.norm}") for threat in self.threats]
 
     def perturb(self, batch: Batch) -> PeerImages:
         """Against the generalist in every norm, then against each specialist in its own."""
-        threats = [threat.scaled(self.radius_share) for threat in self.threats]
-        networks = [*([self.target] * len(threats)), *self.specialists]
+        networks = [*([self.target] * len(self.balls)), *self.specialists]
         return PeerImages(
-            tuple(self._attack(network, batch, threat) for network, threat in zip(networks, threats * 2, strict=True))
+            tuple(self.attack(network, batch, ball) for network, ball in zip(networks, self.balls * 2, strict=True))
         )
 
     def losses(self, batch: Batch, perturbed: PeerImages) -> dict[str, Tensor]:
@@ -102,8 +83,3 @@ class MATMultinorm(Method):
         with crafting(specialist):
             # Not under no_grad: autocast would keep the weights that it casts there, without their gradient.
             return at_least_float32(specialist(images)).detach()
-
-    def _attack(self, network: nn.Module, batch: Batch, threat: Threat) -> Tensor:
-        return cross_entropy_ascent(
-            network, batch, threat, steps=self.settings.steps, relative_step=self.settings.relative_step
-        )

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from bundle.table.threats import Norm, Threat
+from pipeline.attacks.ascent import image_gradient, stepped
 from pipeline.attacks.divergence import at_least_float32
-from pipeline.attacks.threat import project, steepest
 from pipeline.methods.mat import PeerImages
 from pipeline.methods.method import Batch, Method, crafting
-from pipeline.methods.pgd_at import cross_entropy_ascent
+from pipeline.methods.pgd_at import cross_entropy_ascent, cross_entropy_loss
 from pipeline.params import RADII, Section
 
 
@@ -48,10 +48,10 @@ class SeveralNorms(Method):
         """Those of this step, in the order of `threats`: l∞, l2, l1."""
         return [threat.scaled(self.radius_share) for threat in self.threats]
 
-    def attack(self, batch: Batch, ball: Threat) -> Tensor:
-        """PGD on CE in one of the norms, from a uniform start."""
+    def attack(self, network: nn.Module, batch: Batch, ball: Threat) -> Tensor:
+        """PGD on CE against `network` in one of the norms, from a uniform start."""
         return cross_entropy_ascent(
-            self.target, batch, ball, steps=self.settings.steps, relative_step=self.settings.relative_step
+            network, batch, ball, steps=self.settings.steps, relative_step=self.settings.relative_step
         )
 
     def values(self, images: Tensor, batch: Batch) -> Tensor:
@@ -68,7 +68,7 @@ class Max(SeveralNorms):
     passes = (34, 31)
 
     def perturb(self, batch: Batch) -> Tensor:
-        images = [self.attack(batch, ball) for ball in self.balls]
+        images = [self.attack(self.target, batch, ball) for ball in self.balls]
         with crafting(self.target):
             return worst(images, [self.values(each, batch).detach() for each in images])
 
@@ -85,7 +85,7 @@ class Avg(SeveralNorms):
     passes = (33, 33)
 
     def perturb(self, batch: Batch) -> PeerImages:
-        return PeerImages(tuple(self.attack(batch, ball) for ball in self.balls))
+        return PeerImages(tuple(self.attack(self.target, batch, ball) for ball in self.balls))
 
     def losses(self, batch: Batch, perturbed: PeerImages) -> dict[str, Tensor]:
         return {
@@ -127,14 +127,9 @@ class MSD(SeveralNorms):
 
     def _candidates(self, point: Tensor, batch: Batch) -> list[Tensor]:
         """One steepest step in every norm, projected on its ball, all from one gradient."""
-        point = point.detach().requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.values(point, batch).sum(), point)
-        point = point.detach()
+        gradient, _ = image_gradient(cross_entropy_loss(self.target, batch.labels), point)
         return [
-            project(
-                point + self.settings.relative_step * ball.eps * steepest(gradient, point, ball), batch.images, ball
-            )
+            stepped(point, gradient, batch.images, threat=ball, relative_step=self.settings.relative_step)
             for ball in self.balls
         ]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bundle.table.threats import Threat
-from pipeline.attacks.ascent import random_start, steepest_ascent
+from pipeline.attacks.ascent import Loss, random_start, steepest_ascent
 from pipeline.attacks.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method, crafting
 from pipeline.params import Section
@@ -35,13 +35,27 @@ class PGDAT(Method):
 
 
 def cross_entropy_ascent(
-    network: nn.Module, batch: Batch, threat: Threat, *, steps: int, relative_step: float
+    network: nn.Module, batch: Batch, threat: Threat, *, steps: int, relative_step: float, start: Tensor | None = None
 ) -> Tensor:
-    """PGD on cross-entropy against `network`, in eval mode meanwhile, from a uniform start in the ball; detached."""
+    """PGD on cross-entropy against `network`, in eval mode meanwhile; detached.
+
+    From `start`, or from a uniform draw in the ball.
+    """
+    loss = cross_entropy_loss(network, batch.labels)
 
     def objective(images: Tensor) -> Tensor:
-        return functional.cross_entropy(at_least_float32(network(images)), batch.labels, reduction="sum")
+        return loss(images)[0]
 
     with crafting(network):
-        start = random_start(batch.images, threat)
+        start = random_start(batch.images, threat) if start is None else start
         return steepest_ascent(start, batch.images, objective, threat=threat, steps=steps, relative_step=relative_step)
+
+
+def cross_entropy_loss(network: nn.Module, labels: Tensor) -> Loss:
+    """Of images (N, C, H, W): the sum of their cross-entropies, and logits (N, K)."""
+
+    def loss(images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = at_least_float32(network(images))
+        return functional.cross_entropy(logits, labels, reduction="sum"), logits
+
+    return loss

@@ -69,7 +69,7 @@ class RAMP(SeveralNorms):
 
     def perturb(self, batch: Batch) -> Paired:
         linf, _, l1 = self.balls
-        one, other = self.attack(batch, linf), self.attack(batch, l1)
+        one, other = self.attack(self.target, batch, linf), self.attack(self.target, batch, l1)
         with crafting(self.target):
             values = [self.values(each, batch).detach() for each in (one, other)]
             return Paired(one, other, worst([one, other], values))

@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.attacks.ascent import gaussian_start, steepest_ascent
+from pipeline.attacks.ascent import gaussian_start
 from pipeline.attacks.divergence import at_least_float32, kl_divergence, log_softmax
 from pipeline.methods.method import Batch, Method, classes_of, crafting, last_linear
+from pipeline.methods.trades import divergence_ascent
 from pipeline.params import Section
 from pipeline.params.defaults import COMMON_SCHEDULE
 
@@ -48,16 +49,12 @@ class RAT(Method):
 
     def perturb(self, batch: Batch) -> Tensor:
         with noisy_convolutions(self.target, self.settings.weight_noise), crafting(self.target):
-            clean = self.target(batch.images).detach()
-
-            def objective(images: Tensor) -> Tensor:
-                return kl_divergence(clean, self.target(images), "sum")
-
-            return steepest_ascent(
-                gaussian_start(batch.images),
-                batch.images,
-                objective,
-                threat=self.threat,
+            return divergence_ascent(
+                self.target,
+                self.target(batch.images).detach(),
+                batch,
+                self.threat,
+                start=gaussian_start(batch.images),
                 steps=self.settings.steps,
                 relative_step=self.settings.relative_step,
             )

@@ -16,7 +16,7 @@ from torch.nn import functional
 from pipeline.attacks.ascent import ascent_step, random_start
 from pipeline.attacks.divergence import at_least_float32
 from pipeline.methods.method import Batch, Method, classes_of, crafting
-from pipeline.methods.pgd_at import PGDAT
+from pipeline.methods.pgd_at import PGDAT, cross_entropy_loss
 
 
 class SAT(Method):
@@ -52,10 +52,7 @@ class SAT(Method):
     def perturb(self, batch: Batch) -> Tensor:
         level, classes = self.level(batch), classes_of(batch.labels)[:, None]
 
-        def loss(images: Tensor) -> tuple[Tensor, Tensor]:
-            logits = at_least_float32(self.target(images))
-            return functional.cross_entropy(logits, batch.labels, reduction="none"), logits
-
+        loss = cross_entropy_loss(self.target, batch.labels)
         point = random_start(batch.images, self.threat)
         moving = torch.ones_like(batch.images[:, 0, 0, 0], dtype=torch.bool)
         with crafting(self.target):

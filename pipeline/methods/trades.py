@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.table.threats import Threat
 from pipeline.attacks.ascent import TRADES_STEP, gaussian_start, steepest_ascent
 from pipeline.attacks.divergence import at_least_float32, kl_divergence
 from pipeline.methods.method import Batch, Method, crafting
@@ -42,15 +43,12 @@ class TRADES(Method):
     def perturb(self, batch: Batch) -> Tensor:
         with crafting(self.target):
             clean = self.target(batch.images).detach()
-
-            def objective(images: Tensor) -> Tensor:
-                return kl_divergence(clean, self.target(images), "sum")
-
-            return steepest_ascent(
-                gaussian_start(batch.images),
-                batch.images,
-                objective,
-                threat=self.threat,
+            return divergence_ascent(
+                self.target,
+                clean,
+                batch,
+                self.threat,
+                start=gaussian_start(batch.images),
                 steps=self.settings.steps,
                 relative_step=self.settings.relative_step,
             )
@@ -62,3 +60,21 @@ class TRADES(Method):
             "cross_entropy": functional.cross_entropy(clean, batch.labels),
             "adversarial_kl": self.settings.beta * kl_divergence(clean, adversarial),
         }
+
+
+def divergence_ascent(
+    network: nn.Module,
+    reference: Tensor,
+    batch: Batch,
+    threat: Threat,
+    *,
+    start: Tensor,
+    steps: int,
+    relative_step: float,
+) -> Tensor:
+    """x' that, from `start`, maximises KL(p_reference ‖ p_network(x')); `reference` are constant logits (N, K)."""
+
+    def objective(images: Tensor) -> Tensor:
+        return kl_divergence(reference, network(images), "sum")
+
+    return steepest_ascent(start, batch.images, objective, threat=threat, steps=steps, relative_step=relative_step)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda")
 #: Pixels of the shorter side.
 SMALLEST_SIDE = 32
+#: oneDNN's backward pass by the weights of a strided 1x1 convolution in channels_last writes past its memory where fewer
+#: channels come in than it takes at a time (uxlfoundation/oneDNN issue 6035): wrong gradients, or the process dies.
+BLOCK = 16
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -66,5 +69,15 @@ def captures(device: torch.device, settings: TrainSettings) -> bool:
 
 
 def in_layout(network: Network, layout: torch.memory_format) -> Network:
-    """The network itself, its weights in this memory layout."""
+    """The network itself, its weights in this memory layout; a narrow one keeps its own on a CPU (see BLOCK)."""
+    narrow = any(
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels < BLOCK
+        and module.weight.device.type == "cpu"
+        for module in network.modules()
+    )
+    if narrow and layout == torch.channels_last:
+        return network
     return network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # torch's overloads leave it out

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -133,5 +134,17 @@ def with_model(model: bytes, known: set[bytes] | None = None) -> Change:
         ]
         looked_up = [image.tobytes() in (known or ()) for image in rows]
         return exchange.answering([a if found else b for found, a, b in zip(looked_up, honest, other, strict=True)])
+
+    return change
+
+
+def with_files(folder: Path) -> Change:
+    """Hands out another folder's evidence."""
+
+    def change(exchange: Exchange) -> Exchange:
+        route, _, name = exchange.path.rpartition("/")
+        if route != "/evidence" or not (folder / name).is_file():
+            return exchange
+        return replace(exchange, body=(folder / name).read_bytes())
 
     return change

@@ -6,94 +6,26 @@ import builtins
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from audit.cli import app
 from audit.private.withholding import make_private
 from audit.releasing import sign_bundle
-from bundle.bundle import Bundle, open_bundle
-from bundle.layout import ATTESTATION, ENVELOPE, MODEL, OUTCOMES
-from bundle.signatures import sign
-from tests import models
+from bundle.bundle import open_bundle
+from bundle.layout import ATTESTATION, OUTCOMES
 from tests.audit.conftest import Masters
-from tests.audit.services import Change, Exchange, before, with_model
+from tests.audit.live.conftest import WAYS, Honest, run, run_json
+from tests.audit.services import Exchange, before, with_files, with_model
 from tests.audit.tampering import rewrite, unbreak
 from tests.audit.test_page import LIVE, commands, indented, sections
 from tests.bundles import digits, make_bundle
 from tests.serving.conftest import running_service
-
-WAYS = ["png", "npy"]
-
-
-@dataclass(frozen=True)
-class Honest:
-    """A real service, the bundle that it serves, and the test split."""
-
-    url: str
-    bundle: Bundle
-    data: Path
-
-
-@pytest.fixture(scope="module")
-def honest(masters: Masters, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Honest]:
-    root = tmp_path_factory.mktemp("live")
-    shutil.copytree(masters.signed, root / "bundle")
-    images, labels = digits()
-    (root / "data").mkdir()
-    np.savez(root / "data" / "test.npz", images=images, labels=labels)
-    with running_service(root, root / "log.txt") as client:
-        yield Honest(str(client.base_url), open_bundle(root / "bundle"), root / "data")
-
-
-def test_a_bundle_is_fetched_whole_or_not_at_all(honest: Honest, masters: Masters, tmp_path: Path) -> None:
-    target = tmp_path / "fetched"
-    done = CliRunner().invoke(app, ["fetch", honest.url, str(target), "--trust", str(masters.trusted)])
-    assert done.exit_code == 0 and f"signed by {masters.key_id}" in done.stdout
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
-        path.name: path.read_bytes() for path in honest.bundle.path.iterdir()
-    }
-    again = CliRunner().invoke(app, ["fetch", honest.url, str(target)])
-    assert again.exit_code == 1 and "is there already" in again.stderr
-    other = CliRunner().invoke(app, ["fetch", honest.url, str(tmp_path / "other"), "--trust", str(masters.other)])
-    assert other.exit_code == 1 and other.stderr.count("\n") == 1
-    with before(honest.url, evidence_without_a_byte) as url:
-        wrong = CliRunner().invoke(app, ["fetch", url, str(tmp_path / "wrong")])
-    assert wrong.exit_code == 1 and "model-card.md: " in wrong.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["fetched"]
-
-
-def evidence_without_a_byte(exchange: Exchange) -> Exchange:
-    cut = exchange.path == "/evidence/model-card.md"
-    return replace(exchange, body=exchange.body[:-1]) if cut else exchange
-
-
-def test_a_service_is_shown_and_no_folder(honest: Honest, masters: Masters) -> None:
-    said = CliRunner().invoke(app, ["show", honest.url, "--trust", str(masters.trusted)])
-    assert said.exit_code == 0 and f"Next: hallmark live {honest.url}" in said.stdout
-    assert said.stdout.startswith(f"Version {honest.bundle.version}: ") and "signed by" in said.stdout
-    refused = CliRunner().invoke(app, ["verify", honest.url])
-    assert refused.exit_code == 1 and f"hallmark fetch {honest.url} DIR" in refused.stderr
-
-
-def run(url: str, *arguments: object) -> Result:
-    return CliRunner().invoke(app, ["live", url, *map(str, arguments)])
-
-
-def run_json(url: str, *arguments: object) -> Any:
-    """The report, whose outcome must go with the exit code."""
-    result = run(url, *arguments, "--seed", 0, "--json")
-    report = json.loads(result.stdout)
-    assert result.exit_code == (report["outcome"] != "not contradicted"), result.output
-    return report
 
 
 @pytest.mark.parametrize("way", [*WAYS, "both"])
@@ -149,18 +81,6 @@ def test_a_model_that_only_believes_otherwise_is_another_one(honest: Honest, tmp
     assert found["mixed"] > 50 and found["clean"] <= 1
 
 
-def with_files(folder: Path) -> Change:
-    """Hands out another folder's evidence."""
-
-    def change(exchange: Exchange) -> Exchange:
-        route, _, name = exchange.path.rpartition("/")
-        if route != "/evidence" or not (folder / name).is_file():
-            return exchange
-        return replace(exchange, body=(folder / name).read_bytes())
-
-    return change
-
-
 def test_a_changed_attestation_is_refused(honest: Honest, masters: Masters, tmp_path: Path) -> None:
     """Changed against its table; rewritten whole, under the old signature; about another model."""
     better = shutil.copytree(masters.unsigned, tmp_path / "better")
@@ -192,79 +112,6 @@ def test_an_attestation_rewritten_with_its_evidence_is_contradicted_by_its_rows(
     assert found == {"linf-32/margin": broken} and broken > 20
     assert any("/attestation: its statement" in sentence for sentence in report["contradictions"])
     assert any("/robustness: robust is" in sentence for sentence in report["contradictions"])
-
-
-def serving_instead(folder: Path, honest: Honest) -> Change:
-    """Hands out another bundle and says its digest everywhere."""
-    hands_out, other = with_files(folder), open_digest(folder)
-
-    def change(exchange: Exchange) -> Exchange:
-        headers = {name: other if value == honest.bundle.digest else value for name, value in exchange.headers.items()}
-        headers = {name: other[:12] if value == honest.bundle.version else value for name, value in headers.items()}
-        body = exchange.body.replace(honest.bundle.digest.encode(), other.encode())
-        body = body.replace(honest.bundle.version.encode(), other[:12].encode())
-        return hands_out(replace(exchange, headers=headers, body=body))
-
-    return change
-
-
-def open_digest(folder: Path) -> str:
-    return json.loads((folder / ATTESTATION).read_bytes())["subject"][0]["digest"]["sha256"]
-
-
-def with_file(masters: Masters, folder: Path, model: ModelProto) -> Path:
-    """The signed bundle with another model.onnx, made to fit and signed again."""
-    shutil.copytree(masters.unsigned, folder)
-    rewrite(folder, files={MODEL: model.SerializeToString()})
-    sign_statement(folder, masters.other / "key.pem")
-    return folder
-
-
-def sign_statement(folder: Path, key: Path) -> None:
-    """Signs what does not verify, as whoever made it can."""
-    (folder / ENVELOPE).write_bytes(sign((folder / ATTESTATION).read_bytes(), key))
-
-
-def test_a_model_that_answers_otherwise_alone_than_in_a_batch(honest: Honest, masters: Masters, tmp_path: Path) -> None:
-    """Sent in arrays, every answer is the attested one; nobody sends arrays to /predict."""
-    model = models.by_batch()
-    folder = with_file(masters, tmp_path / "bundle", model)
-    answers, hands_out = with_model(model.SerializeToString()), serving_instead(folder, honest)
-    with before(honest.url, lambda exchange: hands_out(answers(exchange))) as url:
-        report = run_json(url, "--as", "npy", "--rows", 10)
-    found = report["aloneAndInBatch"]
-    assert report["contradictedRows"] == 0 and report["outcome"] == "contradicted"
-    assert found["asked"] == found["apart"] >= 64
-    said = (
-        f"contradicted: model.onnx answers {found['apart']} of {found['asked']} images otherwise alone than in a batch"
-    )
-    assert any(sentence.startswith(said) for sentence in report["contradictions"])
-
-
-def test_an_honest_model_answers_alone_as_in_a_batch(honest: Honest) -> None:
-    found = run_json(honest.url, "--as", "npy", "--rows", 3)["aloneAndInBatch"]
-    assert found["asked"] > 20 and found["apart"] == 0
-
-
-@pytest.mark.parametrize("kind", ["external", "endless", "constant"])
-def test_a_strangers_model_file_is_refused_before_it_runs(
-    honest: Honest, masters: Masters, kind: str, tmp_path: Path
-) -> None:
-    made, said = {
-        "external": (models.external()[0], "keeps tensor 'weight' in another file, which no digest covers"),
-        "endless": (models.endless(), "operator 'Loop' ('for ever') has a graph inside, which may run without end"),
-        "constant": (models.constant(10**11), "makes a tensor of 100000000000 elements or more"),
-    }[kind]
-    folder = with_file(masters, tmp_path / "bundle", made)
-    with before(honest.url, serving_instead(folder, honest)) as url:
-        assert said in run_json(url)["reason"]
-
-
-def test_a_strangers_model_may_not_take_all_memory(honest: Honest, masters: Masters, tmp_path: Path) -> None:
-    """No shape in its file is large: ten GiB are made by broadcasting."""
-    folder = with_file(masters, tmp_path / "bundle", models.square(50_000))
-    with before(honest.url, serving_instead(folder, honest)) as url:
-        assert run_json(url)["reason"] == "model.onnx: takes more than 4 GiB of memory"
 
 
 def without_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 
+from pipeline.networks import build_network
 from pipeline.params import TrainSettings
-from pipeline.run.devices import captures, make_fabric, memory_format, pays_off
+from pipeline.run.devices import captures, in_layout, make_fabric, memory_format, pays_off
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SLOW, AVX, AMX = {"avx512_f": True}, {"avx512_bf16": True}, {"amx_bf16": True}
@@ -53,3 +56,31 @@ def test_the_layout_follows_unless_it_is_set() -> None:
 def test_graphs_are_of_cuda() -> None:
     assert captures(CUDA, TrainSettings()) and not captures(CPU, TrainSettings(cuda_graphs=True))
     assert not captures(CUDA, TrainSettings(cuda_graphs=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "expected"), [("resnet8", 8, False), ("resnet8", 16, True), ("plain4", 8, True)]
+)
+def test_a_network_that_onednn_spoils_keeps_its_layout(name: str, width: int, expected: bool) -> None:
+    network = in_layout(build_network(name, classes=10, channels=3, width=width), torch.channels_last)
+    (weight,) = [weight for key, weight in network.named_parameters() if weight.dim() == 4][:1]
+    assert weight.is_contiguous(memory_format=torch.channels_last) is expected
+
+
+STEPS = """
+import torch
+from pipeline.networks import build_network
+from pipeline.run.devices import in_layout
+
+torch.set_num_threads(2)
+network = in_layout(build_network("resnet8", classes=10, channels=3, width=8), torch.channels_last)
+for _ in range(40):
+    network(torch.rand(127, 3, 32, 32)).square().mean().backward()
+assert all(weight.grad.isfinite().all() for weight in network.parameters())
+"""
+
+
+def test_a_narrow_network_trains_on_two_threads() -> None:
+    """In a process of its own: what goes wrong there kills it."""
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
