@@ -12,7 +12,7 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.train import make_training, own_steps, training_params
-from bundle.process import plain_streams
+from bundle.command_line import run_command
 from pipeline.run.devices import choose_device
 from pipeline.stage import set_threads
 
@@ -44,5 +44,4 @@ def main(
 
 
 if __name__ == "__main__":
-    plain_streams()
-    typer.run(main)
+    run_command(main)

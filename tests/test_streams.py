@@ -140,10 +140,10 @@ def test_every_command_writes_what_the_encoding_has(
 
 
 def test_what_is_written_is_plain_and_json_is_the_same(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "D²R-CAG" in hallmark(monkeypatch, "utf-8", "show", "out/bundle")[1]
-    shown = hallmark(monkeypatch, "ascii", "show", "out/bundle")[1]
+    assert "D²R-CAG" in hallmark(monkeypatch, "utf-8", "show", "out/bundle", "--all")[1]
+    shown = hallmark(monkeypatch, "ascii", "show", "out/bundle", "--all")[1]
     assert "D2R-CAG" in shown and "\\u72ac" in shown
-    assert "D²R-CAG" in hallmark(monkeypatch, "cp1252", "show", "out/bundle")[1]
+    assert "D²R-CAG" in hallmark(monkeypatch, "cp1252", "show", "out/bundle", "--all")[1]
     in_json = {encoding: hallmark(monkeypatch, encoding, "show", "out/bundle", "--json")[1] for encoding in ENCODINGS}
     assert in_json["ascii"] == in_json["cp1252"] == hallmark(monkeypatch, "utf-8", "show", "out/bundle", "--json")[1]
     assert json.loads(in_json["ascii"])["statement"]["predicate"]["data"]["classes"] == CLASSES
@@ -151,7 +151,7 @@ def test_what_is_written_is_plain_and_json_is_the_same(here: Path, monkeypatch: 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_redirected_into_a_file_as_a_process(here: Path, encoding: str) -> None:
-    command = [str(Path(sys.executable).with_name("hallmark")), "show", "out/bundle"]
+    command = [str(Path(sys.executable).with_name("hallmark")), "show", "out/bundle", "--all"]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     with (here / "file").open("wb") as file:
         done = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.PIPE, check=False)

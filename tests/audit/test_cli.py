@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def test_keygen_sign_verify_as_processes(unsigned: Path, folder: Path) -> None:
     assert str(unsigned) in signed.stdout
     verified = process("verify", unsigned, "--trust", "keys/key.pub")
     key_id = made.stdout.split()[1].rstrip(":")
-    assert (verified.returncode, verified.stdout.splitlines()[0].split(": ")[1]) == (0, f"signed by {key_id}")
+    said = verified.stdout.splitlines()[0].partition(": ")[2]
+    assert verified.returncode == 0 and re.fullmatch(rf"signed by {key_id}, \d{{4}}-\d\d-\d\dT[\d:]{{8}}Z", said)
     with (unsigned / MODEL).open("ab") as file:
         file.write(b"\0")
     changed = process("verify", unsigned, "--trust", "keys/key.pub")

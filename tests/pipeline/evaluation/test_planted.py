@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.threat import Threat, uniform_start
-from pipeline.evaluation.sanity import planted as planting
 from pipeline.evaluation.sanity.planted import (
     RIDGE,
     NoReadout,
@@ -96,7 +96,8 @@ def test_attacks_that_do_not_work_miss_them():
 def test_what_chance_finds_is_no_test(monkeypatch: pytest.MonkeyPatch):
     """With lower thresholds random points find some; an attack gets no credit for finding those."""
     for name, value in {"CLOSENESS": 0.6, "INNER": 16, "CANDIDATES": 1}.items():
-        monkeypatch.setattr(planting, name, value)
+        # The package has a function of the module's name.
+        monkeypatch.setattr(import_module("pipeline.evaluation.sanity.planted"), name, value)
     part, trunk, threat = sample(), network(), THREATS[0]
     tries = [surface_point(part, threat, seed=4, number=number) for number in range(25)]
     test = plant(trunk, feature_extractor(trunk, part.images), part, threat, seed=0)
