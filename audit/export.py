@@ -43,7 +43,7 @@ LATEX = {
 }
 
 
-class Form(StrEnum):
+class TableForm(StrEnum):
     """What a table is printed as."""
 
     CSV = "csv"
@@ -51,25 +51,25 @@ class Form(StrEnum):
     MARKDOWN = "markdown"
 
 
-def one_form(as_csv: bool, as_latex: bool, as_markdown: bool, as_json: bool) -> Form | None:
+def one_form(as_csv: bool, as_latex: bool, as_markdown: bool, as_json: bool) -> TableForm | None:
     """The form that was asked for; None for none. Raises HallmarkError where two were."""
-    asked = {Form.CSV: as_csv, Form.LATEX: as_latex, Form.MARKDOWN: as_markdown}
+    asked = {TableForm.CSV: as_csv, TableForm.LATEX: as_latex, TableForm.MARKDOWN: as_markdown}
     found = [form for form, wanted in asked.items() if wanted]
     if len(found) + as_json > 1:
         raise HallmarkError("give one of --csv, --latex, --markdown and --json")
     return found[0] if found else None
 
 
-def table_text(rows: Rows, form: Form) -> str:
+def table_text(rows: Rows, form: TableForm) -> str:
     """Rows with the same keys, which are the heads, as text in a form; without a line break at its end."""
     heads = list(rows[0]) if rows else []
-    if form is Form.CSV:
+    if form is TableForm.CSV:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([heads, *([_cell(row[name]) for name in heads] for row in rows)])
         return text.getvalue().rstrip("\n")
     cells = [[str(row[name]) for name in heads] for row in rows]
-    return (_markdown if form is Form.MARKDOWN else _latex)(heads, cells)
+    return (_markdown if form is TableForm.MARKDOWN else _latex)(heads, cells)
 
 
 def _cell(value: Any) -> Any:
@@ -94,10 +94,10 @@ def _latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def version_rows(versions: Sequence[Version], form: Form) -> Rows:
+def version_rows(versions: Sequence[Version], form: TableForm) -> Rows:
     """A row a version that can be read: for CSV all headline numbers, else those that stand in papers."""
     read = [version for version in versions if version.statement is not None]
-    return [_version_in_full(item) if form is Form.CSV else _version_in_short(item) for item in read]
+    return [_version_in_full(item) if form is TableForm.CSV else _version_in_short(item) for item in read]
 
 
 def _tags(version: Version) -> str:
@@ -141,9 +141,9 @@ def _version_in_short(version: Version) -> dict[str, Any]:
     }
 
 
-def difference_rows(comparisons: Sequence[Comparison], form: Form) -> Rows:
+def difference_rows(comparisons: Sequence[Comparison], form: TableForm) -> Rows:
     """A row a comparison: B minus A on the same images."""
-    return [_compared_in_full(item) if form is Form.CSV else _compared_in_short(item) for item in comparisons]
+    return [_compared_in_full(item) if form is TableForm.CSV else _compared_in_short(item) for item in comparisons]
 
 
 def _compared_in_full(item: Comparison) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from audit.export import (
     AsCsv,
     AsLatex,
     AsMarkdown,
-    Form,
     Rows,
+    TableForm,
     difference_rows,
     one_form,
     recipe_rows,
@@ -191,7 +191,7 @@ def history(
     _fail_where_hidden(found.hidden)
 
 
-def _print_rows(rows: Rows, form: Form) -> None:
+def _print_rows(rows: Rows, form: TableForm) -> None:
     """A table for another program; of nothing, nothing."""
     if rows:
         say(table_text(rows, form))

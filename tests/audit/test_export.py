@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from audit.cli import app
-from audit.export import Form, table_text
+from audit.export import TableForm, table_text
 from bundle.bundle import open_bundle
 from tests.audit.conftest import Masters
 
@@ -78,9 +78,9 @@ def test_markdown_and_latex_have_as_many_cells_in_every_row(masters: Masters, co
 
 def test_what_would_be_run_is_text() -> None:
     hostile = [{"name": "=HYPERLINK(1)", "told": "a|b <i>\\input{x} & 5 % _^~"}]
-    assert next(csv.reader(table_text(hostile, Form.CSV).splitlines()[1:]))[0] == "'=HYPERLINK(1)"
-    assert r"a\|b &lt;i&gt;" in table_text(hostile, Form.MARKDOWN)
-    drawn = table_text(hostile, Form.LATEX)
+    assert next(csv.reader(table_text(hostile, TableForm.CSV).splitlines()[1:]))[0] == "'=HYPERLINK(1)"
+    assert r"a\|b &lt;i&gt;" in table_text(hostile, TableForm.MARKDOWN)
+    drawn = table_text(hostile, TableForm.LATEX)
     assert r"\textbackslash{}input\{x\} \& 5 \% \_\textasciicircum{}\textasciitilde{}" in drawn
 
 
