@@ -70,7 +70,8 @@ def digests(root: Path) -> dict[Path, str]:
 def refused(name: str, capsys: pytest.CaptureFixture[str]) -> str:
     """The one sentence with which a stage ends."""
     capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr("sys.argv", [name])
         stage(name, import_module(f"pipeline.{name}").main)
     said = capsys.readouterr().err
     assert ended.value.code == 1

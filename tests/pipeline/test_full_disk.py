@@ -82,7 +82,9 @@ def test_a_stage_says_that_the_disk_is_full_and_goes_on_when_there_is_room(
     assert digests(finished / "out") | kept == digests(finished / "out")  # what was there is there, to the byte
     assert not [path for path in (finished / "out").rglob(".*") if path.suffix != ".lock"]
     filler.unlink()
-    stage(name, import_module(f"pipeline.{name}").main)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sys.argv", [name])
+        stage(name, import_module(f"pipeline.{name}").main)
 
 
 def test_a_checkpoint_that_has_no_room_leaves_the_one_before(disk: Path, filler: Path) -> None:
