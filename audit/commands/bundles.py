@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from audit.crosswalk import render_crosswalk
+from audit.hub import write_hub
 from audit.merge.write import merge_bundles
 from audit.terminal import AsJson, Trust, fail, is_url, print_json, say
 from audit.verification import UnsignedError, verify
@@ -110,7 +111,7 @@ def write_documents(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
 
 def _check_places(bundle: Path, files: Mapping[str, Path]) -> None:
     if not files:
-        raise HallmarkError("nothing to write: name a file with --card, --bom or --crosswalk")
+        raise HallmarkError("nothing to write: name a file with --card, --bom or --crosswalk, or a folder with --hub")
     places = [file.resolve() for file in files.values()]
     for file, place in zip(files.values(), places, strict=True):
         if places.count(place) > 1:
@@ -129,15 +130,23 @@ def document(
             metavar="FILE", help="Where EU AI Act art. 15, ISO/IEC 24029, NIST AI 100-2 and OWASP AISVS are answered."
         ),
     ] = None,
+    hub: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A new folder for `hf upload NAME DIR`: the card, and the bundle."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write documents from a verified bundle: the model card, a bill of materials, a crosswalk to standards."""
     asked = {"card": card, "bom": bom, "crosswalk": crosswalk}
     files = {kind: file for kind, file in asked.items() if file is not None}
-    digests = write_documents(bundle, files)
+    digests = write_documents(bundle, files) if files or hub is None else {}
+    if hub is not None:
+        write_hub(open_bundle(bundle), hub)
     if as_json:
         found = {kind: {"file": file.as_posix(), "sha256": digests[kind]} for kind, file in files.items()}
-        print_json(found)
+        print_json({**found, **({"hub": {"folder": hub.as_posix()}} if hub else {})})
         return
     for kind, file in files.items():
         say(f"{kind}: {file} (SHA-256 {digests[kind][:12]}…)")
+    if hub is not None:
+        say(f"hub: {hub}; hf upload NAME {hub} publishes it")

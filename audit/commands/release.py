@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +10,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from audit.export import sarif
 from audit.releasing import find_baseline, release, sign_bundle
 from audit.terminal import FAIL, PASS, AsJson, Bundles, Releases, Trust, console, fail, plain_table, print_json, say
 from audit.versions.find import BUNDLE, RELEASES, list_versions, open_version
 from bundle.bundle import open_bundle
+from bundle.digests import write_whole
 from bundle.gate.gate import Gate, gate
 from bundle.gate.reading import read_policy
 from bundle.process import plain
@@ -33,6 +36,9 @@ def gate_command(
     bundles: Bundles = None,
     releases: Releases = RELEASES,
     trust: Trust = None,
+    sarif_file: Annotated[
+        Path | None, typer.Option("--sarif", metavar="FILE", help="Write every rule and its outcome as SARIF 2.1.0.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold a version against a policy: exit 0 with every rule and its numbers, exit 1 with those that failed."""
@@ -40,7 +46,10 @@ def gate_command(
     at_hand = cache(lambda: list_versions(bundles or [BUNDLE], releases))
     bundle = open_version(version, at_hand)
     before = find_baseline(bundle, baseline, at_hand) if wanted.not_worse else None
-    _answer(gate(bundle, wanted, before, trust or []), as_json)
+    found = gate(bundle, wanted, before, trust or [])
+    if sarif_file is not None:
+        write_whole(sarif_file, (json.dumps(sarif(found), indent=2) + "\n").encode())
+    _answer(found, as_json)
 
 
 def release_command(

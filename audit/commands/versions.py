@@ -11,6 +11,18 @@ from typer.core import TyperCommand
 
 from audit.client import Client
 from audit.difference import Difference, print_difference
+from audit.export import (
+    AsCsv,
+    AsLatex,
+    AsMarkdown,
+    Rows,
+    TableForm,
+    difference_rows,
+    one_form,
+    recipe_rows,
+    table_text,
+    version_rows,
+)
 from audit.live.service import fetch_verified
 from audit.recipes import Recipes, print_recipes
 from audit.terminal import (
@@ -55,13 +67,19 @@ def versions(
     releases: Releases = RELEASES,
     trust: Trust = None,
     wide: Annotated[bool, typer.Option("--wide", help="Both settings, intervals, AutoAttack, places, flags.")] = False,
+    as_csv: AsCsv = False,
+    as_latex: AsLatex = False,
+    as_markdown: AsMarkdown = False,
     as_json: AsJson = False,
 ) -> None:
     """List every version at hand: bundles in folders and in BentoML's model store, attestations in git."""
+    form = one_form(as_csv, as_latex, as_markdown, as_json)
     found = list_versions(bundles or [BUNDLE], releases, trust or [])
     unread = unseen(Path()) or next(iter(hidden(found)), None)
     if as_json:
         print_json({"versions": [version.describe() for version in found], "unseen": unread})
+    elif form:
+        _print_rows(version_rows(found, form), form)
     elif found:
         (print_versions if wide else print_list)(found)
     else:
@@ -126,15 +144,23 @@ def diff(
     everything: Annotated[
         bool, typer.Option("--all", help="The reference setting and the other radii as well.")
     ] = False,
+    as_csv: AsCsv = False,
+    as_latex: AsLatex = False,
+    as_markdown: AsMarkdown = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare two versions image by image, or two recipes over their seeds: is B better, worse, not distinguishable?"""
+    form = one_form(as_csv, as_latex, as_markdown, as_json)
     a, b = _sides(sides, recipes)
     at_hand = cache(lambda: list_versions(bundles or [BUNDLE], releases))
     opened = [[open_version(name, at_hand) for name in side] for side in (a, b)]
     found = Recipes(*opened) if recipes else Difference(Pair(opened[0][0], opened[1][0]))
     if as_json:
         print_json(found.describe())
+    elif form and isinstance(found, Recipes):
+        _print_rows(recipe_rows(found), form)
+    elif form and isinstance(found, Difference):
+        _print_rows(difference_rows(found.comparisons if everything else found.main(), form), form)
     elif isinstance(found, Recipes):
         print_recipes(found)
     else:
@@ -163,6 +189,12 @@ def history(
     else:
         print_timeline(found)
     _fail_where_hidden(found.hidden)
+
+
+def _print_rows(rows: Rows, form: TableForm) -> None:
+    """A table for another program; of nothing, nothing."""
+    if rows:
+        say(table_text(rows, form))
 
 
 def _fail_where_hidden(hidden: str | None) -> None:

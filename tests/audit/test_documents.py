@@ -56,7 +56,7 @@ def test_only_what_was_asked_for_is_written(folder: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], "nothing to write: name a file with --card, --bom or --crosswalk"),
+        ([], "nothing to write: name a file with --card, --bom or --crosswalk, or a folder with --hub"),
         (["--bom", "{bundle}/mlbom.cdx.json"], "lies in the bundle, whose set of files is exact; write it elsewhere"),
         (["--card", "{bundle}/model-card.md"], "lies in the bundle, whose set of files is exact; write it elsewhere"),
         (["--card", "{other}/one", "--bom", "{other}/../{name}/one"], "two documents cannot be one file"),
