@@ -149,7 +149,8 @@ def test_an_experiment_needs_no_more_than_its_settings(line: Path) -> None:
     assert attested["testReads"]["models"] == 2
     assert sha256_file(line / "out/model.onnx") != before
     assert "regmix-gamma" in run(line, "dvc", "exp", "show", "--csv")
-    assert "served/linf-32/all" in run(line, "dvc", "metrics", "show")
+    shown = run(line, "dvc", "metrics", "show").split()
+    assert {"clean", "robust", "robust_reference", "certified_l2", "proved_median_255", "flags"} <= {*shown}
     run(line, "dvc", "plots", "show", "-o", "plots")
     assert "certified_accuracy" in (line / "plots/index.html").read_text()
 

@@ -73,7 +73,7 @@ def test_the_files_are_links_and_every_reader_takes_them(repository: Path, maste
     links = {path.name for path in (repository / "out/bundle").iterdir() if path.is_symlink()}
     assert links == {*REQUIRED} - {ATTESTATION}
     assert "consistent but unsigned" in run("verify", "out/bundle").stdout
-    assert "80.0 % [67.7, 89.2] 48/60" in run("show", "out/bundle").stdout
+    assert "80.0 % [67.7, 89.2] 48/60" in run("show", "out/bundle", "--all").stdout
     assert json.loads(run("versions", "--json").stdout)["versions"][0]["refusal"] is None
     run("gate", "out/bundle", "--policy", "policy.yaml")
     run("diff", "out/bundle", masters.second)

@@ -79,7 +79,7 @@ def fails_everywhere(reason: str) -> None:
         assert done.exit_code == 1
         assert done.stderr.startswith("not all versions can be seen: ") and reason in done.stderr
         assert reason in json.loads(run(command, "--json").stdout)["unseen"]
-    assert "out/bundle" in run("versions").stdout, "what is there is listed nevertheless"
+    assert "out/bundle" in run("versions", "--wide").stdout, "what is there is listed nevertheless"
 
 
 def test_a_full_clone_sees_the_release_before(origin: Path, masters: Masters) -> None:

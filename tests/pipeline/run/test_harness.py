@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bundle.command_line import DISTRIBUTION
 from pipeline.run import environment
-from pipeline.run.environment import NAME, PLACES, own_harness, package_harness, plugin_harness
+from pipeline.run.environment import PLACES, own_harness, package_harness, plugin_harness
 
 ROOT = Path(__file__).parents[3]
 STAGES = {"attacks": "attack", "corruptions": "attack", "proofs": "certify"}
@@ -79,5 +80,5 @@ def test_a_package_is_named_by_its_installed_files(tmp_path: Path):
 def test_what_is_not_known_is_not_named():
     assert package_harness("no-such-package") == {"name": "no-such-package", "version": "unknown"}
     assert plugin_harness(None) == own_harness("attacks")
-    assert plugin_harness(distribution(NAME)) == own_harness("attacks")
+    assert plugin_harness(distribution(DISTRIBUTION)) == own_harness("attacks")
     assert plugin_harness(distribution("pyautoattack")) == package_harness("pyautoattack")
