@@ -38,7 +38,7 @@ check: .venv/.installed lint  ## lint and the quick tests: before a commit
 	@$(RUN) -m tests.quick
 
 test: .venv/.installed lint  ## every test
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n 2 --dist loadfile
 
 test-processors: .venv/.installed  ## tests that compute, as on other processors: before a release
 	@$(RUN) -m tests.processors
