@@ -132,7 +132,7 @@ def test_ctrl_c_ends_a_command_with_130(tmp_path: Path) -> None:
     """While it asks a service that never answers."""
     code = (
         "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"
-        "s.accept(); print('asked', flush=True); sys.stdin.read()"
+        "held = s.accept(); print('asked', flush=True); sys.stdin.read()"
     )
     pipe = {"stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, **pipe) as mute:  # type: ignore[call-overload]
