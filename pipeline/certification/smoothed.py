@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binom
 from torch import nn
 
 from bundle.numbers.intervals import lower_bound
@@ -281,6 +280,8 @@ def early_end_rule(samples: int, alpha: float) -> EarlyEnd | None:
     The count k after the first m copies is the largest with P(K_m ≤ k and K_n ≥ c) ≤ COST for every probability of the
     selected class, c the smallest count that proves a majority: ending costs a radius with that chance at most.
     """
+    from scipy.stats import binom  # half a second
+
     needed = next((count for count in range(samples // 2, samples + 1) if lower_bound(count, samples, alpha) > 0.5), 0)
     after = min(int(FIRST_PART * samples), FIRST_COPIES)
     if not needed or not after:

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.datasets import load_digits
-from torchvision.datasets import CIFAR10, CIFAR100
 
 from bundle.images.container import FORMATS
 from bundle.images.decoding import describe_rule
@@ -29,6 +27,9 @@ from pipeline.data.image_files import (
 )
 from pipeline.data.split import DataError, ImageSet, Split, hold_out_test
 from pipeline.params import DataSettings
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 FOLDER = "tiny-imagenet-200"
 SIDE = 64
@@ -118,6 +119,8 @@ def read_digits(settings: DataSettings) -> ImageSet:
 
     Their values 0 to 16 become round(v * 255 / 16), which is exact to invert: v = round(u * 16 / 255).
     """
+    from sklearn.datasets import load_digits  # half a second that other sources need not take
+
     values, labels = load_digits(return_X_y=True)
     images = np.rint(np.reshape(values, (-1, 8, 8, 1)) * 255 / 16).astype(np.uint8)
     whole = Split(images, np.asarray(labels, dtype=np.int64))
@@ -136,11 +139,15 @@ def read_digits(settings: DataSettings) -> ImageSet:
 
 def read_cifar10(settings: DataSettings) -> ImageSet:
     """CIFAR-10 (Krizhevsky 2009): 50,000 and 10,000 images, 32 x 32 pixels, RGB."""
+    from torchvision.datasets import CIFAR10  # more than a second, torch's compiler with it
+
     return _read_cifar(CIFAR10, settings, "CIFAR-10 (Krizhevsky 2009), the Python version")
 
 
 def read_cifar100(settings: DataSettings) -> ImageSet:
     """CIFAR-100 (Krizhevsky 2009) with its fine labels: 50,000 and 10,000 images, 32 x 32 pixels, RGB."""
+    from torchvision.datasets import CIFAR100
+
     return _read_cifar(CIFAR100, settings, "CIFAR-100 (Krizhevsky 2009), the Python version, fine labels")
 
 

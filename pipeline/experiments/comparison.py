@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats takes a second for the same quantile
 
 from bundle.numbers.claims import ALL_ATTACKS
 from bundle.numbers.intervals import PairedDifference, clopper_pearson, paired_difference
@@ -214,7 +215,7 @@ def seed_differences(first: str, ours: Outcomes, second: str, theirs: Outcomes) 
     lines = [f"{first} minus {second}, seed {seed}: {_say(pair)}" for seed, pair in pairs.items()]
     if len(pairs) > 1:
         values = [pair.difference for pair in pairs.values()]
-        half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+        half = float(stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(len(values)))
         mean = float(np.mean(values))
         lines.append(
             f"{first} minus {second}, {len(values)} seeds: {mean:+.1%} [{mean - half:+.1%}, {mean + half:+.1%}]"
