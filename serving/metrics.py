@@ -1,9 +1,8 @@
-"""Prometheus: how requests, batches and predictions go, and what stays as it is.
+"""Prometheus: how requests, batches and predictions go; and, as gauges, what a service knows from its start: the measured
+accuracies, the host, its self-check.
 
 BentoML's own metrics are switched off: they take the raw path as a label, so a client that asks for ever new paths
 fills the service's memory. Here every label has a known set of values.
-
-What a service knows from its start, as Prometheus gauges: the measured accuracies, the host, its self-check.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """From a service's answers to what they show: pure, so that the same answers give the same report.
 
-Answers held against the outcome table, and against model.onnx as it runs here.
-
-Another host rounds otherwise: its logits may be off by the attested parity's tolerance. So two classes whose logits are
-within twice that tolerance are too close to tell apart.
+Answers are held against the outcome table, and against model.onnx as it runs here. Another host rounds otherwise: its
+logits may be off by the attested parity's tolerance, so two classes whose logits are within twice that tolerance are too
+close to tell apart.
 """
 
 from __future__ import annotations

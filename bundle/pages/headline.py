@@ -1,9 +1,7 @@
-"""Which numbers a reader meets first, and what must be said before them: for everyone who names "the" number of a model.
+"""Which numbers a reader meets first, and what must be said before them: on pages, in lists, in a gate.
 
 The attestation names its main threats in `mainThreats`, the headline's first; every other threat is a point of the curve
 of accuracy against its radius. Attestations from before that field are read by what was attacked and trained for.
-
-What a version comes to: the handful of numbers that stand in a list of versions.
 """
 
 from __future__ import annotations

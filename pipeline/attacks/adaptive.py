@@ -1,19 +1,14 @@
-"""Attacks that use further networks: those that were trained together, and others.
+"""Attacks that use further networks: those that were trained together with the attacked one, and others.
 
-The attack that knows how a co-trained network was made: it uses the networks that it was trained with.
+`adaptive` knows how a co-trained network was made and uses the networks that it was trained with. Three losses, each from
+random starts of its own. The first is what collaborative adversarial generation maximises in training (Liu et al. 2025,
+arXiv 2506.07056, eq. 4): KL(p_companion(x) ‖ p_target(x')), summed over the companions. The others attack the target and
+its companions as an ensemble: the sum of their margins, and of their cross-entropies. An adversarial image that fools all
+is where a defence by disagreement has nothing to hold on to.
 
-Three losses, each from random starts of its own. The first is what collaborative adversarial generation maximises in
-training (Liu et al. 2025, arXiv 2506.07056, eq. 4): KL(p_companion(x) ‖ p_target(x')), summed over the companions. The
-others attack the target and its companions as an ensemble: the sum of their margins, and of their cross-entropies. An
-adversarial image that fools all is where a defence by disagreement has nothing to hold on to.
-
-Projected ascent on any loss of the images, judged by the network that is attacked.
-
-Transfer: adversarial images that are crafted on another network and carried over to the one that is attacked.
-
-The gradients are the other network's alone. Every iterate is shown to the attacked network once, as an attacker with
-that many queries can (steps + 1 of them), and the one on which it does worst is kept: never more robust than the same
-attack whose last image alone is carried over.
+`transfer` crafts images on another network and carries them over. The gradients are the other network's alone. Every
+iterate is shown to the attacked network once, as an attacker with that many queries can (steps + 1 of them), and the one
+on which it does worst is kept: never more robust than the same attack whose last image alone is carried over.
 """
 
 from __future__ import annotations

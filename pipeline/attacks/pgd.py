@@ -1,14 +1,10 @@
 """The attacks that climb a loss inside the ball, and the floor below them.
 
-Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on cross-entropy or on the logit margin.
-
-PGD on the logit margin: what robust-training papers call "C&W" in a ball.
-
-The margin loss is that of Carlini and Wagner 2017 (arXiv 1608.04644, f6 without its floor); the search is PGD's.
-
-The fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), and its like in the other norms.
-
-Uniform random noise in the ball: the floor that every attack has to beat.
+* Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on cross-entropy or on the logit margin.
+* PGD on the margin is what robust-training papers call "C&W" in a ball: the loss is that of Carlini and Wagner 2017
+  (arXiv 1608.04644, f6 without its floor), the search is PGD's.
+* The fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), and its like in the other norms.
+* Uniform random noise in the ball: what every attack has to beat.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""AutoAttack's attacks one by one, for plugins and evaluations that name them.
+"""AutoAttack's attacks one by one, for plugins and evaluations that name them, each through pyautoattack.
 
-Auto-PGD (Croce and Hein 2020, arXiv 2003.01690; l1: 2021, arXiv 2103.01208) by itself, through pyautoattack.
-
-FAB, the fast adaptive boundary attack (Croce and Hein 2020, arXiv 1907.02044), targeted, through pyautoattack.
-
-Square, the black-box attack by random search (Andriushchenko et al. 2020, arXiv 1912.00049), through pyautoattack.
+* Auto-PGD: Croce and Hein 2020, arXiv 2003.01690; for l1 2021, arXiv 2103.01208.
+* FAB, the fast adaptive boundary attack, targeted: Croce and Hein 2020, arXiv 1907.02044.
+* Square, the black-box attack by random search: Andriushchenko et al. 2020, arXiv 1912.00049.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 core: PGD-10, -20 and -50, margin PGD-50 and, unless the tier is quick, AutoAttack standard. papers: PGD-100 and margin
 PGD-20 (the papers' "C&W") too, and for co-trained networks transfer from the companions and the adaptive attack.
 
-The order in which a split's images are attacked: drawn by a seed, so that any first part of it is a random sample.
-
-A shard: the outcomes of some images under every attack; a killed evaluation goes on after it.
+Images are attacked in an order that a seed draws, so that any first part of it is a random sample, and in shards: a
+killed evaluation goes on after the last whole one.
 """
 
 from __future__ import annotations

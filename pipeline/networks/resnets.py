@@ -1,10 +1,5 @@
-"""The residual networks.
-
-Residual networks for small images: resnet18, guide_resnet18, and the narrow resnet8, resnet20, resnet32, resnet56.
-
-Pre-activation residual networks for small images: preact_resnet18 and preact_resnet8.
-
-Wide residual networks: wide_resnet_34_10, wide_resnet_34_1, wide_resnet_28_10 and wide_resnet_30_10.
+"""The residual networks: resnet18, guide_resnet18 and the narrow resnet8 to resnet56 for small images, pre-activation
+(preact_resnet18, preact_resnet8) and wide ones (wide_resnet_34_10, 34_1, 28_10 and 30_10).
 """
 
 from __future__ import annotations

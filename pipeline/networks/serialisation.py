@@ -1,9 +1,8 @@
 """A network as files: safetensors with network.json, and ONNX.
 
-The networks that a method trains beside the served one: a guide, peers, specialists. Kept to be attacked from.
-
-An attacker who knows the method has them, so the evaluation carries their adversarial images over and attacks all at
-once. They lie in one safetensors file, whose metadata says how each is built.
+Companions are the networks that a method trains beside the served one: a guide, peers, specialists. An attacker who knows
+the method has them, so the evaluation carries their adversarial images over and attacks all at once. They lie in one
+safetensors file, whose metadata says how each is built.
 """
 
 from __future__ import annotations

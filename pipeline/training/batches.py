@@ -1,12 +1,6 @@
-"""What a step trains on: which rows, on which device, with which labels and seeds.
+"""What a step trains on: which rows of the training split, augmented and mixed, with which labels, on which device.
 
-The training images on the device, and the batches that the steps see.
-
-Labels as distributions over classes.
-
-Seeds that follow from the run's seed, so that what they draw needs no place in a checkpoint.
-
-Which rows of the training split each step sees.
+Whatever is drawn follows from the run's seed and the epoch, so that it needs no place in a checkpoint.
 """
 
 from __future__ import annotations

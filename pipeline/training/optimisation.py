@@ -1,10 +1,7 @@
-"""What moves the weights beside the loss: the learning rate, averaging, and adversarial weight perturbation.
+"""What moves the weights beside the loss: learning rate, averages, adversarial weight perturbation.
 
-Averaged weights: exponential (EMA) and equal (SWA) averages of parameters and BatchNorm statistics.
-
-Learning rate over time, and the settings of the schedules that no paper owns.
-
-Adversarial weight perturbation (Wu et al. 2020, arXiv 2004.05884).
+Averages are of parameters and BatchNorm statistics, exponential (EMA) or equal (SWA). The perturbation is that of Wu et
+al. 2020, arXiv 2004.05884.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """The planted test (Zimmermann, Brendel, Tramèr and Carlini 2022, arXiv 2206.13991): an attack must find what is there.
 
-For each image the last linear layer is replaced by a binary one on the same features. It separates points well inside
-the ball, the clean image among them (class 0), from one point on the ball's surface (class 1), and lies close to that
-point. So an adversarial image exists in the ball for certain, and whoever knows the features' gradients should find
+For each image the last linear layer is replaced by a binary one on the same features, a readout. It separates points well
+inside the ball, the clean image among them (class 0), from one point on the ball's surface (class 1), and lies close to
+that point. So an adversarial image exists in the ball for certain, and whoever knows the features' gradients should find
 one. An attack that does not would miss others too.
-
-Readouts for the planted test (Zimmermann et al. 2022, arXiv 2206.13991): a linear layer for each image, on its features.
 """
 
 from __future__ import annotations
