@@ -37,8 +37,9 @@ repro: .venv/.installed  ## images to an attested model: DATA=pictures for your 
 check: .venv/.installed lint  ## lint and the quick tests: before a commit
 	@$(RUN) -m tests.quick
 
+# Two processes of one thread each: threads of two processes on two cores wait for each other.
 test: .venv/.installed lint  ## every test
-	@$(RUN) -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 test-processors: .venv/.installed  ## tests that compute, as on other processors: before a release
 	@$(RUN) -m tests.processors
