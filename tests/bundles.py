@@ -185,6 +185,7 @@ def make_bundle(
     tier: str = "standard",
     attacks: tuple[str, ...] = ("pgd-10", "margin"),
     attack_seed: int | None = None,
+    method: str | None = None,
     not_tested: tuple[str, ...] = ("l2 and l1 perturbations", "common corruptions", "poisoning"),
 ) -> Path:
     """Writes a complete, verifying bundle of the linear digits classifier into `folder` and returns it.
@@ -193,7 +194,7 @@ def make_bundle(
     is the threat of the training, None for a model from elsewhere, and `named` whether the main threats are named, as
     bundles of before do not. The first threats of different norms make a union. The tier quick has no corruptions,
     distances, proofs and surface. `attack_seed` draws the random corners of pgd-10 (where it is not given: `seed`); the
-    model is the same for the same `seed` and `noise`.
+    model is the same for the same `seed` and `noise`. `method` is what params.yaml is said to have named.
     """
     attack_seed = seed if attack_seed is None else attack_seed
     model, weight, bias = linear_model(seed, noise)
@@ -239,8 +240,8 @@ def make_bundle(
         "model": {"parameters": int(weight.size + bias.size), "format": "ONNX, opset 20"},
         "network": {"name": "linear", "classes": 10, "channels": 1},
         "method": {
-            "name": "d2r_cag",
-            "title": "D²R-CAG",
+            "name": method or "d2r_cag",
+            "title": method or "D²R-CAG",
             "paper": "arXiv 2506.07056",
             "reconstructed": False,
             "settings": {"alpha": 30.0, "beta": 20.0, "lambda": 1.0},
@@ -249,6 +250,7 @@ def make_bundle(
             "seed": seed,
             "threads": 2,
             "data": {"name": "digits"},
+            **({"method": {"name": method}} if method else {}),
             **({"threat": {"norm": trained.norm, RADIUS_FIELD[trained.norm]: trained.size}} if trained else {}),
             "attack": {"tier": tier, "seed": attack_seed},
         },

@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from dvc.utils.hydra import apply_overrides
 from typer.testing import CliRunner, Result
 
 from audit.cli import app
@@ -21,6 +23,7 @@ from bundle.gate.policy import METRICS
 from bundle.gate.reading import read_policy
 from bundle.numbers.claims import find_claim
 from bundle.table.outcomes import image_digests
+from pipeline.resolve import load_params
 from tests.audit.conftest import Masters
 from tests.audit.test_releasing import WHO
 from tests.audit.versions.test_versions import git
@@ -100,14 +103,38 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+#: What stands for the three trainings: a defence, none, and few images. Verdicts of trained models differ by processor.
+STAND_INS: tuple[dict[str, Any], ...] = (
+    {"attacks": ("pgd-10",)},  # random corners, which a linear model withstands
+    {"noise": 0.3},
+    {"noise": 0.01, "attacks": ("pgd-10",), "rows": 20},
+)
+
+
+def stand_in(words: list[str], number: int) -> None:
+    """In place of `dvc exp run -S …`: params.yaml as DVC writes it, which must resolve, and a bundle that is made at once.
+
+    tests/test_line.py runs the command itself.
+    """
+    assert words[:3] == ["dvc", "exp", "run"] and set(words[3::2]) == {"-S"}
+    apply_overrides("params.yaml", words[4::2])
+    shutil.rmtree("out/bundle", ignore_errors=True)
+    make_bundle(Path("out/bundle"), method=load_params().method["name"], **STAND_INS[number])
+    Path("dvc.lock").write_text(f"# run {number}\n")
+
+
 def test_the_worked_example_goes_as_the_page_says(repository: Path, bentoml_store: Path) -> None:
-    """Three models are trained, measured and released by the commands as they stand: about two minutes."""
+    """Three models are released by the commands as they stand, but for the trainings."""
     said: dict[str, Result] = {}
+    trained = 0
     for command, code in commands(sections()[EXAMPLE]):
         if command[0] == "hallmark":
             result = hallmark(command)
             assert result.exit_code == code, (command, result.stdout, result.stderr)
             said[" ".join(command[1:3])] = result
+        elif command[0] == "dvc":
+            stand_in(command, trained)
+            trained += 1
         elif ">" in command:
             Path(command[-1]).write_text(f"{command[1]}\n")
         elif ">>" in command:
@@ -116,6 +143,7 @@ def test_the_worked_example_goes_as_the_page_says(repository: Path, bentoml_stor
         else:
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             assert done.returncode == code, (command, done.stdout, done.stderr)
+    assert trained == len(STAND_INS)
     listed = said["versions --trust"].stdout
     assert all(f"tag v{number}" in listed for number in (1, 2, 3))
     assert all(f"hallmark-digits-{name}:" in listed for name in ("pgd_at", "standard", "trades"))
@@ -123,10 +151,8 @@ def test_the_worked_example_goes_as_the_page_says(repository: Path, bentoml_stor
     assert said["diff v1"].stdout.startswith("B is worse than A: −")
     assert "method.name: pgd_at → standard" in said["diff v1"].stdout
     assert "13 rules" in said["gate v1"].stdout
-    # Whatever the processor makes of the weights: of 60 images ten seeds of v1 leave 39 to 48 right, six of v2 1 to 8; v3
-    # has 20. Other rules may fail beside these: 20 images show v3 to be not worse than v2 on some processors alone.
-    assert {"robust_accuracy", "not_worse"} <= set(failed(said["gate v2"]))
-    assert "sample" in failed(said["gate v3"])
+    assert failed(said["gate v2"]) == ["robust_accuracy", "not_worse"]
+    assert failed(said["gate v3"]) == ["not_worse", "sample"]
     drawn = said["history --svg"].stdout
     assert [drawn.index(f"  v{number} ") for number in (1, 2, 3)] == sorted(drawn.index(f"  v{n} ") for n in (1, 2, 3))
     assert Path("history.svg").stat().st_size > 5000 and Path("history.html").stat().st_size > 5000
