@@ -33,6 +33,7 @@ from pipeline.evaluation.victim import Sample, Victim
 from pipeline.networks.blocks import to_unit
 from pipeline.params import AttackSettings
 from pipeline.run.cache import Cache
+from pipeline.run.devices import in_layout, pays_off
 from pipeline.run.environment import own_harness
 
 
@@ -121,12 +122,15 @@ def gather_evidence(
 
 
 def on_device(victim: Victim, drawn: Drawn, device: torch.device) -> tuple[Victim, Sample]:
-    """The networks in eval mode and the images as the attacks take them, both on the device."""
-    victim = replace(
-        victim,
-        network=victim.network.to(device).eval(),
-        companions={name: network.to(device).eval() for name, network in victim.companions.items()},
-    )
+    """The networks in eval mode, in the layout that pays off, and the images as the attacks take them, on the device."""
+    height, width, channels = drawn.images.shape[1:]
+    layout = torch.channels_last if pays_off(device, (channels, height, width)) else torch.contiguous_format
+
+    def ready(network: nn.Module) -> nn.Module:
+        return in_layout(network.to(device), layout).eval()
+
+    companions = {name: ready(network) for name, network in victim.companions.items()}
+    victim = replace(victim, network=ready(victim.network), companions=companions)
     clean = to_unit(_channels_first(drawn.images)).to(device)
     return victim, Sample(clean, torch.from_numpy(drawn.labels).to(device), torch.from_numpy(drawn.index))
 
@@ -233,7 +237,7 @@ def _plan(
     side, headline = min(sample.images.shape[2:]), main_threats(settings, wanted)[0]
     return [
         *((threat, jobs(victim, threat, settings, side, say)) for threat in attacked_threats(settings)),
-        *((threat, sweep_jobs(victim, threat, settings)) for threat in swept(settings, headline)),
+        *((threat, sweep_jobs(victim, threat, settings, side)) for threat in swept(settings, headline)),
     ]
 
 

@@ -23,8 +23,10 @@ from pipeline.attacks.square_onnx import settings as square_settings
 from pipeline.attacks.square_onnx import square_onnx
 from pipeline.attacks.threat import project
 from pipeline.evaluation.victim import Sample, Victim
+from pipeline.networks.folding import fold_while_crafting, folded
 from pipeline.params import AttackSettings
 from pipeline.run.cache import CachePart, Part
+from pipeline.run.devices import device_of, pays_off
 from pipeline.run.environment import own_harness, package_harness, plugin_harness
 
 PGD_STEPS = (10, 20, 50)
@@ -66,7 +68,28 @@ def jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int, sa
         if victim.model is not None:
             found.append(_square_onnx(victim.model, threat, settings))
         found += list(_autoattacks(victim, threat, settings, side, say))
-    return found + [_plugin(victim, threat, settings, plugin) for plugin in _plugins(settings.plugins)]
+    found += [_plugin(victim, threat, settings, plugin) for plugin in _plugins(settings.plugins)]
+    return _against_folded(victim, side, found)
+
+
+def _against_folded(victim: Victim, side: int, found: list[Job]) -> list[Job]:
+    """The same jobs, with the networks' BatchNorms folded while images are crafted, where that pays off.
+
+    Verdicts are of the networks as they are: whoever runs a job judges its images after it.
+    """
+    networks = (victim.network, *victim.companions.values())
+    if not pays_off(device_of(victim.network), (1, side, side)):
+        return found
+    fold_while_crafting(networks)
+
+    def folding(job: Job) -> Job:
+        def run(sample: Sample, keep: CachePart) -> dict[str, Part]:
+            with folded(*networks):
+                return job.run(sample, keep)
+
+        return replace(job, run=run)
+
+    return [folding(job) for job in found]
 
 
 def companion_jobs(victim: Victim, threat: Threat, settings: AttackSettings) -> list[Job]:
@@ -81,9 +104,9 @@ def core_jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: in
     return core if settings.tier == "quick" else [*core, autoattack_job(victim, threat, settings, side, say)]
 
 
-def sweep_jobs(victim: Victim, threat: Threat, settings: AttackSettings) -> list[Job]:
+def sweep_jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int) -> list[Job]:
     """What is run at the radii that only the curve of accuracy against eps has."""
-    return [_margin(victim, threat, settings)]
+    return _against_folded(victim, side, [_margin(victim, threat, settings)])
 
 
 def _search(threat: Threat, settings: AttackSettings, **changes: Any) -> dict[str, Any]:

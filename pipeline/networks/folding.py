@@ -63,7 +63,8 @@ _registered: WeakKeyDictionary[nn.Module, list[FoldablePair]] = WeakKeyDictionar
 def fold_while_crafting(networks: Iterable[nn.Module]) -> None:
     """From now on `folded` folds these networks; it leaves others as they are."""
     for network in networks:
-        _registered[network] = foldable_pairs(network)
+        if network not in _registered:
+            _registered[network] = foldable_pairs(network)
 
 
 @contextmanager

@@ -31,6 +31,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where the network's weights are; the CPU for one without weights."""
+    return next((weight.device for weight in network.parameters()), torch.device("cpu"))
+
+
 def pays_off(device: torch.device, shape: tuple[int, int, int]) -> bool:
     """Whether images (C, H, W) are worth bf16, channels_last and folded BatchNorms, where the settings leave it open.
 

@@ -10,13 +10,24 @@ from torch import Tensor
 
 from bundle.errors import HallmarkError
 from bundle.table.threats import Threat
+from pipeline.attacks.pgd import margin_pgd
 from pipeline.evaluation import tiers as module
 from pipeline.evaluation.tiers import core_jobs, jobs
 from pipeline.evaluation.victim import Sample, Victim
+from pipeline.networks import build_network
 from pipeline.params import AttackSettings
 from pipeline.run.cache import uncached
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 
+THREAT = Threat("linf", 8)
+#: How the margin attack of a tier searches.
+SEARCH = {
+    "threat": THREAT,
+    "seed": 0,
+    "restarts": 1,
+    "relative_step": module.RELATIVE_STEP,
+    "steps": module.MARGIN_STEPS,
+}
 QUICK = ["noise", "pgd-10", "pgd-20", "pgd-50", "margin"]
 STANDARD = ["noise", "fgsm", "pgd-10", "pgd-20", "pgd-50", "margin"]
 
@@ -79,3 +90,22 @@ def test_the_attacks_that_come_with_the_package_are_found_by_name():
     for job in work[:2]:
         found = job.run(sample, uncached)[job.name].images
         assert (victim.network(found).argmax(1) != sample.labels).all(), "nothing stands in so large a ball"
+
+
+@pytest.mark.parametrize(("side", "folds"), [(32, True), (8, False)])
+def test_images_are_crafted_against_folded_networks_where_that_pays_off(side: int, folds: bool) -> None:
+    """In float64, where folding moves no sign: the same images; outside of a job the network is as it was."""
+    torch.manual_seed(0)
+    network, plain = (build_network("resnet8", classes=3, channels=1, width=4).double().eval() for _ in range(2))
+    plain.load_state_dict(network.state_dict())
+    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    passed: list[bool] = []
+    norm.register_forward_hook(lambda module, inputs, output: passed.append(output is inputs[0]))
+    images = torch.rand(4, 1, side, side, dtype=torch.float64)
+    sample = Sample(images, torch.arange(4) % 3, torch.arange(4))
+    job = jobs(Victim(network, 3), THREAT, AttackSettings(tier="quick"), side, lambda line: None)[2]
+    found = job.run(sample, uncached)["margin"].images
+    assert passed and all(passed) is folds and any(passed) is folds
+    torch.testing.assert_close(found, margin_pgd(plain, images, sample.labels, **SEARCH, index=sample.index))
+    network(images)
+    assert passed[-1] is False
