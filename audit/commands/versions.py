@@ -162,6 +162,7 @@ def history(
     releases: Releases = RELEASES,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figure as SVG.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figure as a page.")] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Bars, intervals, AutoAttack, flags.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw the numbers over the versions: git's history of the attestation, its tags, and what is not in git."""
@@ -177,7 +178,7 @@ def history(
         moments = [moment.describe() for moment in found.moments]
         print_json({"history": moments, "leftOut": list(found.left_out), "unseen": found.hidden})
     else:
-        print_timeline(found)
+        print_timeline(found, wide)
     _fail_where_hidden(found.hidden)
 
 
