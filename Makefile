@@ -97,8 +97,8 @@ profile: .venv/.installed  ## where a training step's time goes: trace.json
 	@$(RUN) -m benchmarks.trace
 
 lock: .venv/.installed  ## requirements.lock, and what a bento installs, anew
-	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \
-	  -c constraints.txt -o requirements.lock
+	@.venv/bin/uv pip compile -q pyproject.toml --extra serving --extra pipeline --extra dev --universal --generate-hashes \
+	  --no-emit-index-url --no-header -c constraints.txt -o requirements.lock
 	@.venv/bin/uv pip compile -q --group docs --universal --generate-hashes --no-annotate --no-emit-index-url --no-header \
 	  -o docs/requirements.txt
 	@for device in cpu cuda; do \

@@ -11,6 +11,7 @@ import typer
 
 from audit.commands.audits import fetch, live, rerun
 from audit.commands.bundles import document, merge_command, verify_command
+from audit.commands.log import log_command
 from audit.commands.private import challenge as challenge_command
 from audit.commands.private import prove, withhold
 from audit.commands.release import gate_command, keygen, release_command, sign
@@ -60,6 +61,7 @@ app.command("merge", short_help="Join evaluations of one model.")(merge_command)
 app.command(short_help="Make a bundle without its test images.")(withhold)
 app.command("challenge", short_help="Draw rows of private evidence to be opened.")(challenge_command)
 app.command(short_help="Open the rows that a challenge names.")(prove)
+app.command("log", short_help="Log a bundle to an MLflow server.")(log_command)
 app.command(short_help="Write model card, ML-BOM and crosswalk.")(document)
 
 

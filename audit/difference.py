@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,10 @@ from rich.table import Table
 
 from audit.terminal import ABSENT, console, plain_table
 from bundle.gate.pairing import Pair
+from bundle.layout import VERSION_DIGITS
 from bundle.numbers.intervals import PairedDifference, paired_difference, verdict
 from bundle.pages.headline import sweep_threats
-from bundle.pages.wording import attack_title, listing, percent, points, threat_name_title
+from bundle.pages.wording import attack_label, attack_title, listing, percent, points, threat_name_title
 from bundle.process import plain
 from bundle.table.outcomes import SETTINGS
 from bundle.table.plan import ALL_ATTACKS
@@ -195,7 +197,10 @@ def print_difference(found: Difference, everything: bool = False) -> None:
         return
     print_head(out, found.sentence(), found.cautions())
     rows = found.comparisons if everything else found.main()
-    out.print(_table(rows))
+    for setting in dict.fromkeys(item.setting for item in rows):
+        if everything:
+            out.print(f"\n{setting.capitalize()}")
+        out.print(_table([item for item in rows if item.setting == setting]))
     if len(rows) < len(found.comparisons):
         out.print("Served, at the main threats; --all has the reference and the other radii.", soft_wrap=True)
     if found.deciding:
@@ -205,16 +210,15 @@ def print_difference(found: Difference, everything: bool = False) -> None:
 
 
 def _table(rows: Sequence[Comparison]) -> Table:
-    whole = ("A", "B", "B − A", "95 % interval", "A alone", "B alone")
-    settings = len({item.setting for item in rows}) > 1
-    table = plain_table(*(["setting"] if settings else []), "threat", "attack", *whole, whole=(*whole, "setting"))
+    """Of one setting: with a column for it, names would be folded at 80 columns."""
+    numbers = ("A", "B", "B − A", "95 % interval", "A alone", "B alone")
+    table = plain_table("threat", "attack", *numbers, whole=("threat", *numbers))
     for item in rows:
         attack = {None: "clean images", COMMON_ATTACKS: "all that both met"}.get(item.attack)
         low, high = item.pair.interval
         counts = (str(item.pair.only_a), str(item.pair.only_b))
-        numbers = (*percentages(item), points(item.pair.difference), f"[{points(low)}, {points(high)}]", *counts)
-        cells = (item.threat or ABSENT, attack or attack_title(item.attack or ""), *numbers)
-        table.add_row(*map(plain, (item.setting, *cells) if settings else cells))
+        cells = (*percentages(item), points(item.pair.difference), f"[{points(low)}, {points(high)}]", *counts)
+        table.add_row(*map(plain, (item.threat or ABSENT, attack or attack_label(item.attack or ""), *cells)))
     return table
 
 
@@ -227,5 +231,12 @@ def print_changes(out: Console, changed: Sequence[Mapping[str, Any]], data: Sequ
     for title, items in (("Settings that changed", changed), ("Data that differ", data)):
         out.print(f"\n{title}{': none' if not items else ''}")
         for item in items:
-            a, b = (ABSENT if item[side] is None else item[side] for side in ("a", "b"))
+            a, b = (_value(item[side]) for side in ("a", "b"))
             out.print(plain(f"  {item['setting']}: {a} → {b}"), soft_wrap=True)
+
+
+def _value(value: object) -> object:
+    """A setting's value; of a SHA-256 its beginning, since `--json` has all of it."""
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"{value[:VERSION_DIGITS]}…"
+    return ABSENT if value is None else value

@@ -26,14 +26,19 @@ def write_hub(bundle: Bundle, target: Path) -> None:
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise HallmarkError(f"{target}: is there already; a hub's folder is a new one")
     with whole_folder(target) as folder:
-        (folder / INSIDE).mkdir()
-        copy_bundle(bundle.path, folder / INSIDE)
-        if open_bundle(folder / INSIDE).statement_bytes != bundle.statement_bytes:
-            raise HallmarkError(f"{bundle.path}: has changed meanwhile")
+        copy_verified(bundle, folder / INSIDE)
         write_whole(folder / CARD, (render_card(bundle.predicate, bundle.digest) + _check_it(bundle)).encode())
         write_whole(
             folder / ATTRIBUTES, "".join(f"*.{kind} filter=lfs diff=lfs merge=lfs -text\n" for kind in LARGE).encode()
         )
+
+
+def copy_verified(bundle: Bundle, target: Path) -> None:
+    """A copy of a bundle in the new folder `target`; raises HallmarkError where it is no longer what was verified."""
+    target.mkdir()
+    copy_bundle(bundle.path, target)
+    if open_bundle(target).statement_bytes != bundle.statement_bytes:
+        raise HallmarkError(f"{bundle.path}: has changed meanwhile")
 
 
 def _check_it(bundle: Bundle) -> str:

@@ -19,6 +19,7 @@ from bundle.checks import EvidenceError, check_images, read_images
 from bundle.digests import canonical_json, sha256_file, write_whole
 from bundle.errors import HallmarkError
 from bundle.layout import IMAGES, NETWORK, OUTCOMES, WEIGHTS
+from bundle.pages.metrics import metrics
 from bundle.private import image_sets
 from bundle.served.replay import SELF_CHECK_ROWS, self_check
 from bundle.served.runtime import OnnxClassifier
@@ -43,7 +44,7 @@ from pipeline.run.records import (
     load_record,
     read_input,
 )
-from pipeline.run.views import metrics, plot_files
+from pipeline.run.views import plot_files
 from pipeline.stage import stage
 
 

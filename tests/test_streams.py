@@ -45,6 +45,7 @@ ASKED: dict[str, list[tuple[str, int]]] = {
     "live": [("live {url} --rows 2 --as png", 0), ("live http://∞.invalid", 1)],
     "fetch": [("fetch {url} fetched-∞-{n}", 0), ("fetch http://∞.invalid 犬", 1), ("fetch {url}", 2)],
     "rerun": [("rerun 犬", 1), ("rerun second --sample 0", 2)],
+    "log": [("log 犬 --mlflow http://∞.invalid", 1), ("log out/bundle --mlflow ∞", 1), ("log", 2)],
     "keygen": [("keygen ∞-{n}", 0), ("keygen keys", 1)],
     "sign": [("sign second --key keys/key.pem", 0), ("sign 犬 --key ∞", 1)],
     "verify": [("verify out/bundle", 0), ("verify 犬", 1), ("verify --nonsense-∞", 2)],

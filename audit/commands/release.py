@@ -21,6 +21,8 @@ from bundle.gate.reading import read_policy
 from bundle.process import plain
 from bundle.signatures import PRIVATE_KEY, PUBLIC_KEY, generate_key
 
+#: Columns in which a rule's measured value, its interval and count have room beside what must be.
+ROOM = 160
 PolicyFile = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy, YAML or JSON.")]
 BaselineName = Annotated[
     str | None, typer.Option("--baseline", metavar="VERSION", help="Compare with this version. [default: the last tag]")
@@ -95,11 +97,14 @@ def _answer(found: Gate, as_json: bool) -> None:
 
 
 def _print_rules(found: Gate) -> None:
-    table = plain_table("rule", "must be", "is", "outcome")
+    """A rule in a line or two; where a terminal has less than ROOM, only what failed has its words in brackets."""
+    table, out = plain_table("", "rule", "must be", "is", whole=("",)), console()
     for rule in found.rules:
         outcome = Text("pass", PASS) if rule.passed else Text("FAIL", FAIL)
-        table.add_row(plain(rule.name), plain(rule.required), plain(rule.measured), outcome)
-    console().print(table)
+        brief = rule.passed and out.width < ROOM
+        said = [text.split(" (")[0] if brief else text for text in (rule.required, rule.measured)]
+        table.add_row(outcome, plain(rule.name), *map(plain, said))
+    out.print(table)
 
 
 def keygen(

@@ -11,18 +11,7 @@ from typer.core import TyperCommand
 
 from audit.client import Client
 from audit.difference import Difference, print_difference
-from audit.export import (
-    AsCsv,
-    AsLatex,
-    AsMarkdown,
-    Rows,
-    TableForm,
-    difference_rows,
-    one_form,
-    recipe_rows,
-    table_text,
-    version_rows,
-)
+from audit.export import difference_rows, recipe_rows, version_rows
 from audit.live.service import fetch_verified
 from audit.recipes import Recipes, print_recipes
 from audit.terminal import (
@@ -55,6 +44,7 @@ from audit.versions.timeline import print_timeline, timeline, timeline_html, tim
 from bundle.digests import sha256_bytes, write_whole
 from bundle.errors import HallmarkError
 from bundle.gate.pairing import Pair
+from bundle.pages.tabular import AsCsv, AsLatex, AsMarkdown, Rows, TableForm, one_form, table_text
 
 #: Seconds in which a service must have given its bundle.
 WITHIN = 3600.0
@@ -73,7 +63,7 @@ def versions(
     as_json: AsJson = False,
 ) -> None:
     """List every version at hand: bundles in folders and in BentoML's model store, attestations in git."""
-    form = one_form(as_csv, as_latex, as_markdown, as_json)
+    form = one_form(as_csv, as_latex, as_markdown, json=as_json)
     found = list_versions(bundles or [BUNDLE], releases, trust or [])
     unread = unseen(Path()) or next(iter(hidden(found)), None)
     if as_json:
@@ -150,7 +140,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two versions image by image, or two recipes over their seeds: is B better, worse, not distinguishable?"""
-    form = one_form(as_csv, as_latex, as_markdown, as_json)
+    form = one_form(as_csv, as_latex, as_markdown, json=as_json)
     a, b = _sides(sides, recipes)
     at_hand = cache(lambda: list_versions(bundles or [BUNDLE], releases))
     opened = [[open_version(name, at_hand) for name in side] for side in (a, b)]
@@ -172,6 +162,7 @@ def history(
     releases: Releases = RELEASES,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figure as SVG.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figure as a page.")] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Bars, intervals, AutoAttack, flags.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw the numbers over the versions: git's history of the attestation, its tags, and what is not in git."""
@@ -187,7 +178,7 @@ def history(
         moments = [moment.describe() for moment in found.moments]
         print_json({"history": moments, "leftOut": list(found.left_out), "unseen": found.hidden})
     else:
-        print_timeline(found)
+        print_timeline(found, wide)
     _fail_where_hidden(found.hidden)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from audit.terminal import ABSENT, FAIL, PASS, console, percent_short, plain_table
 from audit.versions.find import BUNDLE, Version, served_bounds
 from audit.versions.tables import SETTING_COLUMNS, print_refused, signature
-from bundle.attestation import model_version
+from bundle.attestation import model_digest, model_version
 from bundle.layout import REPORT
 from bundle.pages.headline import clean_claim, headline, headline_bound, main_names, robust_claim, warnings
 from bundle.pages.wording import threat_name_title
@@ -23,6 +24,8 @@ MOST_FLAGS = 2
 MOST_THREATS = 2
 #: Columns of the list that are cut where there is no room.
 CUT = ("tag", "data", "method")
+#: What stands below a list.
+LEGEND = "In per cent, served. Robust: an upper bound; certified: a lower bound."
 #: What a signature is called in one word.
 SIGNED = {
     "attestation only": "git only",
@@ -115,29 +118,38 @@ def print_list(versions: Sequence[Version]) -> None:
     if table.row_count:
         out.print(table)
     print_refused(out, versions)
+    print_unreliable(out, versions)
+    if table.row_count:
+        out.print(LEGEND, soft_wrap=True)
+        out.print("Intervals and more: hallmark versions --wide", soft_wrap=True)
+
+
+def print_unreliable(out: Console, versions: Sequence[Version]) -> None:
+    """A sentence for each version of which a sanity check failed."""
     for version in versions:
         if version.statement is not None and not version.statement["predicate"]["reliable"]:
             out.print(
                 f"UNRELIABLE: {_name(version)}: a sanity check failed, the truth may be much worse", soft_wrap=True
             )
-    if table.row_count:
-        out.print("In per cent, served. Robust: an upper bound; certified: a lower bound.", soft_wrap=True)
-        out.print("Intervals and more: hallmark versions --wide", soft_wrap=True)
 
 
 def _line(version: Version) -> list[str | Text]:
     assert version.statement is not None
-    top, predicate = headline(version.statement), version.statement["predicate"]
+    predicate = version.statement["predicate"]
     word = SIGNED[version.signature]
     return [
-        plain(top["version"]),
-        *map(_cut, (_tags(version), top["data"], predicate["method"]["name"])),
-        _share(top["clean"]["served"]),
-        _share(top["robust"]["served"]) + ("" if predicate["reliable"] else "!"),
-        plain(_ball(top["robust"])),
-        _certified(predicate),
+        model_version(model_digest(version.statement)),
+        *map(cut, (_tags(version), predicate["data"]["name"], predicate["method"]["name"])),
+        *short_numbers(version.statement),
         Text(word, style={"yes": PASS, "INVALID": FAIL}.get(word, "")),
     ]
+
+
+def short_numbers(statement: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Clean and robust accuracy, the radius of the latter, and what is certified, each in a few characters."""
+    top, predicate = headline(statement), statement["predicate"]
+    robust = _share(top["robust"]["served"]) + ("" if predicate["reliable"] else "!")
+    return _share(top["clean"]["served"]), robust, plain(_ball(top["robust"])), _certified(predicate)
 
 
 def _tags(version: Version) -> str:
@@ -146,7 +158,8 @@ def _tags(version: Version) -> str:
     return ABSENT if not tags else tags[0] + (f" +{len(tags) - 1}" if tags[1:] else "")
 
 
-def _cut(name: str) -> Text:
+def cut(name: str) -> Text:
+    """A name that is cut where its column has no room."""
     return Text(plain(name), no_wrap=True, overflow="ellipsis")
 
 
@@ -169,4 +182,4 @@ def _certified(predicate: Mapping[str, Any]) -> str:
 
 def _name(version: Version) -> str:
     assert version.statement is not None
-    return model_version(version.statement["subject"][0]["digest"]["sha256"])
+    return model_version(model_digest(version.statement))

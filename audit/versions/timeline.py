@@ -12,9 +12,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from audit.terminal import ABSENT, console, percent_short, plain_table
+from rich.table import Table
+
+from audit.terminal import ABSENT, FAIL, console, percent_short, plain_table
 from audit.versions.find import Version, autoattack, hidden, list_versions, read_committed
 from audit.versions.history import Committed, attestation_commits, unseen
+from audit.versions.summary import LEGEND, cut, print_unreliable, short_numbers
+from bundle.attestation import model_digest, model_version
 from bundle.git import GitError
 from bundle.pages.figures import VERSIONS_HEIGHT, Entry, over_versions
 from bundle.pages.headline import headline
@@ -23,6 +27,8 @@ from bundle.pages.svg import WIDTH
 from bundle.process import plain
 
 BAR = 10
+#: Columns that the wide table takes where a terminal has fewer.
+WIDE = 210
 
 
 @dataclass(frozen=True)
@@ -101,24 +107,47 @@ def _commits(root: Path) -> tuple[list[Committed], str | None]:
         return [], str(error)
 
 
-def print_timeline(found: Timeline) -> None:
-    """One row per attestation, each accuracy with a bar; served, since that is what a client meets."""
-    table = plain_table()
-    for name in ("when", "what", "version", "tier", "clean, served", "all attacks, served", "at", "AutoAttack, served"):
-        table.add_column(name, overflow="fold")
-    for name in ("certified (smoothed)", "flags"):
-        table.add_column(name)
-    for moment in found.moments:
-        table.add_row(*map(plain, _row(moment)))
-    out = console()
-    out.print(table)
+def print_timeline(found: Timeline, wide: bool = False) -> None:
+    """One line an attestation, served, since that is what a client meets; `wide` has bars, intervals and flags."""
+    out = console(WIDE if wide else 0)
+    out.print(_wide_table(found.moments) if wide else _short_table(found.moments))
     for sentence in found.left_out:
         out.print(f"left out: {plain(sentence)}", soft_wrap=True)
     if found.left_out:
         out.print(f"{len(found.left_out)} of {len(found.moments) + len(found.left_out)} attestations could not be read")
-    out.print(
-        "Numbers of different threats, data or tiers do not compare; `hallmark diff A B` compares image by image."
-    )
+    if not wide:
+        print_unreliable(out, [moment.version for moment in found.moments])
+        out.print(LEGEND, soft_wrap=True)
+    out.print("Numbers of different threats, data or tiers do not compare.", soft_wrap=True)
+    more = "" if wide else "; intervals and more: hallmark history --wide"
+    out.print(f"Image by image: hallmark diff A B{more}", soft_wrap=True)
+
+
+def _short_table(moments: Sequence[Moment]) -> Table:
+    table = plain_table()
+    for name in ("when", "what", "version", "data", "clean", "robust", "at", "certified"):
+        # Where the terminal is narrow, names are cut and numbers are not.
+        named, number = name in ("what", "data"), name in ("clean", "robust")
+        table.add_column(name, no_wrap=not named, justify="right" if number else "left")
+    for moment in moments:
+        statement = moment.version.statement
+        assert statement is not None  # timeline() leaves out what is refused
+        version, data = model_version(model_digest(statement)), cut(statement["predicate"]["data"]["name"])
+        cells = (moment.day or "not in git", cut(moment.label), version, data, *short_numbers(statement))
+        table.add_row(*cells, style="" if statement["predicate"]["reliable"] else FAIL)
+    return table
+
+
+def _wide_table(moments: Sequence[Moment]) -> Table:
+    """Each accuracy with a bar."""
+    table = plain_table()
+    for name in ("when", "what", "version", "tier", "clean", "all attacks", "at", "AutoAttack"):
+        table.add_column(name, overflow="fold")
+    for name in ("certified (smoothed)", "flags"):
+        table.add_column(name)
+    for moment in moments:
+        table.add_row(*map(plain, _row(moment)))
+    return table
 
 
 def _row(moment: Moment) -> list[str]:

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bundle.attestation import model_version
 from bundle.numbers.claims import ALL_ATTACKS
 from bundle.pages import headline
-from bundle.pages.wording import FILTERS, TIERS, ball_title, sample_scope, threat_title
+from bundle.pages.wording import FILTERS, INSTALL, TIERS, ball_title, sample_scope, threat_title
 from bundle.private import is_private
 
 #: The classifier of a bound that is about model.onnx itself and not about a smoothed one.
@@ -24,7 +24,7 @@ SERVED = "served"
 
 
 def render_card(predicate: Mapping[str, Any], digest: str) -> str:
-    """The model card (Markdown with YAML front matter), the same to the byte for the same predicate.
+    """The model card (Markdown with YAML front matter), the same to the byte for the same predicate and release.
 
     Parameters: `predicate`, the attestation's, with claims and bounds; `digest`, the SHA-256 of model.onnx.
     """
@@ -46,6 +46,7 @@ def render_card(predicate: Mapping[str, Any], digest: str) -> str:
             claims=_measured(predicate),
             threats=[threat_title(threat) for threat in predicate["threats"]],
             private=is_private(predicate),
+            install=INSTALL,
             proved=_proved(predicate),
             voted=[bound for bound in predicate["bounds"] if bound["classifier"] != SERVED],
         )

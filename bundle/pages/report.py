@@ -24,6 +24,7 @@ from bundle.pages.gallery import choose
 from bundle.pages.plots import plots
 from bundle.pages.wording import (
     FILTERS,
+    INSTALL,
     SHOWN,
     TIERS,
     attack_title,
@@ -49,7 +50,7 @@ SHADES = 10
 def render_report(
     predicate: Mapping[str, Any], digest: str, outcomes: Outcomes, images: Mapping[str, NDArray[np.uint8]]
 ) -> str:
-    """One self-contained HTML page, the same to the byte for the same bundle: no time, no script, nothing from outside.
+    """One self-contained HTML page, the same to the byte for the same bundle and release: no time, no script.
 
     Parameters
     ----------
@@ -100,6 +101,7 @@ def render_sections(
         average_radii=[bound for bound in predicate["bounds"] if bound["metric"] == "average_certified_radius"],
         settings=list(leaves(predicate["parameters"])),
         environment=list(leaves(environment(predicate))),
+        install=INSTALL,
     )
 
 

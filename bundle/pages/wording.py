@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from bundle.command_line import DISTRIBUTION
 from bundle.layout import BOM
 from bundle.leakage import leakage_sentence
 from bundle.numbers.claims import ALL_ATTACKS
 
+#: What an auditor types first. The version is pyproject.toml's: a bento has the code without its metadata.
+INSTALL = f"pip install {DISTRIBUTION}==0.1.0"
 TITLES = {
     "noise": "random noise",
     "fgsm": "FGSM",

@@ -1,6 +1,7 @@
 """`python -m pipeline.experiments.tables`: the pages and the curve of results/, and README's one table, from results/ alone.
 
-In README, what lies between the two markers is written anew; `--check` only says whether all is as it should be.
+In README, what lies between the two markers is written anew; `--check` only says whether all is as it should be. `--csv`,
+`--latex` and `--markdown` print the numbers as one table and write nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import typer
 from bundle.command_line import run_command
 from bundle.digests import write_whole
 from bundle.errors import HallmarkError
+from bundle.pages.tabular import AsCsv, AsLatex, AsMarkdown, TableForm, one_form, table_text
 from pipeline.experiments.compare_page import compare_page
 from pipeline.experiments.comparison import MethodComparison
 from pipeline.experiments.published import (
@@ -29,10 +31,13 @@ from pipeline.experiments.published import (
     theirs,
 )
 from pipeline.experiments.result import Result, load_results
+from pipeline.experiments.result_rows import result_rows
 from pipeline.experiments.scatter import draw_curves
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet", "digits": "Digits"}
+#: The papers' rows, beside the folders of ours.
+PUBLISHED = "published"
 PAGE, CURVE, COMPARE = "README.md", "curve.svg", "compare.html"
 #: Rows of README's table, and the network that it is about.
 MOST, FRONT = 8, "resnet20"
@@ -50,9 +55,20 @@ def main(
     readme: Annotated[Path, typer.Option(help="the page that holds the markers")] = Path("README.md"),
     results: Annotated[Path, typer.Option(help="folder of the results; its README.md is written")] = Path("results"),
     check: Annotated[bool, typer.Option(help="change nothing; exit 1 where a page is out of date")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="of a printed table: a folder of the results, or published")
+    ] = None,
+    as_csv: AsCsv = False,
+    as_latex: AsLatex = False,
+    as_markdown: AsMarkdown = False,
 ) -> None:
-    """Writes the pages."""
+    """Writes the pages; with --csv, --latex or --markdown prints the numbers as one table instead."""
     try:
+        if form := one_form(as_csv, as_latex, as_markdown, check=check):
+            print(numbers(results, only or [], form))
+            return
+        if only:
+            raise HallmarkError("--only is of a printed table: give --csv, --latex or --markdown too")
         for path, content in pages(readme, results).items():
             before = path.read_text(encoding="utf-8") if path.exists() else ""
             if check and before != content:
@@ -65,6 +81,23 @@ def main(
     except HallmarkError as error:
         print(f"tables: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def numbers(results: Path, only: Sequence[str], form: TableForm) -> str:
+    """The runs of the folders that `only` names and, where it has `published`, the papers' rows; all without it.
+
+    Raises HallmarkError where a folder is not there, or nothing is.
+    """
+    there = [path.name for path in (*_datasets(results), *_comparisons(results))]
+    for name in only:
+        if name not in (*there, PUBLISHED):
+            raise HallmarkError(f"--only {name}: must be one of {', '.join((*there, PUBLISHED))}")
+    wanted = only or [*there, PUBLISHED]
+    runs = [run for name in there if name in wanted for run in load_results(results / name)]
+    rows = result_rows(runs, load_published(results / "published.json") if PUBLISHED in wanted else [], form)
+    if not rows:
+        raise HallmarkError(f"{results}: holds no results")
+    return table_text(rows, form)
 
 
 def pages(readme: Path, results: Path) -> dict[Path, str]:

@@ -1,41 +1,14 @@
-"""What DVC shows of a run: at most eight metrics under names that every run has, and the data of its plots."""
+"""The data of the plots that DVC shows of a run; its metrics are bundle.pages.metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bundle.numbers.claims import ALL_ATTACKS, find_claim
-from bundle.pages.headline import attack_names, clean_claim, headline, headline_threat, robust_claim
+from bundle.numbers.claims import ALL_ATTACKS
+from bundle.pages.headline import attack_names, clean_claim, headline_threat, robust_claim
 from bundle.pages.wording import SHOWN, attack_label
 from bundle.table.threats import RADIUS_FIELD, Norm
-
-
-def metrics(statement: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers by which runs are compared; what was not measured is left out.
-
-    `robust` is under every attack of the main threat; `proved_median_255` the l-infinity radius, in 255ths, that half of
-    the images provably withstand; `certified_l2` the smoothed classifier's average radius.
-    """
-    predicate = statement["predicate"]
-    threat = headline_threat(predicate)["name"]
-    found: dict[str, float | None] = {
-        "clean": clean_claim(predicate, "served")["value"],
-        "robust": robust_claim(predicate, "served", threat)["value"],
-        "clean_reference": clean_claim(predicate, "reference")["value"],
-        "robust_reference": robust_claim(predicate, "reference", threat)["value"],
-        "validation_pgd_10": predicate["selection"].get("pgd_10"),
-        "proved_median_255": next((item["proved"]["50"] for item in predicate["brackets"]), None),
-        "certified_l2": _certified(predicate),
-        "flags": len(headline(statement)["flags"]),
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _certified(predicate: Mapping[str, Any]) -> float | None:
-    names = [item["name"] for item in predicate["smoothing"]]
-    found = find_claim(predicate, "average_certified_radius", classifier=names[0]) if names else None
-    return found["value"] if found else None
 
 
 def plot_files(predicate: Mapping[str, Any]) -> dict[str, bytes]:

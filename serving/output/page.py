@@ -25,7 +25,7 @@ from bundle.numbers.claims import ALL_ATTACKS, find_claim
 from bundle.pages.figures import Entry, over_versions
 from bundle.pages.headline import clean_claim, headline_proof, headline_threat, robust_claim
 from bundle.pages.report import STYLE, render_sections
-from bundle.pages.wording import data_title, threat_title, trained
+from bundle.pages.wording import INSTALL, data_title, threat_title, trained
 from serving.output.versions import MEDIA_TYPES
 
 #: Images are data URIs in the report's sections, and blobs when a reader's own image is shown before it is sent.
@@ -72,6 +72,7 @@ class Page:
             **_numbers(bundle.predicate),
             "version": bundle.version,
             "digest": bundle.digest,
+            "install": INSTALL,
             "sections": Markup(render_sections(bundle.predicate, bundle.digest, bundle.outcomes, bundle.images)),
         }
 

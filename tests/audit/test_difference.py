@@ -179,6 +179,10 @@ def test_the_command_says_it_in_words_and_in_json(
         "Data that differ: none",
     ):
         assert part in said.stdout, part
+    both = CliRunner().invoke(app, ["diff", a, b, "--all"], env={"COLUMNS": "80"}).stdout
+    tables = both[both.index("\nServed\n") : both.index("Images right in A alone")]
+    assert "\nReference\n" in tables and "margin attack  " in tables
+    assert max(map(len, tables.splitlines())) <= 80
     document = json.loads(CliRunner().invoke(app, ["diff", a, b, "--json"]).stdout)
     assert document["verdict"] == "worse"
     assert document["a"]["version"] == bundles["first"].version

@@ -14,8 +14,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from audit.cli import app
-from audit.export import TableForm, table_text
 from bundle.bundle import open_bundle
+from bundle.pages.tabular import TableForm, table_text
 from tests.audit.conftest import Masters
 
 

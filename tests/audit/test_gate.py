@@ -288,8 +288,11 @@ def test_the_command_exits_with_every_rule_or_the_failed_ones(masters: Masters) 
     assert (good.exit_code, good.stderr) == (0, "")
     for part in ("clean_accuracy served", ">= 0.8", "0.8847 (measured 0.9667 [0.8847, 0.9959], n 60)", "3 rules"):
         assert part in good.stdout, part
+    narrow = {"COLUMNS": "80"}
+    brief = CliRunner().invoke(app, ["gate", str(masters.unsigned), "--policy", "policy.yaml"], env=narrow).stdout
+    assert "0.8847 " in brief and "measured" not in brief
     bad = CliRunner().invoke(app, ["gate", str(masters.second), "--policy", "policy.yaml"])
-    assert bad.exit_code == 1
+    assert bad.exit_code == 1 and "(measured" in bad.stdout
     assert bad.stderr.count("\n") == 1
     assert "does not meet policy.yaml: clean_accuracy served (lower end of the interval): 0.7949" in bad.stderr
     assert "tier" not in bad.stderr and "FAIL" in bad.stdout

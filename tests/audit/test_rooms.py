@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TRAINING = ["torch", "torchvision", "lightning", "pipeline", "pyautoattack", "dvc", "dvclive"]
 SERVING = ["serving", "bentoml", "starlette", "prometheus_client"]
-NOT_IN_THE_BASE_INSTALL = [*TRAINING, *SERVING, "onnx", "onnxruntime", "safetensors", "sklearn", "pydantic"]
+NOT_IN_THE_BASE_INSTALL = [*TRAINING, *SERVING, "onnx", "onnxruntime", "safetensors", "sklearn", "pydantic", "mlflow"]
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys

@@ -14,7 +14,8 @@ from dvc_render.vega import VegaRenderer
 
 from bundle.bundle import Bundle, open_bundle
 from bundle.pages.headline import headline_threat, robust_claim
-from pipeline.run.views import metrics, plot_files
+from bundle.pages.metrics import metrics, metrics_in_full
+from pipeline.run.views import plot_files
 from tests.bundles import make_bundle
 from tests.serving.browser import CHROMIUM, Tab, running_browser
 
@@ -40,6 +41,13 @@ def test_one_file_has_the_metrics_and_at_most_eight(bundle: Bundle) -> None:
     threat = headline_threat(bundle.predicate)["name"]
     assert found["robust"] == robust_claim(bundle.predicate, "served", threat)["value"]
     assert list(found)[:2] == ["clean", "robust"]
+
+
+def test_every_share_has_the_ends_of_its_interval(bundle: Bundle) -> None:
+    found, claim = metrics_in_full(bundle.statement), robust_claim(bundle.predicate, "reference", "linf-32")
+    assert metrics(bundle.statement).items() <= found.items()
+    assert [found[f"robust_reference_{end}"] for end in ("lower", "upper")] == claim["interval"]
+    assert found["clean_lower"] < found["clean"] < found["clean_upper"]
 
 
 def test_what_was_not_measured_is_no_metric(bundle: Bundle) -> None:

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from bundle.bundle import open_bundle
 from bundle.numbers.claims import find_claim
 from bundle.pages.figures import say
+from bundle.pages.wording import INSTALL
 from serving.output.page import ASSETS, history_figures
 from serving.served import Served
 
@@ -22,6 +23,12 @@ def test_the_page_shows_sections_versions_and_routes(client: TestClient, served:
     page = client.get("/").text
     for found in ("Try an image", "In short", "Versions at hand", "Ask it yourself", served.version, "refused"):
         assert found in page
+
+
+def test_what_an_auditor_installs_stands_before_what_it_is_for(client: TestClient) -> None:
+    asked = client.get("/").text.split('id="routes-code">')[1].split("</pre>")[0]
+    order = [asked.index(part) for part in (INSTALL, "hallmark live ADDRESS ", "hallmark verify BUNDLE ")]
+    assert order == sorted(order)
 
 
 def test_numbers_and_the_trial_stand_before_the_definitions(client: TestClient, served: Served) -> None:

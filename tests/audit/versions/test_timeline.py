@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import xml.dom.minidom
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from audit.cli import app
-from audit.versions.timeline import Moment, timeline, timeline_svg
+from audit.versions.timeline import Moment, Timeline, print_timeline, timeline, timeline_svg
 from bundle.bundle import open_bundle
 from bundle.pages.figures import Entry, over_versions
 from tests.audit.conftest import Masters
@@ -58,7 +59,7 @@ def test_what_git_has_not_stands_at_the_end(folder: Path, tmp_path: Path) -> Non
 
 
 def test_the_command_draws_bars_and_writes_figures(folder: Path) -> None:
-    done = CliRunner().invoke(app, ["history", "--svg", "h.svg", "--html", "h.html"])
+    done = CliRunner().invoke(app, ["history", "--wide", "--svg", "h.svg", "--html", "h.html"])
     assert done.exit_code == 0
     assert "██████████ 96.7 % [88.5, 99.6]" in done.stdout
     assert "█████████░ 90.0 % [79.5, 96.2]" in done.stdout
@@ -73,6 +74,32 @@ def test_the_command_draws_bars_and_writes_figures(folder: Path) -> None:
     assert len(whole["leftOut"]) == 1  # the commit that is none
     assert [item["headline"]["robust"]["served"]["correct"] for item in document] == [27, 20]
     assert document[0]["time"] <= document[1]["time"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_an_attestation_is_one_line_and_names_are_cut_where_numbers_are_not(
+    folder: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "a-release-whose-name-has-no-room"
+    make_bundle(folder / "releases" / long, seed=4, noise=0.2, tier="quick")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = CliRunner().invoke(app, ["history"]).stdout
+    shown = [line.rstrip() for line in done.splitlines()]
+    first, *rest = [line for line in shown if "32/255" in line]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d  v1 +[0-9a-f]{12}  digits +96\.7 +45\.0  32/255 +\S.*", first)
+    assert len(rest) == 2 and rest[1].startswith("not in git") and (long in done) == (columns == 120)
+    assert max(len(line) for line in shown if not line.startswith("left out")) <= columns
+    assert shown[-1] == "Image by image: hallmark diff A B; intervals and more: hallmark history --wide"
+
+
+def test_what_is_unreliable_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (first, *_) = moments()
+    assert first.version.statement is not None
+    predicate = {**first.version.statement["predicate"], "reliable": False}
+    broken = replace(first.version, statement={**first.version.statement, "predicate": predicate})
+    print_timeline(Timeline([Moment(broken, first.commit)], [], None))
+    said = capsys.readouterr().out
+    assert "45.0!" in said and "UNRELIABLE: " in said
 
 
 def test_without_a_version_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import base64
 import copy
 import io
 import re
+import tomllib
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -18,10 +19,11 @@ from bundle.bundle import Bundle, open_bundle
 from bundle.pages.card import render_card
 from bundle.pages.gallery import choose, closest_attacks
 from bundle.pages.report import STYLE, render_report, render_sections
-from bundle.pages.wording import interval, number, percent
+from bundle.pages.wording import INSTALL, interval, number, percent
 from bundle.table.outcomes import Outcomes
 from tests.bundles import make_bundle
 
+ROOT = Path(__file__).resolve().parents[3]
 FAILED = {"passed": False, "outcome": "fail"}
 VOID = {"meta", "img", "br", "line", "rect", "path"}
 
@@ -74,6 +76,13 @@ def words(page: str) -> str:
 def test_packages_are_a_number_here_and_a_list_in_the_bom(bundle: Bundle) -> None:
     text = words(report(bundle))
     assert "2 packages, listed in mlbom.cdx.json" in text and "15.0.0" not in text
+
+
+def test_what_an_auditor_installs_stands_before_what_it_is_for(bundle: Bundle) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"pip install {project['name']}=={project['version']}" == INSTALL
+    for page in (report(bundle), render_card(bundle.predicate, bundle.digest)):
+        assert re.search(rf"{re.escape(INSTALL)} .*\nhallmark verify BUNDLE ", page)
 
 
 def test_two_renders_are_the_same_bytes(bundle: Bundle) -> None:
