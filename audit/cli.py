@@ -5,22 +5,41 @@ from __future__ import annotations
 import signal
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from audit.commands.audits import fetch, live, rerun
-from audit.commands.bundles import document, merge_command, verify_command
-from audit.commands.log import log_command
-from audit.commands.private import challenge as challenge_command
-from audit.commands.private import prove, withhold
-from audit.commands.release import gate_command, keygen, release_command, sign
-from audit.commands.versions import TwoSides, diff, history, show, versions
-from audit.terminal import OneSentence, say
+from audit.terminal import Command, Commands, say
 from bundle.command_line import DISTRIBUTION, STYLE
 from bundle.process import plain_streams
 
-app = typer.Typer(cls=OneSentence, no_args_is_help=True, **STYLE)
+
+class HallmarkCommands(Commands):
+    """What there is, and in which file of audit/commands: imported when it is asked for, so that help comes at once."""
+
+    table: ClassVar = {
+        "versions": Command("versions:versions", "List every version at hand."),
+        "show": Command("versions:show", "Show one version, or the one that a service serves."),
+        "verify": Command("bundles:verify_command", "Check every file, claim and image of a bundle."),
+        "diff": Command("versions:diff", "Compare two versions image by image.", "TwoSides"),
+        "gate": Command("release:gate_command", "Hold a version against a policy."),
+        "history": Command("versions:history", "Draw the numbers over the versions."),
+        "release": Command("release:release_command", "Gate, sign, store and tag a bundle."),
+        "keygen": Command("release:keygen", "Make a key for signing."),
+        "sign": Command("release:sign", "Verify a bundle and sign it."),
+        "fetch": Command("audits:fetch", "Fetch a service's bundle into a folder."),
+        "live": Command("audits:live", "Audit a running service from outside."),
+        "rerun": Command("audits:rerun", "Repeat a bundle's attacks from its own parameters."),
+        "merge": Command("bundles:merge_command", "Join evaluations of one model."),
+        "withhold": Command("private:withhold", "Make a bundle without its test images."),
+        "challenge": Command("private:challenge", "Draw rows of private evidence to be opened."),
+        "prove": Command("private:prove", "Open the rows that a challenge names."),
+        "log": Command("log:log_command", "Log a bundle to an MLflow server."),
+        "document": Command("bundles:document", "Write model card, ML-BOM and crosswalk."),
+    }
+
+
+app = typer.Typer(cls=HallmarkCommands, no_args_is_help=True, **STYLE)
 
 
 def _print_version(asked: bool) -> None:
@@ -43,26 +62,6 @@ def hallmark(
     ] = False,
 ) -> None:
     """List, compare, gate, release, sign, verify and merge the measured robustness of models."""
-
-
-app.command(short_help="List every version at hand.")(versions)
-app.command(short_help="Show one version, or the one that a service serves.")(show)
-app.command("verify", short_help="Check every file, claim and image of a bundle.")(verify_command)
-app.command(cls=TwoSides, short_help="Compare two versions image by image.")(diff)
-app.command("gate", short_help="Hold a version against a policy.")(gate_command)
-app.command(short_help="Draw the numbers over the versions.")(history)
-app.command("release", short_help="Gate, sign, store and tag a bundle.")(release_command)
-app.command(short_help="Make a key for signing.")(keygen)
-app.command(short_help="Verify a bundle and sign it.")(sign)
-app.command(short_help="Fetch a service's bundle into a folder.")(fetch)
-app.command(short_help="Audit a running service from outside.")(live)
-app.command(short_help="Repeat a bundle's attacks from its own parameters.")(rerun)
-app.command("merge", short_help="Join evaluations of one model.")(merge_command)
-app.command(short_help="Make a bundle without its test images.")(withhold)
-app.command("challenge", short_help="Draw rows of private evidence to be opened.")(challenge_command)
-app.command(short_help="Open the rows that a challenge names.")(prove)
-app.command("log", short_help="Log a bundle to an MLflow server.")(log_command)
-app.command(short_help="Write model card, ML-BOM and crosswalk.")(document)
 
 
 def main() -> None:

@@ -7,16 +7,18 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from bundle.command_line import one_sentence
+from bundle.command_line import STYLE, one_sentence
 from bundle.process import plain
 
 ABSENT = "–"
@@ -79,8 +81,48 @@ def read_token(path: Path | None) -> str | None:
     return None if path is None else path.read_text(encoding="utf-8").strip()
 
 
-class OneSentence(TyperGroup):
-    """Commands whose refusals reach people as one sentence, without a traceback."""
+@dataclass(frozen=True)
+class Command:
+    """A command's function as `file:name` in audit/commands, its line in the list, and its class where it has its own."""
+
+    function: str
+    line: str
+    kind: str | None = None
+
+    def load(self, name: str) -> Any:
+        """The command itself."""
+        module, _, function = self.function.partition(":")
+        found = import_module(f"audit.commands.{module}")
+        alone = typer.Typer(add_completion=False, **STYLE)
+        kind = {"cls": getattr(found, self.kind)} if self.kind else {}
+        alone.command(name, short_help=self.line, **kind)(getattr(found, function))
+        return typer.main.get_command(alone)
+
+
+class Commands(TyperGroup):
+    """Commands whose refusals reach people as one sentence, each imported when it is called, not where it is listed."""
+
+    table: ClassVar[Mapping[str, Command]] = {}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = {name: TyperCommand(name, short_help=command.line) for name, command in self.table.items()}
+        self._lists = False
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return self.commands.get(cmd_name) if self._lists or cmd_name not in self.table else self.load(cmd_name)
+
+    def load(self, name: str) -> Any:
+        """The command itself, not only its line in the list."""
+        return self.table[name].load(name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._lists = True
+        super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        self._lists = True
+        return super().shell_complete(ctx, incomplete)
 
     def invoke(self, ctx: Any) -> Any:
         with one_sentence():

@@ -94,6 +94,21 @@ def test_the_list_of_commands_fits_80_columns(command: str) -> None:
     assert short and short.endswith(".") and len(f"  challenge  {short}") <= 78
 
 
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))  # type: ignore[attr-defined]
+def test_a_command_is_the_one_that_is_listed(command: str) -> None:
+    found = typer.main.get_command(app).load(command)  # type: ignore[attr-defined]
+    assert found.name == command and found.callback is not None and found.get_short_help_str(100)[-1] == "."
+
+
+def test_help_imports_nothing_that_computes() -> None:
+    code = (
+        "import sys; from audit.cli import app; app(['--help'], standalone_mode=False);"
+        "print(sorted({'numpy', 'scipy', 'pyarrow', 'onnxruntime', 'jinja2'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
