@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bundle.bundle import Bundle, copy_bundle, open_bundle
+from bundle.bundle import Bundle, open_bundle
 from bundle.command_line import DISTRIBUTION
 from bundle.digests import whole_folder, write_whole
 from bundle.errors import HallmarkError
+from bundle.folder import copy_bundle
 from bundle.pages.card import render_card
 
 CARD, ATTRIBUTES, INSIDE = "README.md", ".gitattributes", "bundle"

@@ -18,9 +18,10 @@ from audit.versions import store
 from audit.versions.find import BUNDLE, RELEASES, Version, find_version, list_versions
 from audit.versions.history import COMMITTED, Committed, attestation_at, committed_attestations, missing_tags, unseen
 from bundle import git
-from bundle.bundle import Bundle, copy_bundle, open_bundle
+from bundle.bundle import Bundle, open_bundle
 from bundle.digests import remove_folder, sha256_bytes, whole_folder, write_whole
 from bundle.errors import HallmarkError
+from bundle.folder import copy_bundle
 from bundle.gate.gate import Baseline, Gate, Unseen, gate
 from bundle.gate.policy import MetricError, Policy
 from bundle.git import GitError

@@ -20,10 +20,10 @@ from bundle.command_line import run_command
 from bundle.digests import write_whole
 from pipeline.data.manifest import load_manifest
 from pipeline.data.split import load_split
-from pipeline.evaluation.evidence import draw, gather_evidence
+from pipeline.evaluation.evidence import gather_evidence
 from pipeline.evaluation.running import worker_count
 from pipeline.evaluation.tiers import attacked_threats
-from pipeline.evaluation.victim import Victim
+from pipeline.evaluation.victim import Victim, draw
 from pipeline.networks.blocks import to_unit
 from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.resolve import load_params

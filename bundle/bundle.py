@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,23 +13,10 @@ from numpy.typing import NDArray
 
 from bundle.attestation import model_digest, model_version, read_statement
 from bundle.checks import check_images, check_radii, check_rows, read_images
-from bundle.digests import canonical_json, sha256_bytes, write_whole
+from bundle.digests import canonical_json, sha256_bytes
 from bundle.errors import HallmarkError
-from bundle.layout import (
-    ATTESTATION,
-    ENVELOPE,
-    IMAGES,
-    MODEL,
-    NETWORK,
-    OPTIONAL,
-    OUTCOMES,
-    REQUIRED,
-    WEIGHTS,
-    check_size,
-    described,
-    read_bounded,
-    required,
-)
+from bundle.folder import check_images_file, check_names, read_file, read_files
+from bundle.layout import ATTESTATION, ENVELOPE, IMAGES, MODEL, NETWORK, OUTCOMES, WEIGHTS, required
 from bundle.numbers.claims import KINDS, claims
 from bundle.pages.notebook import headline_html, headline_line
 from bundle.private import Withheld, check_private, image_sets, is_private
@@ -40,8 +26,6 @@ from bundle.table.outcomes import OutcomeError, Outcomes, read_outcomes
 from bundle.table.plan import TablePlanError, check_plan
 from bundle.table.threats import Threat
 
-#: The link through which a volume of Kubernetes shows its files.
-PROJECTION = "..data"
 #: The most by which an attested float may differ from the recomputed one.
 ROUNDING = 1e-9
 #: The fields by which people find a number, and those that most often differ.
@@ -117,13 +101,13 @@ def open_bundle(path: str | Path) -> Bundle:
     Signatures are bundle.signatures' business. Raises HallmarkError that names what is wrong.
     """
     path = Path(path)
-    names = _check_names(path)
-    content = _read_file(path / ATTESTATION)
+    names = check_names(path)
+    content = read_file(path / ATTESTATION)
     statement = read_statement(content, ATTESTATION)
     predicate = statement["predicate"]
-    _check_images_file(path, names, is_private(predicate))
+    check_images_file(path, names, is_private(predicate))
     columns = check_extent(predicate)
-    contents = {ATTESTATION: content, **_read_files(path, names, statement)}
+    contents = {ATTESTATION: content, **read_files(path, names, statement)}
     _check_digests(contents, statement)
     check_model_file(contents[MODEL])
     _check_plan(predicate)
@@ -143,94 +127,6 @@ def open_bundle(path: str | Path) -> Bundle:
         images,
         contents.get(ENVELOPE),
     )
-
-
-def copy_bundle(source: Path, target: Path) -> None:
-    """Copies a bundle's files into the folder `target` as plain files, also where they are links in `source`."""
-    for name in sorted(_names(source)):
-        write_whole(target / name, (source / name).read_bytes())
-
-
-def _check_names(path: Path) -> set[str]:
-    """The names of a bundle's files, none of which is read here; each is a plain file, or a link to one."""
-    if not path.is_dir():
-        raise HallmarkError(f"{path}: there is no such bundle folder")
-    names = _names(path)
-    for name in sorted(names - {*REQUIRED, *OPTIONAL}):
-        raise HallmarkError(f"{name}: does not belong to a bundle; take it out of {path}")
-    for name in required(private=True):
-        if name not in names:
-            raise HallmarkError(f"{name}: is missing from {path}")
-    for name in sorted(names):
-        check_plain(path / name)
-    return names
-
-
-def _read_files(path: Path, names: set[str], statement: Mapping[str, Any]) -> dict[str, bytes]:
-    """Every file but the attestation, once all of them have the sizes that it says and that bundle.layout grants."""
-    for name, size in attested_sizes(statement).items():
-        found = (path / name).stat().st_size
-        if found != size:
-            raise HallmarkError(f"{name}: has {found} bytes, the attestation says {size}")
-    return {name: _read_file(path / name) for name in sorted(names - {ATTESTATION})}
-
-
-def attested_sizes(statement: Mapping[str, Any]) -> dict[str, int]:
-    """The bytes of every file that the attestation describes, which the model and the attestation are not.
-
-    Raises HallmarkError where it describes other files, or one is larger than it may be.
-    """
-    files, names = statement["predicate"]["files"], described(is_private(statement["predicate"]))
-    if sorted(item["name"] for item in files) != sorted(names):
-        raise HallmarkError(f"{ATTESTATION}: files must describe exactly {', '.join(names)}")
-    for item in files:
-        check_size(item["name"], item["size"])
-    return {item["name"]: item["size"] for item in files}
-
-
-def _names(path: Path) -> set[str]:
-    """The names in a bundle's folder, without those by which Kubernetes keeps a mounted volume."""
-    names = {item.name for item in path.iterdir()}
-    return names - _projected(path, names)
-
-
-def _projected(path: Path, names: set[str]) -> set[str]:
-    """`..data` and the folder beside it to which it links, where they hold the very files that are seen, and no other.
-
-    A volume's files are links through `..data`, so that all of them change in one instant.
-    """
-    link = path / PROJECTION
-    if not link.is_symlink():
-        return set()
-    held = path / os.readlink(link)
-    kept, seen = {PROJECTION, held.name}, names - {PROJECTION, held.name}
-    if held.parent != path or held.is_symlink() or not held.is_dir() or not held.name.startswith(".."):
-        return set()
-    same = {item.name for item in held.iterdir()} == seen
-    return kept if same and all((path / name).resolve() == (held / name).resolve() for name in seen) else set()
-
-
-def check_plain(path: Path) -> None:
-    """Content stores and volumes keep links; what is read and hashed is the plain file at their end."""
-    if path.is_symlink() and not path.exists():
-        raise HallmarkError(f"{path.name}: is a link to nothing ({os.readlink(path)}); fetch what it stands for")
-    if not path.is_file():
-        raise HallmarkError(f"{path.name}: must be a plain file, or a link to one")
-
-
-def _check_images_file(path: Path, names: set[str], private: bool) -> None:
-    """Only the attestation says whether images.npz belongs to the bundle."""
-    if private and IMAGES in names:
-        raise HallmarkError(f"{IMAGES}: does not belong to a bundle with private evidence; take it out of {path}")
-    if not private and IMAGES not in names:
-        raise HallmarkError(f"{IMAGES}: is missing from {path}")
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return read_bounded(path)
-    except OSError as error:
-        raise HallmarkError(f"{path.name}: cannot be read ({error.strerror})") from None
 
 
 def _check_digests(contents: Mapping[str, bytes], statement: Mapping[str, Any]) -> None:

@@ -11,10 +11,10 @@ from bundle.layout import IMAGES, OUTCOMES, WEIGHTS
 from bundle.served.runtime import OnnxClassifier
 from bundle.table.threats import Threat
 from pipeline.data.manifest import load_described, load_manifest
-from pipeline.evaluation.evidence import draw, gather_evidence
+from pipeline.evaluation.evidence import gather_evidence
 from pipeline.evaluation.ledger import record_test_read
 from pipeline.evaluation.running import progress_line, worker_count
-from pipeline.evaluation.victim import Victim, require_fit
+from pipeline.evaluation.victim import Victim, draw, require_fit
 from pipeline.networks.serialisation import FILE as COMPANIONS
 from pipeline.networks.serialisation import load_companions, load_network
 from pipeline.params import Params

@@ -15,9 +15,10 @@ import typer
 import yaml
 
 from bundle.bento_home import BENTOS, item_folder, move_in, private_home, working_in
-from bundle.bundle import copy_bundle, open_bundle
+from bundle.bundle import open_bundle
 from bundle.command_line import run_command
 from bundle.errors import HallmarkError
+from bundle.folder import copy_bundle
 from bundle.pages.headline import store_name
 
 ROOT = Path(__file__).resolve().parents[1]

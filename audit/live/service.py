@@ -23,9 +23,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from audit.client import Client, ClientError, Prediction
 from audit.verification import Verification, verify
 from bundle.attestation import CLAIMED, PARTS, REPEATED, model_digest, read_statement
-from bundle.bundle import Bundle, attested_sizes
+from bundle.bundle import Bundle
 from bundle.digests import sha256_bytes, whole_folder
 from bundle.errors import HallmarkError
+from bundle.folder import attested_sizes
 from bundle.layout import ATTESTATION, ENVELOPE, VERSION_DIGITS, required
 from bundle.pages.headline import main_names
 from bundle.private import is_private

@@ -16,9 +16,10 @@ from audit.versions.history import Committed, committed_attestations
 from audit.versions.store import Stored, stored_bundles
 from bundle.attestation import model_digest, read_statement
 from bundle.bento_home import MODELS, bento_home
-from bundle.bundle import Bundle, check_plain, open_bundle
+from bundle.bundle import Bundle, open_bundle
 from bundle.digests import sha256_bytes
 from bundle.errors import HallmarkError
+from bundle.folder import check_plain
 from bundle.git import GitError
 from bundle.layout import ATTESTATION, read_bounded
 from bundle.numbers.claims import find_claim

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from audit.verification import same_signature
 from bundle.bento_home import MODELS, bento_home, item_folder, move_in, private_home, working_in
-from bundle.bundle import Bundle, copy_bundle, open_bundle
+from bundle.bundle import Bundle, open_bundle
 from bundle.command_line import DISTRIBUTION
 from bundle.digests import remove_folder
 from bundle.errors import HallmarkError
+from bundle.folder import copy_bundle
 from bundle.formats.yaml12 import read
 from bundle.layout import ATTESTATION
 from bundle.pages.headline import LONGEST_NAME, FolderError, folders_in

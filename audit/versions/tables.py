@@ -1,7 +1,4 @@
-"""What people read on a terminal: how accuracies and signatures are written, and one version in full.
-
-The table of versions: one row per attestation, the two settings below one another.
-"""
+"""What people read on a terminal: one version in full, and the table of versions with the two settings in it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from bundle.served.runtime import OnnxClassifier
 from bundle.table.outcomes import Outcomes, image_digests
 from pipeline.attacks.grid import search_grid
 from pipeline.attacks.threat import Threat
-from pipeline.data.split import Split, stratified
 from pipeline.evaluation.columns import ReferenceColumns, corruption_columns, describe_corruptions
 from pipeline.evaluation.running import (
     AttackFinding,
@@ -29,39 +28,12 @@ from pipeline.evaluation.running import (
 from pipeline.evaluation.sanity import Measured, fingerprint, sanity_checks
 from pipeline.evaluation.surface import loss_surface
 from pipeline.evaluation.tiers import CW_SETTINGS, Job, attacked_threats, jobs, main_threats, minimum_norm, sweep_jobs
-from pipeline.evaluation.victim import Sample, Victim
+from pipeline.evaluation.victim import Drawn, Sample, Victim
 from pipeline.networks.blocks import to_unit
 from pipeline.params import AttackSettings
 from pipeline.run.cache import Cache
 from pipeline.run.devices import in_layout, pays_off
 from pipeline.run.environment import own_harness
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The images that are attacked: uint8 (N, H, W, C), labels (N,), rows of the test split (N,), how they were drawn."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    index: NDArray[np.int64]
-    of: int
-    seed: int
-    rule: str
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def describe(self) -> dict[str, Any]:
-        """The sample as the attestation's predicate records it."""
-        return {"size": len(self), "of": self.of, "seed": self.seed, "rule": self.rule}
-
-
-def draw(test: Split, settings: AttackSettings) -> Drawn:
-    """A stratified sample of the test split, or all of it."""
-    rows = stratified(test.labels, settings.images or len(test), settings.seed)
-    drawn = test.take(rows)
-    rule = "stratified draw from the test split: every class keeps its share"
-    return Drawn(drawn.images, drawn.labels, rows, len(test), settings.seed, rule)
 
 
 @dataclass(frozen=True)

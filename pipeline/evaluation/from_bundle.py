@@ -17,8 +17,7 @@ from bundle.errors import HallmarkError
 from bundle.layout import WEIGHTS
 from bundle.served.replay import self_check
 from bundle.served.runtime import OnnxClassifier
-from pipeline.evaluation.evidence import Drawn
-from pipeline.evaluation.victim import torch_logits
+from pipeline.evaluation.victim import Drawn, torch_logits
 from pipeline.networks.serialisation import read_network
 
 #: Twins' logits differ by less, as a fraction of the largest, whatever a bundle says of its parity.

@@ -73,10 +73,7 @@ def jobs(victim: Victim, threat: Threat, settings: AttackSettings, side: int, sa
 
 
 def _against_folded(victim: Victim, side: int, found: list[Job]) -> list[Job]:
-    """The same jobs, with the networks' BatchNorms folded while images are crafted, where that pays off.
-
-    Verdicts are of the networks as they are: whoever runs a job judges its images after it.
-    """
+    """The same jobs, with BatchNorms folded while images are crafted, where that pays off; not when they are judged."""
     networks = (victim.network, *victim.companions.values())
     if not pays_off(device_of(victim.network), (1, side, side)):
         return found

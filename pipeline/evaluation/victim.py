@@ -16,8 +16,9 @@ from bundle.layout import WEIGHTS, check_size
 from bundle.served.runtime import OnnxClassifier
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.threat import Threat, to_grid
-from pipeline.data.split import Split
+from pipeline.data.split import Split, stratified
 from pipeline.networks.serialisation import ServedNetwork
+from pipeline.params import AttackSettings
 from pipeline.run.records import Folders
 
 #: What methods call the networks that they train beside the served one, before the number or norm.
@@ -57,6 +58,33 @@ class Sample:
     def batches(self, size: int) -> Iterator[Sample]:
         for rows in torch.arange(len(self)).split(size):
             yield Sample(self.images[rows], self.labels[rows], self.index[rows])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The images that are attacked: uint8 (N, H, W, C), labels (N,), rows of the test split (N,), how they were drawn."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    index: NDArray[np.int64]
+    of: int
+    seed: int
+    rule: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def describe(self) -> dict[str, Any]:
+        """The sample as the attestation's predicate records it."""
+        return {"size": len(self), "of": self.of, "seed": self.seed, "rule": self.rule}
+
+
+def draw(test: Split, settings: AttackSettings) -> Drawn:
+    """A stratified sample of the test split, or all of it."""
+    rows = stratified(test.labels, settings.images or len(test), settings.seed)
+    drawn = test.take(rows)
+    rule = "stratified draw from the test split: every class keeps its share"
+    return Drawn(drawn.images, drawn.labels, rows, len(test), settings.seed, rule)
 
 
 #: Clean images that are compared, fewer of larger ones, and how many numbers they have together.

@@ -21,11 +21,11 @@ from pipeline.certification.program import UnprovableError
 from pipeline.certification.radius import Search, describe, proved_radii
 from pipeline.certification.smoothed import smoothed_columns
 from pipeline.evaluation.columns import corruption_columns, served_columns
-from pipeline.evaluation.evidence import Drawn, attack_sample, on_device
+from pipeline.evaluation.evidence import attack_sample, on_device
 from pipeline.evaluation.from_bundle import RebuiltModel
 from pipeline.evaluation.reattacking import changed_settings
 from pipeline.evaluation.tiers import GROUP
-from pipeline.evaluation.victim import Victim
+from pipeline.evaluation.victim import Drawn, Victim
 from pipeline.params import AttackSettings, CertifySettings, validated
 from pipeline.rerun.conditions import Selection
 from pipeline.run.cache import Cache

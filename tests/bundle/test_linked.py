@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bundle.bundle import copy_bundle, open_bundle
+from bundle.bundle import open_bundle
 from bundle.digests import sha256_file
 from bundle.errors import HallmarkError
+from bundle.folder import copy_bundle
 from bundle.layout import MODEL, REQUIRED, WEIGHTS
 from bundle.signatures import generate_key
 from serving.model.trust import TrustPolicy

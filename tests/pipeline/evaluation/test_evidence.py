@@ -18,9 +18,9 @@ from bundle.table.threats import Threat
 from pipeline.data.split import Split, stratified
 from pipeline.evaluation import tiers as jobs
 from pipeline.evaluation.columns import judge_reference, served_columns
-from pipeline.evaluation.evidence import Evidence, draw, gather_evidence, unions
+from pipeline.evaluation.evidence import Evidence, gather_evidence, unions
 from pipeline.evaluation.running import AttackFinding
-from pipeline.evaluation.victim import Victim
+from pipeline.evaluation.victim import Victim, draw
 from pipeline.params import AttackSettings
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 

@@ -8,10 +8,10 @@ import torch
 from bundle import layout as limits
 from bundle.errors import HallmarkError
 from pipeline.attacks.threat import Threat
-from pipeline.evaluation.evidence import draw, gather_evidence
+from pipeline.evaluation.evidence import gather_evidence
 from pipeline.evaluation.running import check_planned
 from pipeline.evaluation.tiers import Job
-from pipeline.evaluation.victim import Victim
+from pipeline.evaluation.victim import Victim, draw
 from pipeline.params import AttackSettings
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
 

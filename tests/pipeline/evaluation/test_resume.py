@@ -17,8 +17,8 @@ import torch
 from bundle.digests import canonical_json, write_whole
 from pipeline.attacks.autoattack import autoattack
 from pipeline.data.split import Split
-from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.victim import Victim
+from pipeline.evaluation.evidence import gather_evidence
+from pipeline.evaluation.victim import Victim, draw
 from pipeline.networks import build_network
 from pipeline.networks.serialisation import to_onnx
 from pipeline.params import AttackSettings

@@ -14,8 +14,8 @@ import torch
 
 from bundle.errors import HallmarkError
 from pipeline.evaluation import evidence, running
-from pipeline.evaluation.evidence import draw, gather_evidence
-from pipeline.evaluation.victim import Victim
+from pipeline.evaluation.evidence import gather_evidence
+from pipeline.evaluation.victim import Victim, draw
 from pipeline.params import AttackSettings
 from pipeline.run.cache import Cache, locked
 from tests.pipeline.evaluation.networks import CLASSES, Linear, split
