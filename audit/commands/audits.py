@@ -18,7 +18,8 @@ import typer
 
 from audit.client import Client
 from audit.live.inspection import Plan, inspect
-from audit.live.report import Report, print_report
+from audit.live.printing import print_report
+from audit.live.report import Report
 from audit.live.service import WAYS, Way, fetch_bundle, fetch_verified
 from audit.terminal import AsJson, TokenFile, Trust, fail, print_json, read_token, say
 from bundle.bundle import open_bundle
@@ -56,6 +57,9 @@ def live(
         float, typer.Option(metavar="SECONDS", min=1, help="Give up where everything takes longer than this.")
     ] = WITHIN,
     seed: Annotated[int | None, typer.Option(min=0, help="Of all that is drawn. [default: drawn, and told]")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Each set of images by itself, and every accuracy.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Audit a running service from outside: its evidence, its answers to it, and its answers to images nobody has seen."""
@@ -70,7 +74,7 @@ def live(
     if as_json:
         print_json(report.describe())
     else:
-        print_report(report)
+        print_report(report, everything)
     if report.contradicted:
         raise typer.Exit(1)
 
