@@ -91,7 +91,7 @@ def _experiment(runs: Sequence[Result], comparison: MethodComparison) -> TableLi
         eps=threat_title(threat.describe()),
         cells=[_spread([run.accuracy.clean for run in runs]), *attacked],
         about=f"{first.sample.size} of {first.sample.of} test images, {first.data.counts['train']} training images; "
-        f"seeds {seeds}; {minutes:.1f} min of training on {first.device}",
+        f"seeds {seeds}; {minutes:.1f} min of training on {first.trained_on or first.device}",
         sample=f"{first.data.name} {first.data.splits['test']} {first.sample.index_sha256} {threat.name}",
         right={run.seed: comparison.judged(run) for run in runs},
     )

@@ -197,6 +197,7 @@ class Evaluation:
             accuracy=self._accuracy(shards),
             flags=_flags(shards),
             device=environment["device"],
+            trained_on=record["environment"]["device"],
             environment=environment,
             command=command,
             seconds=Seconds(

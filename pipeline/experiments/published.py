@@ -214,7 +214,12 @@ def _about(runs: Sequence[Result], threat: str) -> str:
     most = max(counts.values(), default=0)
     fewer = "".join(f", {key} {count}" for key, count in counts.items() if count != most)
     seeds = ", ".join(str(run.seed) for run in runs)
-    return f"clean {runs[0].sample.size}, attacks {most}{fewer}; seed{'s' if len(runs) > 1 else ''} {seeds}; {runs[0].device}"
+    return f"clean {runs[0].sample.size}, attacks {most}{fewer}; seed{'s' if len(runs) > 1 else ''} {seeds}; {_device(runs[0])}"
+
+
+def _device(run: Result) -> str:
+    elsewhere = run.trained_on and run.trained_on != run.device
+    return f"{run.trained_on}, attacked on {run.device}" if elsewhere else run.device
 
 
 def _spread(shares: Sequence[Share]) -> str:

@@ -133,6 +133,7 @@ class Result(Section):
     accuracy: Accuracy
     flags: list[str]
     device: str
+    trained_on: str | None = Field(default=None, description="where training ran; null: on `device`")
     environment: dict[str, Any]
     command: str
     seconds: Seconds

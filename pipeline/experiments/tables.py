@@ -39,8 +39,8 @@ TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny
 #: The papers' rows, beside the folders of ours.
 PUBLISHED = "published"
 PAGE, CURVE, COMPARE = "README.md", "curve.svg", "compare.html"
-#: Rows of README's table, and the network that it is about.
-MOST, FRONT = 8, "resnet20"
+#: Rows of README's table, the network that it is about, and the methods of ours that make a table with it.
+MOST, FRONT, LEAST = 8, "resnet20", 2
 NOTE = (
     "Ours: setting `reference` (torch, float32), in per cent; one seed with its 95 % Clopper-Pearson interval over the "
     "images, several with mean ± standard deviation over the seeds; the epoch is chosen on a validation split. ⚑: an attack "
@@ -134,9 +134,9 @@ def fill(page: str, content: str, where: str) -> str:
 
 
 def front(folder: Path, runs: dict[str, list[Result]]) -> str:
-    """README's table: ours on all of CIFAR-10 with the small network of the plan for CPUs, else the digits' comparison."""
+    """README's table: LEAST methods on all of CIFAR-10 with the small network of the plan for CPUs, else the digits'."""
     small = [run for run in runs.get("cifar10", []) if run.sample.split == "test" and network_of(run) == FRONT]
-    if not small:
+    if len({run.method.name for run in small}) < LEAST:
         comparison = MethodComparison(load_results(folder / "compare-digits"))
         return f"{_comparison_table(comparison, MOST)}\n\n{comparison.conditions()}"
     published = [row for row in load_published(folder / "published.json") if row.network == FRONT]

@@ -77,11 +77,19 @@ def test_seeds_are_one_row_and_what_papers_claim_stands_below(folder: Path):
     assert "* linf-8, autoattack: regmix minus fgsm_pgk, seed 1: +0.0%" in text
 
 
-def test_the_readme_has_the_digits_until_there_is_cifar_with_the_small_network(folder: Path):
+def test_a_run_that_was_trained_elsewhere_says_where(folder: Path):
+    result = make_result("regmix", autoattack=9).model_copy(update={"trained_on": "NVIDIA H200"})
+    save_result(folder / "cifar10" / "regmix-0.json", result)
+    assert "seed 0; NVIDIA H200, attacked on CPU |" in page(folder)
+
+
+def test_the_readme_has_the_digits_until_two_methods_are_there_on_cifar_with_the_small_network(folder: Path):
     assert "| PGD-AT | 90.0 ± 0.0 | 60.0 ± 0.0 | 55.0 ± 0.0 | 55.0 ± 0.0 |" in page(folder, "page.md")
-    result = make_result(name="resnet20-pgd_at", threats=(Threat("linf", 8), Threat("linf", 16)), autoattack=10)
-    small = result.model_copy(update={"network": {"name": "resnet20", "classes": 10}})
-    save_result(folder / "cifar10" / "resnet20-pgd_at-0.json", small)
+    for method in ("pgd_at", "regmix"):
+        assert "PGD-AT" in page(folder, "page.md")
+        result = make_result(method, name=f"resnet20-{method}", threats=(Threat("linf", 8), Threat("linf", 16)))
+        small = result.model_copy(update={"network": {"name": "resnet20", "classes": 10}})
+        save_result(folder / "cifar10" / f"resnet20-{method}-0.json", small)
     text = page(folder, "page.md")
     assert "| pgd_at | ours | l∞ 8/255 |" in text and "16/255" not in text and "PGD-AT" not in text
 
