@@ -91,7 +91,7 @@ results: .venv/.installed  ## the experiments of PLAN: BUDGET=25m DATA=folder; r
 	@$(RUN) -m pipeline.experiments --plan "$(PLAN)" --data "$(DATA)" $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only "$(ONLY)") $(OPTIONS)
 
 bench: .venv/.installed  ## benchmarks/WHAT.md: WHAT=train, attack, serving or fuzz
-	@$(RUN) -m benchmarks.$(WHAT)
+	@$(RUN) -m benchmarks.$(WHAT) $(OPTIONS)
 
 profile: .venv/.installed  ## where a training step's time goes: trace.json
 	@$(RUN) -m benchmarks.trace

@@ -4,23 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
-from audit.commands.bundles import document
+from audit.cli import app
 from audit.crosswalk import render_crosswalk
-from audit.terminal import OneSentence
 from bundle.bundle import open_bundle
 from bundle.digests import sha256_bytes
 from tests.bundles import make_bundle
-
-app = typer.Typer(cls=OneSentence)
-app.command()(document)
-
-
-@app.callback()
-def _several() -> None:
-    """With a callback the command keeps its name, as in `hallmark`."""
 
 
 @pytest.fixture(scope="module")
