@@ -1,0 +1,205 @@
+"""Which tests reach a line of bundle/ and audit/, by one run of them under coverage, and how long each takes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import coverage
+import pytest
+
+from tests.mutants.copying import digest, files
+from tests.mutants.running import in_fork
+
+SOURCES = ("bundle", "audit")
+TESTS = ("tests/bundle", "tests/audit", "tests/hallmark", "tests/test_decoding.py", "tests/test_git.py")
+#: What else decides which lines a test reaches.
+HELPERS = ("bundle/", "audit/", "tests/bundle", "tests/audit", "tests/models.py")
+#: What a process that a test starts reaches counts for that test: pytest names it in the environment.
+SETTINGS = """[run]
+source = {sources}
+parallel = true
+sigterm = true
+data_file = {folder}/data
+context = ${{PYTEST_CURRENT_TEST-}}
+"""
+
+
+BLOCKS = (ast.stmt, ast.ExceptHandler)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Of each file the tests by line, none where only importing reaches it; the seconds of each test that passes."""
+
+    lines: dict[str, dict[int, list[str]]]
+    seconds: dict[str, float]
+
+    def tests(self, file: str, source: str, line: int) -> list[str]:
+        """The tests of a mutant in this line, the quickest first.
+
+        What importing reaches, as a constant or a default, is of all that reach its function, its class or its file. Where
+        nothing was seen to come by, the tests of the file's name are asked.
+        """
+        reached = self.lines.get(file, {})
+        own, *around = _spans(source, line)
+        if reached.keys().isdisjoint(own):
+            mirrored = f"/test_{Path(file).stem}.py::"
+            return self._quickest({name for name in self.seconds if mirrored in name})
+        found = (
+            {name for number in lines if number in reached for name in reached[number]} for lines in (own, *around)
+        )
+        return self._quickest(next((tests for tests in found if tests), set()))
+
+    def _quickest(self, names: set[str]) -> list[str]:
+        return sorted(names & self.seconds.keys(), key=lambda name: (self.seconds[name], name))
+
+
+def _spans(source: str, line: int) -> list[set[int]]:
+    """The lines of the statement at a line, of a block its head alone; of the functions and classes around it; all."""
+    holding = [node for node in ast.walk(ast.parse(source)) if isinstance(node, BLOCKS) and line in _lines(node)]
+    holding.sort(key=lambda node: len(_lines(node)))
+    named = [set(_lines(node)) for node in holding if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    return [{line} | _head(holding[0]) if holding else {line}, *named, set(range(source.count("\n") + 1))]
+
+
+def _head(node: Any) -> set[int]:
+    body = getattr(node, "body", None)
+    return set(range(_lines(node).start, _lines(body[0]).start) if body else _lines(node))
+
+
+def _lines(node: Any) -> range:
+    decorators = getattr(node, "decorator_list", [])
+    return range(min([node.lineno, *(decorator.lineno for decorator in decorators)]), node.end_lineno + 1)
+
+
+class Recorder:
+    """Tells coverage which test runs, and keeps how long each took that passed.
+
+    What a fixture of a module or a session does is of every test that asks for it, not of the first alone.
+    """
+
+    def __init__(self, measured: coverage.Coverage) -> None:
+        self.measured = measured
+        self.fixtures: dict[str, list[str]] = defaultdict(list)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.failed: set[str] = set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        _forget()
+        for name in getattr(item, "fixturenames", ()):
+            self.fixtures[name].append(item.nodeid)
+        self.measured.switch_context(item.nodeid)
+        done = yield
+        self.measured.switch_context("")
+        return done
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+    ) -> Iterator[None]:
+        if fixturedef.scope != "function":
+            self.measured.switch_context(f"fixture {fixturedef.argname}")
+        try:
+            return (yield)
+        finally:
+            self.measured.switch_context(request._pyfuncitem.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] += report.duration
+        if not report.passed:
+            self.failed.add(report.nodeid)
+
+    def passed(self) -> dict[str, float]:
+        return {name: seconds for name, seconds in self.seconds.items() if name not in self.failed}
+
+
+def _forget() -> None:
+    """Empties the caches of our modules: what an earlier test left there would hide the way of this one."""
+    ours = [module for name, module in sys.modules.items() if name.split(".")[0] in SOURCES]
+    for clear in [getattr(value, "cache_clear", None) for module in ours for value in vars(module).values()]:
+        if clear:
+            clear()
+
+
+def up_to_date(copy: Path, folder: Path) -> Reach:
+    """What is known from `folder`, of test files that changed since by a run of them in the copy."""
+    kept = folder / "reach.json"
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    tested = {
+        name: digest([name]) for name in files() if name.startswith(TESTS) and Path(name).name.startswith("test_")
+    }
+    others = [name for name in files() if name.startswith(HELPERS) and name.endswith(".py") and name not in tested]
+    if known.get("others") != digest(others):
+        known = {"others": digest(others), "tested": {}, "lines": {}, "seconds": {}}
+    if changed := sorted(name for name in tested if known["tested"].get(name) != tested[name]):
+        _merge(known, changed, trace(copy, folder, changed))
+        kept.write_text(json.dumps(known | {"tested": tested}), encoding="utf-8")
+    lines = {file: {int(line): tests for line, tests in reached.items()} for file, reached in known["lines"].items()}
+    return Reach(lines, known["seconds"])
+
+
+def _merge(known: dict[str, Any], changed: list[str], new: dict[str, Any]) -> None:
+    """Forgets what tests of the changed files reached, and adds what they reach now."""
+    old = [name for name in known["seconds"] if name.split("::")[0] in changed]
+    for name in old:
+        del known["seconds"][name]
+    known["seconds"] |= new["seconds"]
+    for file, lines in new["lines"].items():
+        kept = known["lines"].setdefault(file, {})
+        for line, tests in lines.items():
+            kept[line] = sorted({*kept.get(line, []), *tests} - {*old} | {*tests})
+
+
+def trace(copy: Path, folder: Path, tests: Sequence[str], seconds: float = 3600) -> dict[str, Any]:
+    """Runs test files in the copy under coverage: of each file the tests by line, and the seconds of those that passed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings, traced = copy.parent / "settings", copy.parent / "traced"
+    sources = ", ".join(str(copy / room) for room in SOURCES)
+    settings.write_text(SETTINGS.format(sources=sources, folder=copy.parent), encoding="utf-8")
+    if in_fork(copy, lambda: _measure(copy, traced, settings, tests), seconds) is None:
+        raise SystemExit(f"the tests took more than {seconds:.0f} s")
+    return json.loads(traced.read_text(encoding="utf-8"))
+
+
+def _measure(copy: Path, traced: Path, settings: Path, tests: Sequence[str]) -> int:
+    measured = coverage.Coverage(config_file=str(settings))
+    os.environ["COVERAGE_PROCESS_START"] = str(settings)
+    recorder = Recorder(measured)
+    measured.start()
+    code = pytest.main(["-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests], plugins=[recorder])
+    measured.stop()
+    measured.save()
+    measured.combine()
+    traced.write_text(json.dumps(_reached(measured, recorder, copy)), encoding="utf-8")
+    return code
+
+
+def _reached(measured: coverage.Coverage, recorder: Recorder, copy: Path) -> dict[str, object]:
+    data = measured.get_data()
+    lines = {
+        Path(file).relative_to(copy).as_posix(): {
+            line: sorted({test for context in contexts for test in _tests(context, recorder)})
+            for line, contexts in data.contexts_by_lineno(file).items()
+        }
+        for file in data.measured_files()
+    }
+    return {"lines": lines, "seconds": recorder.passed()}
+
+
+def _tests(context: str, recorder: Recorder) -> list[str]:
+    """A context is a test, a fixture's name, or, of a child process, what pytest says: `test (call)`."""
+    for part in context.split("|"):
+        if part.startswith("fixture "):
+            return recorder.fixtures[part.removeprefix("fixture ")]
+        if part:
+            return [part.rsplit(" (", 1)[0]]
+    return []
