@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.mutants import __main__ as command
-from tests.mutants.judging import LIMIT, Mutant, Result, judge, read, results, within_limit
+from tests.mutants.judging import Mutant, Result, judge, read, results, within_limit
 from tests.mutants.reach import Reach
 
 SOURCE = '''"""A toy."""
@@ -53,7 +53,7 @@ def copy(tmp_path: Path) -> Path:
 
 def tried(copy: Path, before: str, after: str, line: int) -> Result:
     assert before in SOURCE
-    return judge(copy, replace(BOUND, line=line), SOURCE.replace(before, after), REACH, STATES)
+    return judge(copy, replace(BOUND, line=line), SOURCE.replace(before, after), REACH, 9.0, STATES)
 
 
 def test_a_fault_that_a_test_notices_is_killed_by_it_and_mended(copy: Path) -> None:
@@ -97,27 +97,27 @@ def test_where_none_was_seen_the_tests_of_that_name_are_asked() -> None:
 
 
 def test_the_slowest_tests_are_left_out_but_one_is_run() -> None:
-    seconds = {"a": 0.6 * LIMIT, "b": 0.6 * LIMIT, "c": 2 * LIMIT}
-    assert within_limit(["a", "b", "c"], seconds) == ["a"] and within_limit(["c"], seconds) == ["c"]
+    seconds = {"a": 0.6, "b": 0.6, "c": 2.0}
+    assert within_limit(["a", "b", "c"], seconds, 1.0) == ["a"] and within_limit(["c"], seconds, 1.0) == ["c"]
 
 
 def test_a_run_goes_on_where_it_was_stopped(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "results.jsonl"
     drawn = [(BOUND, SOURCE.replace("<", ">")), (replace(BOUND, occurrence=1), SOURCE.replace("<", "<="))]
     monkeypatch.setattr("tests.mutants.judging._state", lambda: STATES)
-    first = list(results(copy, drawn, REACH, kept))
+    first = list(results(copy, drawn, REACH, kept, 9.0))
     assert [item.verdict for item in first] == ["killed", "survived"] and read(kept) == first
     kept.write_text(kept.read_text(encoding="utf-8") + '{"mutant": "cut o', encoding="utf-8")
     monkeypatch.setattr("tests.mutants.judging.judge", lambda *_: pytest.fail("tried again"))
-    assert list(results(copy, drawn, REACH, kept)) == first
+    assert list(results(copy, drawn, REACH, kept, 9.0)) == first
     monkeypatch.setattr("tests.mutants.judging._state", lambda: ("sources", "other tests"))
     again = replace(first[1], verdict="killed", tests="other tests")
     monkeypatch.setattr("tests.mutants.judging.judge", lambda *_: again)
-    assert list(results(copy, drawn, REACH, kept)) == [first[0], again]
+    assert list(results(copy, drawn, REACH, kept, 9.0)) == [first[0], again]
 
 
 def test_the_report_counts_by_room_and_names_what_says_nothing() -> None:
-    killed = Result("audit/a.py:1:0 X 0", "x", "killed", SMALL, 1, 1, *STATES)
+    killed = Result("audit/a.py:1:0 X 0", "x", "killed", SMALL, 1, 1, 9.0, *STATES)
     survived = replace(killed, mutant="bundle/b.py:7:0 Y 0", verdict="survived", test="", ran=2, reaching=3)
     lines = list(command.report([killed, replace(killed, verdict="timeout", test=""), survived], {SMALL}))
     assert lines[0] == "survived 2 of 3 tests: bundle/b.py:7:0 Y 0\n    x"

@@ -29,6 +29,7 @@ def main(
     sample: Annotated[int, typer.Option(min=1, help="how many mutants")] = 300,
     seed: Annotated[int, typer.Option(help="another one gives other mutants")] = 1,
     only: Annotated[str, typer.Option(help="how the names of the files begin: bundle/numbers")] = "",
+    limit: Annotated[float, typer.Option(min=0, help="seconds of tests for one, the slowest left out")] = 12.0,
 ) -> None:
     """Prints the mutants that survive, and the share that does not with its 95 % interval."""
     try:
@@ -40,17 +41,17 @@ def main(
     if not names:
         raise HallmarkError(f"--only {only}: no file of bundle/ or audit/ begins so")
     with TemporaryDirectory() as scratch:
-        print(*_try_all(Path(scratch), names, sample, seed), sep="\n")
+        print(*_try_all(Path(scratch), names, sample, seed, limit), sep="\n")
 
 
-def _try_all(scratch: Path, names: list[str], sample: int, seed: int) -> Iterator[str]:
+def _try_all(scratch: Path, names: list[str], sample: int, seed: int, limit: float) -> Iterator[str]:
     from tests.mutants import drawing, judging, reach, running
 
     copy = copy_tree(scratch)
     running.prepare(copy)
     reached = reach.up_to_date(copy, CACHE)
     drawn = list(drawing.sample(ROOT, names, sample, seed))
-    found = list(judging.results(copy, drawn, reached, CACHE / "results.jsonl"))
+    found = list(judging.results(copy, drawn, reached, CACHE / "results.jsonl", limit))
     yield from report(found, judging.fail_anyway(copy, found, reached))
 
 

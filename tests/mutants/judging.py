@@ -16,10 +16,8 @@ from tests.mutants.copying import digest, files
 from tests.mutants.reach import SOURCES, Reach
 from tests.mutants.running import run_tests
 
-#: Seconds of tests for one mutant, as they took without one; the slowest, beyond that, are left out.
-LIMIT = 30.0
 #: A timeout is so many times what the tests took, and these seconds for starting.
-PATIENCE, STARTING = 5.0, 30.0
+PATIENCE, STARTING = 3.0, 20.0
 #: Bytecode is told apart by the second of its source and the size: no two mutants get the same second.
 SECONDS = itertools.count(10**9)
 
@@ -48,6 +46,8 @@ class Result:
     test: str
     reaching: int
     ran: int
+    #: Seconds of tests that it was given, as they took without a mutant; the slowest, beyond that, were left out.
+    limit: float
     #: Digests of the sources and of the tests that it is true of.
     sources: str
     tests: str
@@ -57,13 +57,13 @@ class Result:
         return self.mutant.split("/")[0]
 
 
-def results(copy: Path, drawn: list[tuple[Mutant, str]], reached: Reach, kept: Path) -> Iterator[Result]:
+def results(copy: Path, drawn: list[tuple[Mutant, str]], reached: Reach, kept: Path, limit: float) -> Iterator[Result]:
     """A result for each, from the file `kept` or made now and added to it."""
     states = _state()
-    known = {item.mutant: item for item in read(kept) if _is_true(item, *states)}
+    known = {item.mutant: item for item in read(kept) if _is_true(item, limit, *states)}
     left, begun = sum(str(mutant) not in known for mutant, _ in drawn), time.monotonic()
     for done, (mutant, code) in enumerate(item for item in drawn if str(item[0]) not in known):
-        result = judge(copy, mutant, code, reached, states)
+        result = judge(copy, mutant, code, reached, limit, states)
         with kept.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(asdict(result)) + "\n")
         known[result.mutant] = result
@@ -79,12 +79,12 @@ def read(kept: Path) -> list[Result]:
     return [Result(**json.loads(line)) for line in lines if line.endswith("}\n")]
 
 
-def judge(copy: Path, mutant: Mutant, code: str, reached: Reach, states: tuple[str, str]) -> Result:
+def judge(copy: Path, mutant: Mutant, code: str, reached: Reach, limit: float, states: tuple[str, str]) -> Result:
     """Writes the mutant into the copy, runs its tests, and puts the file back."""
     path = copy / mutant.file
     source, before = path.read_text(encoding="utf-8"), path.stat()
     tests = reached.tests(mutant.file, source, mutant.line)
-    chosen = within_limit(tests, reached.seconds)
+    chosen = within_limit(tests, reached.seconds, limit)
     path.write_text(code, encoding="utf-8")
     os.utime(path, (before.st_mtime, next(SECONDS)))
     try:
@@ -93,15 +93,17 @@ def judge(copy: Path, mutant: Mutant, code: str, reached: Reach, states: tuple[s
     finally:
         path.write_text(source, encoding="utf-8")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    return Result(str(mutant), difference(source, code), verdict, "".join(failed[:1]), len(tests), len(chosen), *states)
+    return Result(
+        str(mutant), difference(source, code), verdict, "".join(failed[:1]), len(tests), len(chosen), limit, *states
+    )
 
 
-def within_limit(tests: list[str], seconds: dict[str, float]) -> list[str]:
-    """The first of them, which take LIMIT at most; one at least."""
+def within_limit(tests: list[str], seconds: dict[str, float], limit: float) -> list[str]:
+    """The first of them, which take `limit` at most; one at least."""
     spent, chosen = 0.0, list[str]()
     for test in tests:
         spent += seconds[test]
-        if spent > LIMIT and chosen:
+        if spent > limit and chosen:
             break
         chosen.append(test)
     return chosen
@@ -125,6 +127,7 @@ def _state() -> tuple[str, str]:
     return digest(sources), digest([file for file in files() if file.startswith("tests/")])
 
 
-def _is_true(item: Result, sources: str, tests: str) -> bool:
-    """Still: of other sources nothing is known, and under other tests a survivor may be killed."""
-    return item.sources == sources and (item.verdict != "survived" or item.tests == tests)
+def _is_true(item: Result, limit: float, sources: str, tests: str) -> bool:
+    """Still: of other sources nothing is known, and other tests, or more of them, may kill a survivor."""
+    asked = item.tests == tests and (item.ran == item.reaching or item.limit >= limit)
+    return item.sources == sources and (item.verdict != "survived" or asked)

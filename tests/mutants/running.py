@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import os
 import signal
@@ -18,18 +19,15 @@ import pytest
 
 #: Slow to import, and none of them starts a thread by it: a fork loses threads.
 LIBRARIES = (
-    *(
-        "numpy",
-        "scipy.special",
-        "scipy.stats",
-        "PIL.Image",
-        "pyarrow.parquet",
-        "onnx",
-        "onnxruntime",
-        "sklearn.datasets",
-    ),
-    *("sklearn.linear_model", "safetensors.numpy", "cryptography.x509", "jsonschema", "jinja2", "yaml", "rich.console"),
-    *("typer.testing", "hypothesis", "starlette.testclient"),
+    *("numpy", "scipy.special", "scipy.stats", "PIL.Image", "pyarrow.parquet", "onnx", "onnxruntime", "torch", "yaml"),
+    *("sklearn.datasets", "sklearn.linear_model", "safetensors.numpy", "cryptography.x509", "jsonschema", "jinja2"),
+    *("rich.console", "typer.testing", "hypothesis", "starlette.testclient", "requests", "pydantic", "uvicorn"),
+    *("prometheus_client", "_hypothesis_pytestplugin"),
+)
+#: No other plugin is used by these tests, and to look for them takes longer than most.
+OPTIONS = (
+    *("-q", "-p", "no:cacheprovider", "--disable-plugin-autoload", "-p", "_hypothesis_pytestplugin"),
+    "--hypothesis-seed=0",
 )
 #: What the copy has in place of the checkout.
 ROOMS = ("audit", "bundle", "hallmark", "pipeline", "serving", "tests")
@@ -63,6 +61,8 @@ def prepare(copy: Path) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    gc.freeze()  # pages that no child's collector writes to stay shared
 
 
 def run_tests(copy: Path, tests: Sequence[str], seconds: float, *options: str) -> tuple[str, list[str]]:
@@ -76,7 +76,7 @@ def run_tests(copy: Path, tests: Sequence[str], seconds: float, *options: str) -
 
 def _pytest(copy: Path, tests: Sequence[str], failed: Path, options: Sequence[str]) -> int:
     """The first few tests need few test files, and mostly decide."""
-    always = ["-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", f"--basetemp={copy.parent / 'pytest'}"]
+    always = [*OPTIONS, f"--basetemp={copy.parent / 'pytest'}"]
     code = 0
     for part in filter(None, (tests[:FIRST], tests[FIRST:])):
         files = list(dict.fromkeys(name.split("::")[0] for name in part))
@@ -129,6 +129,7 @@ def _work(copy: Path, work: Callable[[], int]) -> NoReturn:
     code = 3
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         with open(copy.parent / "output", "wb") as output, open(os.devnull, "rb") as nothing:
             for stream, target in ((0, nothing), (1, output), (2, output)):
