@@ -73,7 +73,7 @@ def test_mutants_of_the_same_length_are_told_apart(copy: Path) -> None:
 
 
 def test_what_does_not_end_is_stopped(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.mutants.judging.STARTING", 2.0)
+    monkeypatch.setattr("tests.mutants.running.WAITING", 1.0)
     assert tried(copy, "return 0", "return 0\n    while True: pass", 8).verdict == "survived"  # which no test reaches
     assert tried(copy, "    return (", "    while number: pass\n    return (", 7).verdict == "timeout"
 
@@ -89,6 +89,12 @@ def test_what_does_not_end_is_stopped(copy: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_the_tests_of_a_line(line: int, tests: list[str]) -> None:
     assert REACH.tests(FILE, SOURCE, line) == tests
+
+
+def test_tests_of_the_same_folder_come_first() -> None:
+    near, far = "tests/bundle/test_x.py::a", "tests/audit/test_x.py::a"
+    reach = Reach({FILE: {7: [far, near]}}, {near: 9.0, far: 0.1})
+    assert reach.tests(FILE, SOURCE, 7) == [near, far]
 
 
 def test_where_none_was_seen_the_tests_of_that_name_are_asked() -> None:
@@ -144,6 +150,13 @@ class TestDrawing:
         first, again, other = ([*drawing.sample(copy, [FILE], 4, seed)] for seed in (1, 1, 2))
         assert first == again != other and len({(mutant.line, mutant.column) for mutant, _ in first}) == 4
         assert all(code != SOURCE for _, code in first)
+
+    def test_a_change_is_in_the_line_that_is_named(self, drawing: Any) -> None:
+        """Operators count their places; a place that is not used, as an assertion, counts too."""
+        source = SOURCE.replace("    if number", "    assert number != 7\n    if number", 1)
+        for mutant in itertools.chain(*drawing.of_file(FILE, source).values()):
+            pairs = zip(source.splitlines(), (drawing.changed(mutant, source) or source).splitlines(), strict=True)
+            assert {number for number, (old, new) in enumerate(pairs, 1) if old != new} <= {mutant.line}
 
     def test_no_annotation_is_changed(self, drawing: Any) -> None:
         found = drawing.of_file(FILE, SOURCE)

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from bundle.corruptions import NAMES, SEVERITIES, corrupt
 from bundle.corruptions.camera import disc
 from bundle.corruptions.filters import sampled, streaked, zoomed
-from bundle.corruptions.weather import plasma
+from bundle.corruptions.weather import frost_texture, plasma
 from bundle.errors import HallmarkError
 from tests.bundles import digits
 
@@ -212,3 +212,36 @@ def test_what_cannot_be_corrupted_is_refused_in_a_sentence():
         corrupt(images[:, :3], "fog", 1, seed=0, index=index)
     with pytest.raises(HallmarkError, match="one entry"):
         corrupt(images, "fog", 1, seed=0, index=index[:1])
+
+
+def test_clouds_are_diamonds_and_squares_point_by_point() -> None:
+    side, decay = 8, 1.7
+    uniform = np.random.default_rng(5).uniform(-1, 1, (side, side))
+    wanted, step, strength = np.zeros((side, side)), side, 100.0
+
+    def put(y: int, x: int, *around: tuple[int, int]) -> None:
+        mean = sum(wanted[a % side, b % side] for a, b in around) / 4
+        wanted[y % side, x % side] = mean + strength**2 * uniform[y % side, x % side]
+
+    while step > 1:
+        half, places = step // 2, [(y, x) for y in range(0, side, step) for x in range(0, side, step)]
+        for y, x in places:
+            put(y + half, x + half, (y, x), (y + step, x), (y, x + step), (y + step, x + step))
+        for y, x in places:
+            put(y, x + half, (y, x), (y, x + step), (y + half, x + half), (y - half, x + half))
+            put(y + half, x, (y, x), (y + step, x), (y + half, x + half), (y + half, x - half))
+        step, strength = half, strength / decay
+    wanted = (wanted - wanted.min()) / (wanted.max() - wanted.min())
+    np.testing.assert_allclose(plasma(uniform[None], decay)[0], wanted, atol=1e-12)
+
+
+def test_ice_is_as_dense_on_a_long_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its texture has four times the area of the square image's, and four times the crystals."""
+    grown: list[int] = []
+    monkeypatch.setattr("bundle.corruptions.weather._grow_crystal", lambda *_: grown.append(1))
+    counts = []
+    for shape in ((32, 32), (32, 256)):
+        grown.clear()
+        frost_texture(99, *shape)
+        counts.append(len(grown))
+    assert counts == [130, 520]

@@ -169,3 +169,12 @@ def test_bad_input_is_refused_in_a_sentence():
         square(logits, images, labels, threat=threat, seed=0, index=index, queries=0)
     with pytest.raises(HallmarkError, match=r"scores: must be \(N, K\)"):
         square(lambda batch: logits(batch)[:, 0], images, labels, threat=threat, seed=0, index=index)
+
+
+def test_without_a_number_it_asks_a_thousand_times() -> None:
+    images, labels, index = clean(1)
+    told: list[int] = []
+    square(
+        logits, images, labels, threat=Threat("linf", 1), seed=0, index=index, progress=lambda over, _: told.append(over)
+    )
+    assert told[-1] == 1000

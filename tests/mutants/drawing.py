@@ -32,7 +32,7 @@ NODES = {
     "ReplaceOrWithAnd": {"keyword"},
     "ReplaceBreakWithContinue": {"keyword"},
     "ReplaceContinueWithBreak": {"keyword"},
-    "AddNot": {"if_stmt", "while_stmt", "test"},
+    "AddNot": {"if_stmt", "while_stmt", "test", "assert_stmt"},
     "ExceptionReplacer": {"except_clause"},
     "NumberReplacer": {"number"},
     "RemoveDecorator": {"decorator"},
@@ -86,13 +86,13 @@ def of_file(file: str, source: str) -> dict[Place, list[Mutant]]:
 
 
 def _spots(name: str, nodes: list[Any], types: set[str]) -> Iterator[tuple[int, int] | None]:
-    """Where an operator can act, in the order that cosmic-ray counts; None for the `*` of a signature."""
+    """Where an operator can act, in the order that cosmic-ray counts; None for an assertion and the `*` of a signature."""
     if types:
         operator = cosmic_ray.plugins.get_operator(name)()
         for node in nodes:
             if node.type in types:
                 for start, _ in operator.mutation_positions(node):
-                    yield None if node.parent.type == "parameters" else start
+                    yield None if node.type == "assert_stmt" or node.parent.type == "parameters" else start
 
 
 def _left_out(source: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

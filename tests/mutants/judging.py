@@ -13,11 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.mutants.copying import digest, files
-from tests.mutants.reach import SOURCES, Reach
+from tests.mutants.reach import HELPERS, SOURCES, TESTS, Reach
 from tests.mutants.running import run_tests
 
-#: A timeout is so many times what the tests took, and these seconds for starting.
-PATIENCE, STARTING = 3.0, 20.0
 #: Bytecode is told apart by the second of its source and the size: no two mutants get the same second.
 SECONDS = itertools.count(10**9)
 
@@ -88,8 +86,7 @@ def judge(copy: Path, mutant: Mutant, code: str, reached: Reach, limit: float, s
     path.write_text(code, encoding="utf-8")
     os.utime(path, (before.st_mtime, next(SECONDS)))
     try:
-        seconds = STARTING + PATIENCE * sum(reached.seconds[test] for test in chosen)
-        verdict, failed = run_tests(copy, chosen, seconds, "-x") if chosen else ("survived", [])
+        verdict, failed = run_tests(copy, {test: reached.seconds[test] for test in chosen}, "-x")
     finally:
         path.write_text(source, encoding="utf-8")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -118,13 +115,12 @@ def difference(source: str, changed: str) -> str:
 def fail_anyway(copy: Path, found: list[Result], reached: Reach) -> set[str]:
     """Which of the tests that killed fail without a mutant too: their verdicts say nothing."""
     tests = sorted({item.test for item in found} & reached.seconds.keys())
-    seconds = STARTING + PATIENCE * sum(reached.seconds[test] for test in tests)
-    return set(run_tests(copy, tests, seconds)[1])
+    return set(run_tests(copy, {test: reached.seconds[test] for test in tests})[1])
 
 
 def _state() -> tuple[str, str]:
     sources = [file for file in files() if file.startswith(SOURCES)]
-    return digest(sources), digest([file for file in files() if file.startswith("tests/")])
+    return digest(sources), digest([file for file in files() if file.startswith((*TESTS, *HELPERS))])
 
 
 def _is_true(item: Result, limit: float, sources: str, tests: str) -> bool:

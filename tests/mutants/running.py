@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -31,6 +31,8 @@ OPTIONS = (
 )
 #: What the copy has in place of the checkout.
 ROOMS = ("audit", "bundle", "hallmark", "pipeline", "serving", "tests")
+#: A test may take so many times as long as it did, and these seconds: fixtures may be made that were there before.
+PATIENCE, WAITING = 10.0, 30.0
 #: Tests whose files are collected first.
 FIRST = 6
 #: pytest's exit code where it found none of the tests: no test has failed.
@@ -40,14 +42,24 @@ SUBREAPER = 36
 
 
 class Chosen:
-    """Keeps of what pytest collects the named tests, in their order, and writes down those that fail."""
+    """Keeps of what pytest collects the named tests, in their order, and writes down those that fail.
 
-    def __init__(self, tests: Sequence[str], failed: Path) -> None:
+    The alarm ends the process where a test takes far longer than it did: many tests together may take long, one may not.
+    """
+
+    def __init__(self, tests: Mapping[str, float], failed: Path) -> None:
         self.order = {name: place for place, name in enumerate(tests)}
-        self.failed = failed
+        self.tests, self.failed = tests, failed
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = sorted((i for i in items if i.nodeid in self.order), key=lambda item: self.order[item.nodeid])
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        signal.setitimer(signal.ITIMER_REAL, WAITING + PATIENCE * self.tests[item.nodeid])
+        done = yield
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return done
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -65,22 +77,27 @@ def prepare(copy: Path) -> None:
     gc.freeze()  # pages that no child's collector writes to stay shared
 
 
-def run_tests(copy: Path, tests: Sequence[str], seconds: float, *options: str) -> tuple[str, list[str]]:
-    """Runs them in the copy: `survived`, `killed` or `timeout`, and which failed; `-x` ends it at the first."""
+def run_tests(copy: Path, tests: Mapping[str, float], *options: str) -> tuple[str, list[str]]:
+    """Runs tests in the copy, each with the seconds that it took: `survived`, `killed` or `timeout`, and which failed.
+
+    The option `-x` ends it at the first that fails.
+    """
     failed = copy.parent / "failed"
     failed.unlink(missing_ok=True)
-    code = in_fork(copy, lambda: _pytest(copy, tests, failed, options), seconds)
+    most = 4 * WAITING + PATIENCE * sum(tests.values())
+    code = in_fork(copy, lambda: _pytest(copy, tests, failed, options), most)
     names = failed.read_text(encoding="utf-8").splitlines() if failed.exists() else []
-    return "timeout" if code is None else "survived" if not code else "killed", names
+    return "timeout" if code in (None, -signal.SIGALRM) else "killed" if code else "survived", names
 
 
-def _pytest(copy: Path, tests: Sequence[str], failed: Path, options: Sequence[str]) -> int:
+def _pytest(copy: Path, tests: Mapping[str, float], failed: Path, options: Sequence[str]) -> int:
     """The first few tests need few test files, and mostly decide."""
     always = [*OPTIONS, f"--basetemp={copy.parent / 'pytest'}"]
-    code = 0
-    for part in filter(None, (tests[:FIRST], tests[FIRST:])):
+    code, names = 0, list(tests)
+    for part in filter(None, (names[:FIRST], names[FIRST:])):
+        chosen = Chosen({name: tests[name] for name in part}, failed)
         files = list(dict.fromkeys(name.split("::")[0] for name in part))
-        code = max(code, int(pytest.main([*always, *options, *files], plugins=[Chosen(part, failed)])) % EMPTY)
+        code = max(code, int(pytest.main([*always, *options, *files], plugins=[chosen])) % EMPTY)
         if code and "-x" in options:
             break
     return code

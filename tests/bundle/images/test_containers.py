@@ -224,3 +224,10 @@ def test_an_unknown_or_empty_file_is_said_to_be_one() -> None:
     for content in (b"hello", b"RIFF\x24\0\0\0WAVEfmt ", b"II+\0\x08\0\0\0", zlib.compress(b"x")):
         assert refusal(content).startswith("wrong-type: is not an image of a known format; send a PNG, JPEG,")
     assert refusal(b"") == "broken-file: is empty; send the whole file."
+
+
+def test_only_its_own_segment_turns_a_jpeg() -> None:
+    """What EXIF or XMP would say counts for nothing in a comment, nor in an APP1 segment of another kind."""
+    turned = b"http://ns.adobe.com/xap/1.0/\0" + b'<x tiff:Orientation="6"/>'
+    for marker, data, orientation in ((0xE1, turned, 6), (0xFE, turned, 1), (0xE1, b"private\0" + turned, 1)):
+        assert read_container(JPEG[:2] + segment(marker, data) + JPEG[2:]).orientation == orientation

@@ -218,3 +218,12 @@ def test_steps_are_round(span: float, parts: int, step: float) -> None:
 def test_long_names_keep_their_ending() -> None:
     assert shortened("great white shark 12", 13) == "great …ark 12"
     assert shortened("cat", 13) == "cat"
+
+
+def test_the_surface_is_told_in_words() -> None:
+    """Row by row towards the adversarial direction, column by column along the random one."""
+    figure = figures.surface([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], 2.0, "ε is l∞ 8/255")
+    assert (
+        "Loss 5 at the image, 9 at most and 1 at least in the square, 8 at 2 ε along the adversarial direction, "
+        "6 at 2 ε along the random one."
+    ) in figure
