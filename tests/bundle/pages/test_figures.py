@@ -1,5 +1,6 @@
 """Figures are well-formed, say their numbers in words, put marks where the numbers are, and keep text inside."""
 
+import itertools
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
@@ -94,6 +95,26 @@ def test_figure_is_the_same_each_time_and_stays_inside(draw: Callable[[], str]) 
     for element in root.iter():
         for name, limit in (("x", WIDTH), ("x1", WIDTH), ("x2", WIDTH), ("cx", WIDTH), ("y", height), ("cy", height)):
             assert 0 <= float(element.get(name, 0)) <= limit
+
+
+def boxes(figure: str) -> list[tuple[float, float, float, float, str]]:
+    """Left, top, right and bottom of each text that runs across, for narrow letters: 4.5 pixels each, 9 high."""
+    found = []
+    for element in ElementTree.fromstring(figure).iter(f"{SVG}text"):
+        if element.get("transform") is None:
+            length, x, y = 4.5 * len(element.text or ""), float(element.get("x", 0)), float(element.get("y", 0))
+            left = x - length * {"start": 0, "middle": 0.5, "end": 1}[element.get("text-anchor", "start")]
+            found.append((left, y - 9, left + length, y, element.text or ""))
+    return found
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_no_text_lies_on_another_or_leaves_the_figure(draw: Callable[[], str]) -> None:
+    found = boxes(draw())
+    assert [box for box in found if box[0] < 0 or box[2] > WIDTH] == []
+    pairs = itertools.combinations(found, 2)
+    across = [(a[4], b[4]) for a, b in pairs if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
+    assert across == []
 
 
 def test_marks_lie_at_their_shares() -> None:
