@@ -1,6 +1,7 @@
 """Figures are well-formed, say their numbers in words, put marks where the numbers are, and keep text inside."""
 
 import itertools
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from bundle.pages import figures
 from bundle.pages.svg import WIDTH, Scale, round_step, shortened
 
 SVG = "{http://www.w3.org/2000/svg}"
+POLYGON = f"{SVG}polygon"
 HOSTILE = '<b>&"long class name that goes on'
 CONFIDENCE, RIGHT = np.array([0.05, 0.5, 0.51, 0.52, 0.93, 1.0]), np.array([False, True, False, True, True, False])
 #: Rows along the adversarial direction: the loss grows with it, and hardly changes along the random one.
@@ -124,6 +126,23 @@ def test_marks_lie_at_their_shares() -> None:
     grid = [float(line.get("x1", 0)) for line in root.iter(f"{SVG}line") if line.get("class") == "grid"]
     axis = Scale(0, 1, grid[0], grid[-1])
     assert circles[1:] == pytest.approx([axis(58 / 60), axis(0.5)], abs=0.06)
+
+
+def test_each_bin_has_a_mark_on_its_curve_as_large_as_its_share() -> None:
+    """On the square from 0 to 100 % both ways whose diagonal is drawn."""
+    bins = [figures.Bin(count=10, confidence=0.25, accuracy=0.5), figures.Bin(count=30, confidence=0.75, accuracy=1.0)]
+    root = ElementTree.fromstring(figures.reliability({"clean": bins, "under attack": bins[:1]}))
+    lines = {path.get("class"): re.findall(r"([\d.]+) ([\d.]+)", path.get("d", "")) for path in root.iter(f"{SVG}path")}
+    (left, bottom), (right, top) = [(float(x), float(y)) for x, y in lines["zero"]]
+    x, y = Scale(0, 1, left, right), Scale(0, 1, bottom, top)
+    marks = [
+        np.array([point.split(",") for point in mark.get("points", "").split()], float) for mark in root.iter(POLYGON)
+    ]
+    wanted = [(x(item.confidence), y(item.accuracy)) for item in (*bins, bins[0])]
+    np.testing.assert_allclose([mark.mean(axis=0) for mark in marks[2:]], wanted, atol=0.06)  # after the legend's two
+    assert np.ptp(marks[2][:, 0]) < np.ptp(marks[3][:, 0]) < np.ptp(marks[4][:, 0])
+    curves = [np.array(points, float) for kind, points in lines.items() if "curve" in (kind or "")]
+    np.testing.assert_allclose(np.concatenate(curves), wanted, atol=0.06)
 
 
 def test_one_threat_draws_points_and_no_line() -> None:
