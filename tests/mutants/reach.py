@@ -19,7 +19,14 @@ from tests.mutants.copying import digest, files
 from tests.mutants.running import OPTIONS, in_fork
 
 SOURCES = ("bundle", "audit")
-TESTS = ("tests/bundle", "tests/audit", "tests/hallmark", "tests/test_decoding.py", "tests/test_git.py")
+TESTS = (
+    "tests/bundle",
+    "tests/audit",
+    "tests/hallmark",
+    "tests/test_decoding.py",
+    "tests/test_git.py",
+    "tests/test_streams.py",
+)
 #: Trains for minutes, and reaches nothing that others do not.
 TOO_SLOW = ("tests/audit/test_page.py",)
 #: What else decides which lines a test reaches.

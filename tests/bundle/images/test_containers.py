@@ -86,6 +86,16 @@ def test_an_animated_gif_is_its_first_picture() -> None:
     np.testing.assert_array_equal(pixels(content), np.asarray(GREY.convert("RGB")))
 
 
+def test_a_gif_may_keep_its_colours_beside_its_picture() -> None:
+    """The size of a table of all pictures is said even where there is none."""
+    content = encoded(GREY, "GIF")
+    start, size = gif_blocks(content), content[10] % 8
+    assert content[start] == 0x2C
+    head = content[:10] + bytes([content[10] & 0x7F]) + content[11:13]
+    own = head + content[start : start + 9] + bytes([0x80 | size]) + content[13:start] + content[start + 10 :]
+    np.testing.assert_array_equal(pixels(own), pixels(content))
+
+
 def test_a_gif_is_as_large_as_its_first_picture() -> None:
     """The screen says 8 x 8, the picture on it 60,000 x 60,000: what counts is what would be unpacked."""
     content = encoded(GREY, "GIF")

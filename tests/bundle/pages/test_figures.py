@@ -57,6 +57,14 @@ def reliability_figure() -> str:
     return figures.reliability({"clean": bins, "under attack": bins[:2]})
 
 
+def training_figure(losses: tuple[float, ...] = (2.0, 0.5, -0.5)) -> str:
+    curve = [
+        {"epoch": epoch, "loss": loss, "clean": 0.2 * epoch, "pgd_10": 0.1 * epoch}
+        for epoch, loss in enumerate(losses, 1)
+    ]
+    return figures.training(curve, selected=2)
+
+
 def surface_figure() -> str:
     return figures.surface(LOSSES, 2.0, "ε is l∞ 8/255")
 
@@ -75,6 +83,7 @@ FIGURES = [
     confusion_figure,
     confusion_list,
     reliability_figure,
+    training_figure,
     surface_figure,
     certified_figure,
 ]
@@ -126,6 +135,42 @@ def test_marks_lie_at_their_shares() -> None:
     grid = [float(line.get("x1", 0)) for line in root.iter(f"{SVG}line") if line.get("class") == "grid"]
     axis = Scale(0, 1, grid[0], grid[-1])
     assert circles[1:] == pytest.approx([axis(58 / 60), axis(0.5)], abs=0.06)
+
+
+def curves(figure: str) -> dict[str, np.ndarray]:
+    """The points of each path, by its class."""
+    paths = ElementTree.fromstring(figure).iter(f"{SVG}path")
+    return {
+        path.get("class", ""): np.array(re.findall(r"([\d.]+) ([\d.]+)", path.get("d", "")), float) for path in paths
+    }
+
+
+def levels(figure: str) -> dict[str, float]:
+    """Where a level's number stands on the vertical axis, at the middle of its digits."""
+    texts = ElementTree.fromstring(figure).iter(f"{SVG}text")
+    found = [text for text in texts if text.get("class") == "tick" and text.get("text-anchor") == "end"]
+    return {(text.text or "").replace("−", "-"): float(text.get("y", 0)) for text in found}
+
+
+def test_the_training_s_curves_lie_at_their_values() -> None:
+    """Both panels begin and end with the epochs; of the loss zero is in sight, whatever its sign."""
+    drawn, at = curves(training_figure()), levels(training_figure())
+    assert len({tuple(points[:, 0]) for points in drawn.values()}) == 1
+    accuracy = Scale(20, 100, at["20"], at["100"])
+    np.testing.assert_allclose(np.diff(drawn["curve clean"][:, 1]), accuracy(20) - accuracy(0), atol=0.15)
+    np.testing.assert_allclose(np.diff(drawn["curve served"][:, 1]), accuracy(10) - accuracy(0), atol=0.15)
+    loss = Scale(1, 2, at["1"], at["2"])
+    heights = drawn["curve outline"][:, 1] - drawn["curve outline"][0, 1]
+    np.testing.assert_allclose(heights, [0, loss(0.5) - loss(2), loss(-0.5) - loss(2)], atol=0.15)
+
+
+def test_a_loss_of_nothing_is_drawn() -> None:
+    assert set(curves(training_figure((0.0, 0.0)))["curve outline"][:, 1]) == {272.0}
+
+
+def test_the_outline_before_the_attack_rises_from_zero_and_returns() -> None:
+    outline = curves(margin_figure())["curve outline"][:, 1]
+    assert outline[0] == outline[-1] == outline.max() > outline.min() + 20
 
 
 def test_each_bin_has_a_mark_on_its_curve_as_large_as_its_share() -> None:
