@@ -54,18 +54,15 @@ class Reach:
     def tests(self, file: str, source: str, line: int) -> list[str]:
         """The tests of a mutant in this line: those of the file's own folder first, and of these the quickest.
 
-        What importing reaches, as a constant or a default, is of all that reach its function, its class or its file. Where
-        nothing was seen to come by, the tests of the file's name are asked.
+        What importing runs, as a constant or a default, is of all that reach the file, or the function that it is of: which
+        test was the first to import it says nothing. Where nothing was seen to come by, the tests of the file's name are
+        asked.
         """
-        reached = self.lines.get(file, {})
-        own, *around = _spans(source, line)
-        if reached.keys().isdisjoint(own):
+        reached, lines = self.lines.get(file, {}), _lines_of(source, line)
+        if reached.keys().isdisjoint(lines):
             mirrored = f"/test_{Path(file).stem}.py::"
             return self._ordered(file, {name for name in self.seconds if mirrored in name})
-        found = (
-            {name for number in lines if number in reached for name in reached[number]} for lines in (own, *around)
-        )
-        return self._ordered(file, next((tests for tests in found if tests), set()))
+        return self._ordered(file, {name for number in lines for name in reached.get(number, [])})
 
     def _ordered(self, file: str, names: set[str]) -> list[str]:
         def key(name: str) -> tuple[int, float, str]:
@@ -75,12 +72,14 @@ class Reach:
         return sorted(names & self.seconds.keys(), key=key)
 
 
-def _spans(source: str, line: int) -> list[set[int]]:
-    """The lines of the statement at a line, of a block its head alone; of the functions and classes around it; all."""
-    holding = [node for node in ast.walk(ast.parse(source)) if isinstance(node, BLOCKS) and line in _lines(node)]
-    holding.sort(key=lambda node: len(_lines(node)))
-    named = [set(_lines(node)) for node in holding if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    return [{line} | _head(holding[0]) if holding else {line}, *named, set(range(source.count("\n") + 1))]
+def _lines_of(source: str, line: int) -> set[int]:
+    """Inside of a function the statement at a line, of a block its head; of a signature the function; else all lines."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, BLOCKS) and line in _lines(node)]
+    nodes.sort(key=lambda node: len(_lines(node)))
+    function = next((node for node in nodes if isinstance(node, ast.FunctionDef)), None)
+    if function is None:
+        return set(range(1, source.count("\n") + 1))
+    return set(_lines(function)) if nodes[0] is function else {line} | _head(nodes[0])
 
 
 def _head(node: Any) -> set[int]:

@@ -168,6 +168,20 @@ def test_a_loss_of_nothing_is_drawn() -> None:
     assert set(curves(training_figure((0.0, 0.0)))["curve outline"][:, 1]) == {272.0}
 
 
+def test_right_images_stand_on_the_wrong_ones_and_these_on_zero() -> None:
+    """A bin may hold both where a margin is of the other setting; the height of an image is the same in each."""
+    margins = np.array([-0.5] * 2 + [0.5] * 3 + [0.6])
+    figure = figures.margin_histogram(margins, np.array([True, False] + [True] * 3 + [False]), margins)
+    zero = curves(figure)["curve outline"][:, 1].max()
+    bars = [rect for rect in ElementTree.fromstring(figure).iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
+    heights = {}
+    for rect in bars:
+        left, top, height = (float(rect.get(name, 0)) for name in ("x", "y", "height"))
+        assert top + height == pytest.approx(heights.get(left, zero), abs=0.15)
+        heights[left] = top
+    assert len(bars) == 4
+
+
 def test_the_outline_before_the_attack_rises_from_zero_and_returns() -> None:
     outline = curves(margin_figure())["curve outline"][:, 1]
     assert outline[0] == outline[-1] == outline.max() > outline.min() + 20
