@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from bundle.corruptions import NAMES, SEVERITIES, corrupt
+from bundle.corruptions import NAMES, SEVERITIES, camera, corrupt, weather
 from bundle.corruptions.camera import disc
 from bundle.corruptions.filters import sampled, streaked, zoomed
 from bundle.corruptions.weather import frost_texture, plasma
@@ -245,3 +245,30 @@ def test_ice_is_as_dense_on_a_long_image(monkeypatch: pytest.MonkeyPatch) -> Non
         frost_texture(99, *shape)
         counts.append(len(grown))
     assert counts == [130, 520]
+
+
+#: The `c` of each function of make_cifar_c.py, by which CIFAR-10-C was made.
+PUBLISHED = {
+    "GAUSSIAN": [0.04, 0.06, 0.08, 0.09, 0.10],
+    "SHOT": [500, 250, 100, 75, 50],
+    "IMPULSE": [0.01, 0.02, 0.03, 0.05, 0.07],
+    "DEFOCUS": [(0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)],
+    "GLASS": [(0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)],
+    "MOTION": [(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)],
+    "CONTRAST": [0.75, 0.5, 0.4, 0.3, 0.15],
+    "ELASTIC": [(0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)],
+    "PIXELATE": [0.95, 0.9, 0.85, 0.75, 0.65],
+    "JPEG": [80, 65, 58, 50, 40],
+    "SNOW": [
+        *((0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9)),
+        *((0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8)),
+    ],
+    "FROST": [(1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)],
+    "FOG": [(0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)],
+    "BRIGHTNESS": [0.05, 0.1, 0.15, 0.2, 0.3],
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_severities_are_the_published_ones(name: str):
+    assert list(vars(camera if hasattr(camera, name) else weather)[name]) == PUBLISHED[name]

@@ -68,6 +68,11 @@ def test_a_jpeg_keeps_what_its_colours_are_stored_as_and_nothing_else() -> None:
     assert read_container(JPEG).content == JPEG
 
 
+@pytest.mark.parametrize("mark", [b"\xff\xd8", b"\xff\x01"], ids=["start", "alone"])
+def test_a_mark_without_a_length_is_stepped_over(mark: bytes) -> None:
+    assert read_container(JPEG[:2] + mark + JPEG[2:]).content == JPEG
+
+
 def test_a_jpeg_without_its_end_mark_is_cut_off() -> None:
     for end in (2, 1):
         assert refusal(JPEG[:-end]) == "broken-file: is damaged or cut off; send the whole file."
