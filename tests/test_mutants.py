@@ -14,7 +14,7 @@ import pytest
 
 from tests.mutants import __main__ as command
 from tests.mutants.judging import Mutant, Result, judge, read, results, within_limit
-from tests.mutants.reach import Reach
+from tests.mutants.reach import Reach, importers
 
 SOURCE = '''"""A toy."""
 
@@ -91,10 +91,17 @@ def test_the_tests_of_a_line(line: int, tests: list[str]) -> None:
     assert REACH.tests(FILE, SOURCE, line) == tests
 
 
-def test_tests_of_the_same_folder_come_first() -> None:
-    near, far = "tests/bundle/test_x.py::a", "tests/audit/test_x.py::a"
-    reach = Reach({FILE: {7: [far, near]}}, {near: 9.0, far: 0.1})
+def test_tests_whose_file_imports_the_mutants_come_first_and_read_its_constants() -> None:
+    near, far, other = "tests/audit/test_x.py::a", "tests/bundle/test_y.py::a", "tests/audit/test_x.py::b"
+    reach = Reach({FILE: {3: [], 7: [far, near]}}, {near: 9.0, far: 0.1, other: 5.0}, {FILE: {"tests/audit/test_x.py"}})
     assert reach.tests(FILE, SOURCE, 7) == [near, far]
+    assert reach.tests(FILE, SOURCE, 3) == [other, near, far]
+
+
+def test_imports_are_found_in_each_form(tmp_path: Path) -> None:
+    (tmp_path / "test_x.py").write_text("from bundle.toy import capped\nfrom bundle import toy, other\nimport json\n")
+    found = importers(tmp_path, ["test_x.py"])
+    assert found["bundle/toy.py"] == found["bundle/other.py"] == {"test_x.py"} and "json.py" not in found
 
 
 def test_where_none_was_seen_the_tests_of_that_name_are_asked() -> None:

@@ -7,8 +7,8 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,36 +50,58 @@ class Reach:
 
     lines: dict[str, dict[int, list[str]]]
     seconds: dict[str, float]
+    #: Of each file the test files that import it.
+    importers: dict[str, set[str]] = field(default_factory=dict)
 
     def tests(self, file: str, source: str, line: int) -> list[str]:
-        """The tests of a mutant in this line: those of the file's own folder first, and of these the quickest.
+        """The tests of a mutant in this line, those first whose file imports the mutant's, then the quickest.
 
-        What importing runs, as a constant or a default, is of all that reach the file, or the function that it is of: which
-        test was the first to import it says nothing. Where nothing was seen to come by, the tests of the file's name are
-        asked.
+        What importing runs, as a constant or a default, is of all that reach the file, or the function that it is of, or
+        that import the file: which test was the first to do so says nothing. Where nothing was seen to come by, the tests
+        of the file's name are asked.
         """
         reached, lines = self.lines.get(file, {}), _lines_of(source, line)
+        near = {name for name in self.seconds if name.split("::")[0] in self.importers.get(file, ())}
+        found = {name for number in lines for name in reached.get(number, [])}
         if reached.keys().isdisjoint(lines):
-            mirrored = f"/test_{Path(file).stem}.py::"
-            return self._ordered(file, {name for name in self.seconds if mirrored in name})
-        return self._ordered(file, {name for number in lines for name in reached.get(number, [])})
+            found = {name for name in self.seconds if f"/test_{Path(file).stem}.py::" in name}
+        elif _when_imported(source, line):
+            found |= near
+        return sorted(found & self.seconds.keys(), key=lambda name: (name not in near, self.seconds[name], name))
 
-    def _ordered(self, file: str, names: set[str]) -> list[str]:
-        def key(name: str) -> tuple[int, float, str]:
-            shared = os.path.commonpath([file, name.removeprefix("tests/").split("::")[0]])
-            return -len(Path(shared).parts), self.seconds[name], name
 
-        return sorted(names & self.seconds.keys(), key=key)
+def importers(root: Path, tests: Iterable[str]) -> dict[str, set[str]]:
+    """The test files that import a file of ours, by its name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for test in tests:
+        for node in ast.walk(ast.parse((root / test).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(SOURCES):
+                module = (node.module or "").replace(".", "/")
+                for name in (module, *(f"{module}/{alias.name}" for alias in node.names)):
+                    found[f"{name}.py"].add(test)
+                    found[f"{name}/__init__.py"].add(test)
+    return found
 
 
 def _lines_of(source: str, line: int) -> set[int]:
     """Inside of a function the statement at a line, of a block its head; of a signature the function; else all lines."""
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, BLOCKS) and line in _lines(node)]
-    nodes.sort(key=lambda node: len(_lines(node)))
+    nodes = _around(source, line)
     function = next((node for node in nodes if isinstance(node, ast.FunctionDef)), None)
     if function is None:
         return set(range(1, source.count("\n") + 1))
     return set(_lines(function)) if nodes[0] is function else {line} | _head(nodes[0])
+
+
+def _when_imported(source: str, line: int) -> bool:
+    """Whether a line runs when its file is imported."""
+    nodes = _around(source, line)
+    return not any(isinstance(node, ast.FunctionDef) for node in nodes[1:])
+
+
+def _around(source: str, line: int) -> list[Any]:
+    """The statements that hold a line, the innermost first."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, BLOCKS) and line in _lines(node)]
+    return sorted(nodes, key=lambda node: len(_lines(node)))
 
 
 def _head(node: Any) -> set[int]:
@@ -156,7 +178,7 @@ def up_to_date(copy: Path, folder: Path) -> Reach:
         folder.mkdir(exist_ok=True)
         kept.write_text(json.dumps(known | {"tested": tested}), encoding="utf-8")
     lines = {file: {int(line): tests for line, tests in reached.items()} for file, reached in known["lines"].items()}
-    return Reach(lines, known["seconds"])
+    return Reach(lines, known["seconds"], importers(copy, tested))
 
 
 def _merge(known: dict[str, Any], changed: list[str], new: dict[str, Any]) -> None:

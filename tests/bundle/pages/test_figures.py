@@ -204,6 +204,12 @@ def test_each_bin_has_a_mark_on_its_curve_as_large_as_its_share() -> None:
     np.testing.assert_allclose(np.concatenate(curves), wanted, atol=0.06)
 
 
+def test_a_column_of_numbers_stands_under_its_name() -> None:
+    texts = list(ElementTree.fromstring(attack_figure()).iter(f"{SVG}text"))
+    (head,) = [text.get("x") for text in texts if text.text == "served" and text.get("text-anchor") == "end"]
+    assert {text.get("x") for text in texts if text.get("class") == "value"} == {head}
+
+
 def test_one_threat_draws_points_and_no_line() -> None:
     assert "<path" not in eps_figure(threats=1)
     assert "<path" in eps_figure(threats=2)
