@@ -164,6 +164,14 @@ def test_the_training_s_curves_lie_at_their_values() -> None:
     np.testing.assert_allclose(heights, [0, loss(0.5) - loss(2), loss(-0.5) - loss(2)], atol=0.15)
 
 
+def test_epochs_stand_below_what_is_drawn() -> None:
+    texts = ElementTree.fromstring(training_figure()).iter(f"{SVG}text")
+    epochs = [text for text in texts if text.get("class") == "tick" and text.get("text-anchor") == "middle"]
+    assert [text.text for text in epochs] == ["1", "2", "3"]
+    lowest = max(points[:, 1].max() for points in curves(training_figure()).values())
+    assert all(float(text.get("y", 0)) - 9 > lowest for text in epochs)
+
+
 def test_a_loss_of_nothing_is_drawn() -> None:
     assert set(curves(training_figure((0.0, 0.0)))["curve outline"][:, 1]) == {272.0}
 
