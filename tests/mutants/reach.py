@@ -54,7 +54,8 @@ class Reach:
     importers: dict[str, set[str]] = field(default_factory=dict)
 
     def tests(self, file: str, source: str, line: int) -> list[str]:
-        """The tests of a mutant in this line, those first whose file imports the mutant's, then the quickest.
+        """The tests of a mutant in this line, those first whose file imports the mutant's or lies in its room, then the
+        quickest.
 
         What importing runs, as a constant or a default, is of all that reach the file, or the function that it is of, or
         that import the file: which test was the first to do so says nothing. Where nothing was seen to come by, the tests
@@ -67,7 +68,12 @@ class Reach:
             found = {name for name in self.seconds if f"/test_{Path(file).stem}.py::" in name}
         elif _when_imported(source, line):
             found |= near
-        return sorted(found & self.seconds.keys(), key=lambda name: (name not in near, self.seconds[name], name))
+
+        def key(name: str) -> tuple[bool, int, float, str]:
+            shared = os.path.commonpath([file, name.removeprefix("tests/").split("::")[0]])
+            return name not in near, -len(Path(shared).parts), self.seconds[name], name
+
+        return sorted(found & self.seconds.keys(), key=key)
 
 
 def importers(root: Path, tests: Iterable[str]) -> dict[str, set[str]]:
@@ -78,9 +84,18 @@ def importers(root: Path, tests: Iterable[str]) -> dict[str, set[str]]:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(SOURCES):
                 module = (node.module or "").replace(".", "/")
                 for name in (module, *(f"{module}/{alias.name}" for alias in node.names)):
-                    found[f"{name}.py"].add(test)
-                    found[f"{name}/__init__.py"].add(test)
+                    for file in _files_of(root, name):
+                        found[file].add(test)
     return found
+
+
+def _files_of(root: Path, name: str) -> list[str]:
+    """A module's file; of a package that hands on what its files have, all of them."""
+    front = root / name / "__init__.py"
+    if not front.is_file():
+        return [f"{name}.py"]
+    handing_on = "import " in front.read_text(encoding="utf-8")
+    return [file.relative_to(root).as_posix() for file in ((root / name).glob("*.py") if handing_on else [front])]
 
 
 def _lines_of(source: str, line: int) -> set[int]:
