@@ -312,6 +312,12 @@ def test_the_adversarial_direction_runs_upwards() -> None:
     assert max(found, key=lambda cell: cell[1])[0] == min(cell[0] for cell in found)
 
 
+def test_every_loss_above_a_band_has_a_darker_shade() -> None:
+    steps = np.diff(figures.BANDS)
+    assert (steps > 0).all() and figures.band_of(0.0) == 0
+    assert [figures.band_of(band) for band in figures.BANDS] == list(range(1, len(figures.BANDS) + 1))
+
+
 def test_the_shade_of_a_loss_is_the_same_for_every_model() -> None:
     """The scale does not follow the largest loss of the model at hand."""
     other = [[0.002, 0.001, 0.002], [0.05, 0.04, 0.05], [2.0, 2.0, 2.0]]
