@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificates, as pip uses them.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help repro check test test-processors chaos coverage lint docs experiments serve bento compare evaluate results bench profile lock pythons audit-deps licences
+.PHONY: help repro check test test-processors chaos mutants coverage lint docs experiments serve bento compare evaluate results bench profile lock pythons audit-deps licences
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -57,6 +57,10 @@ pythons: .venv/.installed  ## whether the lock installs on each Python: a dry ru
 
 chaos: .venv/.installed  ## runs killed, starved and doubled: SEED=15; 15 minutes
 	@$(RUN) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+mutants: .venv/.installed  ## small faults that the tests miss: SAMPLE=300 SEED=1
+	@OMP_NUM_THREADS=1 $(RUN) -m tests.mutants $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(ONLY),--only "$(ONLY)")
 
 lint: .venv/.installed  ## ruff and pyright
 	@.venv/bin/ruff check .

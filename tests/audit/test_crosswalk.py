@@ -156,6 +156,13 @@ def test_proofs_about_a_smoothed_classifier_are_none_about_this_one(bundle: Bund
     assert "Bounds hold in real numbers" in next(iter(arithmetic))[1]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_proofs_are_pointed_at_where_there_are_any(bundle: Bundle, there: bool) -> None:
+    text = crosswalk(bundle, **(proved(bundle) if there else {"proofs": []}))
+    (where,) = {row[4] for row in rows(text) if "formal: properties that hold on a whole domain" in row[1]}
+    assert "`smoothing`" in where and ("`proofs`" in where) == there
+
+
 @pytest.mark.parametrize(
     ("name", "asks"),
     [

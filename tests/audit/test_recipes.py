@@ -135,6 +135,14 @@ def test_unreliable_models_and_images_left_out_are_said() -> None:
     assert "Images that not every model has are left out." in cautions
 
 
+@pytest.mark.parametrize(("threat", "told"), [("linf-8", True), ("l2-0.5", False)])
+def test_an_attack_that_not_all_met_is_told_where_it_decides(threat: str, told: bool) -> None:
+    a, b = side(range(3), 0.5), side(range(3), 0.5, "mart")
+    attacks = a[1].predicate["attacks"]
+    attacks.append({**attacks[0], "threat": threat, "name": "fab"})
+    assert any("The attacks are not the same" in sentence for sentence in Recipes(a, b).cautions()) == told
+
+
 def test_the_command_takes_two_lists(tmp_path: Path) -> None:
     sides = [
         [

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from bundle.corruptions import NAMES, SEVERITIES, corrupt
+from bundle.corruptions import NAMES, SEVERITIES, camera, corrupt, weather
 from bundle.corruptions.camera import disc
 from bundle.corruptions.filters import sampled, streaked, zoomed
-from bundle.corruptions.weather import plasma
+from bundle.corruptions.weather import frost_texture, plasma
 from bundle.errors import HallmarkError
 from tests.bundles import digits
 
@@ -212,3 +212,63 @@ def test_what_cannot_be_corrupted_is_refused_in_a_sentence():
         corrupt(images[:, :3], "fog", 1, seed=0, index=index)
     with pytest.raises(HallmarkError, match="one entry"):
         corrupt(images, "fog", 1, seed=0, index=index[:1])
+
+
+def test_clouds_are_diamonds_and_squares_point_by_point() -> None:
+    side, decay = 8, 1.7
+    uniform = np.random.default_rng(5).uniform(-1, 1, (side, side))
+    wanted, step, strength = np.zeros((side, side)), side, 100.0
+
+    def put(y: int, x: int, *around: tuple[int, int]) -> None:
+        mean = sum(wanted[a % side, b % side] for a, b in around) / 4
+        wanted[y % side, x % side] = mean + strength**2 * uniform[y % side, x % side]
+
+    while step > 1:
+        half, places = step // 2, [(y, x) for y in range(0, side, step) for x in range(0, side, step)]
+        for y, x in places:
+            put(y + half, x + half, (y, x), (y + step, x), (y, x + step), (y + step, x + step))
+        for y, x in places:
+            put(y, x + half, (y, x), (y, x + step), (y + half, x + half), (y - half, x + half))
+            put(y + half, x, (y, x), (y + step, x), (y + half, x + half), (y + half, x - half))
+        step, strength = half, strength / decay
+    wanted = (wanted - wanted.min()) / (wanted.max() - wanted.min())
+    np.testing.assert_allclose(plasma(uniform[None], decay)[0], wanted, atol=1e-12)
+
+
+def test_ice_is_as_dense_on_a_long_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its texture has four times the area of the square image's, and four times the crystals."""
+    grown: list[int] = []
+    monkeypatch.setattr("bundle.corruptions.weather._grow_crystal", lambda *_: grown.append(1))
+    counts = []
+    for shape in ((32, 32), (32, 256)):
+        grown.clear()
+        frost_texture(99, *shape)
+        counts.append(len(grown))
+    assert counts == [130, 520]
+
+
+#: The `c` of each function of make_cifar_c.py, by which CIFAR-10-C was made.
+PUBLISHED = {
+    "GAUSSIAN": [0.04, 0.06, 0.08, 0.09, 0.10],
+    "SHOT": [500, 250, 100, 75, 50],
+    "IMPULSE": [0.01, 0.02, 0.03, 0.05, 0.07],
+    "DEFOCUS": [(0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)],
+    "GLASS": [(0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)],
+    "MOTION": [(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)],
+    "CONTRAST": [0.75, 0.5, 0.4, 0.3, 0.15],
+    "ELASTIC": [(0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)],
+    "PIXELATE": [0.95, 0.9, 0.85, 0.75, 0.65],
+    "JPEG": [80, 65, 58, 50, 40],
+    "SNOW": [
+        *((0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9)),
+        *((0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8)),
+    ],
+    "FROST": [(1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)],
+    "FOG": [(0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)],
+    "BRIGHTNESS": [0.05, 0.1, 0.15, 0.2, 0.3],
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_severities_are_the_published_ones(name: str):
+    assert list(vars(camera if hasattr(camera, name) else weather)[name]) == PUBLISHED[name]

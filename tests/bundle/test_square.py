@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bundle.errors import HallmarkError
-from bundle.square.candidates import bumps
+from bundle.square.candidates import bumps, step, step_count
 from bundle.square.search import FRACTION, square, window_fraction
 from bundle.table.threats import Threat
 from tests.bundles import digits, linear_model
@@ -169,3 +169,30 @@ def test_bad_input_is_refused_in_a_sentence():
         square(logits, images, labels, threat=threat, seed=0, index=index, queries=0)
     with pytest.raises(HallmarkError, match=r"scores: must be \(N, K\)"):
         square(lambda batch: logits(batch)[:, 0], images, labels, threat=threat, seed=0, index=index)
+
+
+def test_without_a_number_it_asks_a_thousand_times() -> None:
+    images, labels, index = clean(1)
+    told: list[int] = []
+    square(
+        logits,
+        images,
+        labels,
+        threat=Threat("linf", 1),
+        seed=0,
+        index=index,
+        progress=lambda over, _: told.append(over),
+    )
+    assert told[-1] == 1000
+
+
+def test_a_channel_gets_no_more_than_its_windows_held():
+    """The l2 ball is spent in one channel of three: a step moves that length, and leaves the others alone."""
+    clean_image = np.full((1, 12, 12, 3), 128, np.uint8)
+    best = clean_image + np.array([2, 0, 0], np.uint8)
+    threat = Threat("l2", 24.001 / 255)
+    assert threat.levels == 12 * 12 * 2**2
+    for uniforms in np.random.default_rng(2).random((5, 1, step_count(threat, best.shape))):
+        moves = step(clean_image, best, uniforms, 0.3, threat).astype(int) - 128
+        assert (moves[..., 0] != 2).any() and not moves[..., 1:].any()
+        assert 0.9 * threat.levels < (moves**2).sum() <= threat.levels

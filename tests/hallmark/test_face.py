@@ -105,6 +105,15 @@ def test_objects_are_shown_by_their_numbers(folder: Path) -> None:
     assert "45.0 % [32.1, 58.4]" in bundle._repr_html_()
 
 
+@pytest.mark.parametrize("reliable", [True, False])
+def test_a_notebook_is_told_of_a_failed_check_alone(folder: Path, reliable: bool) -> None:
+    from bundle.pages.notebook import headline_html, headline_line
+
+    statement = json.loads((folder / "attestation.json").read_text(encoding="utf-8"))
+    statement["predicate"]["reliable"] = reliable
+    assert [("UNRELIABLE" in said(statement)) for said in (headline_html, headline_line)] == [not reliable] * 2
+
+
 def test_a_name_cannot_write_html(folder: Path) -> None:
     from bundle.pages.notebook import headline_html
 

@@ -56,6 +56,8 @@ def test_what_git_has_not_stands_at_the_end(folder: Path, tmp_path: Path) -> Non
     make_bundle(folder / "releases" / "new", seed=4, noise=0.2, tier="quick")
     last = moments()[-1]
     assert (len(moments()), last.label, last.day) == (3, "releases/new", None)
+    days = re.findall(r"\d{4}-\d\d-\d\d|not in git", CliRunner().invoke(app, ["history"]).stdout)
+    assert days == [*(moment.day for moment in moments()[:2]), "not in git"]
 
 
 def test_the_command_draws_bars_and_writes_figures(folder: Path) -> None:

@@ -68,6 +68,11 @@ def test_a_jpeg_keeps_what_its_colours_are_stored_as_and_nothing_else() -> None:
     assert read_container(JPEG).content == JPEG
 
 
+@pytest.mark.parametrize("mark", [b"\xff\xd8", b"\xff\x01"], ids=["start", "alone"])
+def test_a_mark_without_a_length_is_stepped_over(mark: bytes) -> None:
+    assert read_container(JPEG[:2] + mark + JPEG[2:]).content == JPEG
+
+
 def test_a_jpeg_without_its_end_mark_is_cut_off() -> None:
     for end in (2, 1):
         assert refusal(JPEG[:-end]) == "broken-file: is damaged or cut off; send the whole file."
@@ -84,6 +89,16 @@ def test_an_animated_gif_is_its_first_picture() -> None:
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"a comment" * 100)
     assert b"a comment" not in read_container(content).content
     np.testing.assert_array_equal(pixels(content), np.asarray(GREY.convert("RGB")))
+
+
+def test_a_gif_may_keep_its_colours_beside_its_picture() -> None:
+    """The size of a table of all pictures is said even where there is none."""
+    content = encoded(GREY, "GIF")
+    start, size = gif_blocks(content), content[10] % 8
+    assert content[start] == 0x2C
+    head = content[:10] + bytes([content[10] & 0x7F]) + content[11:13]
+    own = head + content[start : start + 9] + bytes([0x80 | size]) + content[13:start] + content[start + 10 :]
+    np.testing.assert_array_equal(pixels(own), pixels(content))
 
 
 def test_a_gif_is_as_large_as_its_first_picture() -> None:
@@ -224,3 +239,10 @@ def test_an_unknown_or_empty_file_is_said_to_be_one() -> None:
     for content in (b"hello", b"RIFF\x24\0\0\0WAVEfmt ", b"II+\0\x08\0\0\0", zlib.compress(b"x")):
         assert refusal(content).startswith("wrong-type: is not an image of a known format; send a PNG, JPEG,")
     assert refusal(b"") == "broken-file: is empty; send the whole file."
+
+
+def test_only_its_own_segment_turns_a_jpeg() -> None:
+    """What EXIF or XMP would say counts for nothing in a comment, nor in an APP1 segment of another kind."""
+    turned = b"http://ns.adobe.com/xap/1.0/\0" + b'<x tiff:Orientation="6"/>'
+    for marker, data, orientation in ((0xE1, turned, 6), (0xFE, turned, 1), (0xE1, b"private\0" + turned, 1)):
+        assert read_container(JPEG[:2] + segment(marker, data) + JPEG[2:]).orientation == orientation

@@ -91,6 +91,7 @@ def test_intervals_over_seeds_are_scipys() -> None:
     assert seeds_interval(a) == pytest.approx((expected.low, expected.high))
     expected = ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
     assert welch_interval(a, b) == pytest.approx((expected.low, expected.high))
+    assert welch_interval(b, a) == pytest.approx((-expected.high, -expected.low))
     assert welch_interval([0.5, 0.5], [0.75, 0.75]) == (0.25, 0.25)
 
 

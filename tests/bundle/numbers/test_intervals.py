@@ -1,9 +1,11 @@
 """Exact binomial intervals against hand values and another implementation."""
 
+from math import comb
+
 import pytest
 from scipy.stats import binomtest
 
-from bundle.numbers.intervals import clopper_pearson, lower_bound
+from bundle.numbers.intervals import clopper_pearson, lower_bound, most_false
 
 COUNTS = [(0, 1), (1, 1), (0, 20), (20, 20), (5, 10), (199, 200), (87, 200), (1, 10_000)]
 
@@ -41,3 +43,11 @@ def test_counts_that_cannot_be_are_refused(successes: int, trials: int) -> None:
         clopper_pearson(successes, trials)
     with pytest.raises(ValueError, match="successes must be 0 to trials"):
         lower_bound(successes, trials, 0.05)
+
+
+@pytest.mark.parametrize("size", range(1, 22))
+def test_most_false_rows_are_those_of_the_definition(size: int) -> None:
+    """Each number of false rows tried, by binomial coefficients."""
+    for opened in range(1, size + 1):
+        missed = [20 * comb(size - false, opened) > comb(size, opened) for false in range(size + 1)]
+        assert most_false(size, opened) == max(false for false, likely in enumerate(missed) if likely)

@@ -130,6 +130,13 @@ def test_a_proved_image_that_is_wrong_without_an_attack_is_a_contradiction():
         check_proofs(outcomes, predicate(linf_8=8.0))
 
 
+def test_contradictions_are_counted():
+    outcomes = table([0.25, 0.5, 0.25, 0, 0], clean=[1, 0, 1, 0, 0], reference__linf_8=[False] * 5)
+    assert contradiction(outcomes, predicate(linf_8=8.0)).tolist() == [10, 11, 12]
+    with pytest.raises(OutcomeError, match=r"^image 10 is .* broke it, and so are 2 others$"):
+        check_proofs(outcomes, predicate(linf_8=8.0))
+
+
 @pytest.mark.parametrize("wrong", [-0.25, np.nan, np.inf, 256.0])
 def test_radii_that_cannot_be_are_refused(wrong: float):
     outcomes = table([wrong, 0, 0, 0, 0], reference__linf_8=[False] * 5)

@@ -1,5 +1,7 @@
 """Figures are well-formed, say their numbers in words, put marks where the numbers are, and keep text inside."""
 
+import itertools
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
@@ -11,6 +13,7 @@ from bundle.pages import figures
 from bundle.pages.svg import WIDTH, Scale, round_step, shortened
 
 SVG = "{http://www.w3.org/2000/svg}"
+POLYGON = f"{SVG}polygon"
 HOSTILE = '<b>&"long class name that goes on'
 CONFIDENCE, RIGHT = np.array([0.05, 0.5, 0.51, 0.52, 0.93, 1.0]), np.array([False, True, False, True, True, False])
 #: Rows along the adversarial direction: the loss grows with it, and hardly changes along the random one.
@@ -54,6 +57,14 @@ def reliability_figure() -> str:
     return figures.reliability({"clean": bins, "under attack": bins[:2]})
 
 
+def training_figure(losses: tuple[float, ...] = (2.0, 0.5, -0.5)) -> str:
+    curve = [
+        {"epoch": epoch, "loss": loss, "clean": 0.2 * epoch, "pgd_10": 0.1 * epoch}
+        for epoch, loss in enumerate(losses, 1)
+    ]
+    return figures.training(curve, selected=2)
+
+
 def surface_figure() -> str:
     return figures.surface(LOSSES, 2.0, "ε is l∞ 8/255")
 
@@ -72,6 +83,7 @@ FIGURES = [
     confusion_figure,
     confusion_list,
     reliability_figure,
+    training_figure,
     surface_figure,
     certified_figure,
 ]
@@ -96,6 +108,26 @@ def test_figure_is_the_same_each_time_and_stays_inside(draw: Callable[[], str]) 
             assert 0 <= float(element.get(name, 0)) <= limit
 
 
+def boxes(figure: str) -> list[tuple[float, float, float, float, str]]:
+    """Left, top, right and bottom of each text that runs across, for narrow letters: 4.5 pixels each, 9 high."""
+    found = []
+    for element in ElementTree.fromstring(figure).iter(f"{SVG}text"):
+        if element.get("transform") is None:
+            length, x, y = 4.5 * len(element.text or ""), float(element.get("x", 0)), float(element.get("y", 0))
+            left = x - length * {"start": 0, "middle": 0.5, "end": 1}[element.get("text-anchor", "start")]
+            found.append((left, y - 9, left + length, y, element.text or ""))
+    return found
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_no_text_lies_on_another_or_leaves_the_figure(draw: Callable[[], str]) -> None:
+    found = boxes(draw())
+    assert [box for box in found if box[0] < 0 or box[2] > WIDTH] == []
+    pairs = itertools.combinations(found, 2)
+    across = [(a[4], b[4]) for a, b in pairs if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
+    assert across == []
+
+
 def test_marks_lie_at_their_shares() -> None:
     """The reference circles: 58 of 60 and 30 of 60 on an axis from 0 to 100 %."""
     root = ElementTree.fromstring(attack_figure())
@@ -103,6 +135,87 @@ def test_marks_lie_at_their_shares() -> None:
     grid = [float(line.get("x1", 0)) for line in root.iter(f"{SVG}line") if line.get("class") == "grid"]
     axis = Scale(0, 1, grid[0], grid[-1])
     assert circles[1:] == pytest.approx([axis(58 / 60), axis(0.5)], abs=0.06)
+
+
+def curves(figure: str) -> dict[str, np.ndarray]:
+    """The points of each path, by its class."""
+    paths = ElementTree.fromstring(figure).iter(f"{SVG}path")
+    return {
+        path.get("class", ""): np.array(re.findall(r"([\d.]+) ([\d.]+)", path.get("d", "")), float) for path in paths
+    }
+
+
+def levels(figure: str) -> dict[str, float]:
+    """Where a level's number stands on the vertical axis, at the middle of its digits."""
+    texts = ElementTree.fromstring(figure).iter(f"{SVG}text")
+    found = [text for text in texts if text.get("class") == "tick" and text.get("text-anchor") == "end"]
+    return {(text.text or "").replace("−", "-"): float(text.get("y", 0)) for text in found}
+
+
+def test_the_training_s_curves_lie_at_their_values() -> None:
+    """Both panels begin and end with the epochs; of the loss zero is in sight, whatever its sign."""
+    drawn, at = curves(training_figure()), levels(training_figure())
+    assert len({tuple(points[:, 0]) for points in drawn.values()}) == 1
+    accuracy = Scale(20, 100, at["20"], at["100"])
+    np.testing.assert_allclose(np.diff(drawn["curve clean"][:, 1]), accuracy(20) - accuracy(0), atol=0.15)
+    np.testing.assert_allclose(np.diff(drawn["curve served"][:, 1]), accuracy(10) - accuracy(0), atol=0.15)
+    loss = Scale(1, 2, at["1"], at["2"])
+    heights = drawn["curve outline"][:, 1] - drawn["curve outline"][0, 1]
+    np.testing.assert_allclose(heights, [0, loss(0.5) - loss(2), loss(-0.5) - loss(2)], atol=0.15)
+
+
+def test_epochs_stand_below_what_is_drawn() -> None:
+    texts = ElementTree.fromstring(training_figure()).iter(f"{SVG}text")
+    epochs = [text for text in texts if text.get("class") == "tick" and text.get("text-anchor") == "middle"]
+    assert [text.text for text in epochs] == ["1", "2", "3"]
+    lowest = max(points[:, 1].max() for points in curves(training_figure()).values())
+    assert all(float(text.get("y", 0)) - 9 > lowest for text in epochs)
+
+
+def test_a_loss_of_nothing_is_drawn() -> None:
+    assert set(curves(training_figure((0.0, 0.0)))["curve outline"][:, 1]) == {272.0}
+
+
+def test_right_images_stand_on_the_wrong_ones_and_these_on_zero() -> None:
+    """A bin may hold both where a margin is of the other setting; the height of an image is the same in each."""
+    margins = np.array([-0.5] * 2 + [0.5] * 3 + [0.6])
+    figure = figures.margin_histogram(margins, np.array([True, False] + [True] * 3 + [False]), margins)
+    zero = curves(figure)["curve outline"][:, 1].max()
+    bars = [rect for rect in ElementTree.fromstring(figure).iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
+    heights = {}
+    for rect in bars:
+        left, top, height = (float(rect.get(name, 0)) for name in ("x", "y", "height"))
+        assert top + height == pytest.approx(heights.get(left, zero), abs=0.15)
+        heights[left] = top
+    assert len(bars) == 4
+
+
+def test_the_outline_before_the_attack_rises_from_zero_and_returns() -> None:
+    outline = curves(margin_figure())["curve outline"][:, 1]
+    assert outline[0] == outline[-1] == outline.max() > outline.min() + 20
+
+
+def test_each_bin_has_a_mark_on_its_curve_as_large_as_its_share() -> None:
+    """On the square from 0 to 100 % both ways whose diagonal is drawn."""
+    bins = [figures.Bin(count=10, confidence=0.25, accuracy=0.5), figures.Bin(count=30, confidence=0.75, accuracy=1.0)]
+    root = ElementTree.fromstring(figures.reliability({"clean": bins, "under attack": bins[:1]}))
+    lines = {path.get("class"): re.findall(r"([\d.]+) ([\d.]+)", path.get("d", "")) for path in root.iter(f"{SVG}path")}
+    (left, bottom), (right, top) = [(float(x), float(y)) for x, y in lines["zero"]]
+    x, y = Scale(0, 1, left, right), Scale(0, 1, bottom, top)
+    marks = [
+        np.array([point.split(",") for point in mark.get("points", "").split()], float) for mark in root.iter(POLYGON)
+    ]
+    wanted = [(x(item.confidence), y(item.accuracy)) for item in (*bins, bins[0])]
+    np.testing.assert_allclose([mark.mean(axis=0) for mark in marks[2:]], wanted, atol=0.06)  # after the legend's two
+    assert np.ptp(marks[2][:, 0]) < np.ptp(marks[3][:, 0]) < np.ptp(marks[4][:, 0])
+    curves = [np.array(points, float) for kind, points in lines.items() if "curve" in (kind or "")]
+    np.testing.assert_allclose(np.concatenate(curves), wanted, atol=0.06)
+
+
+def test_a_column_of_numbers_stands_under_its_name() -> None:
+    texts = list(ElementTree.fromstring(attack_figure()).iter(f"{SVG}text"))
+    (head,) = [text.get("x") for text in texts if text.text == "served" and text.get("text-anchor") == "end"]
+    assert {text.get("x") for text in texts if text.get("class") == "value"} == {head}
 
 
 def test_one_threat_draws_points_and_no_line() -> None:
@@ -199,6 +312,12 @@ def test_the_adversarial_direction_runs_upwards() -> None:
     assert max(found, key=lambda cell: cell[1])[0] == min(cell[0] for cell in found)
 
 
+def test_every_loss_above_a_band_has_a_darker_shade() -> None:
+    steps = np.diff(figures.BANDS)
+    assert (steps > 0).all() and figures.band_of(0.0) == 0
+    assert [figures.band_of(band) for band in figures.BANDS] == list(range(1, len(figures.BANDS) + 1))
+
+
 def test_the_shade_of_a_loss_is_the_same_for_every_model() -> None:
     """The scale does not follow the largest loss of the model at hand."""
     other = [[0.002, 0.001, 0.002], [0.05, 0.04, 0.05], [2.0, 2.0, 2.0]]
@@ -218,3 +337,12 @@ def test_steps_are_round(span: float, parts: int, step: float) -> None:
 def test_long_names_keep_their_ending() -> None:
     assert shortened("great white shark 12", 13) == "great …ark 12"
     assert shortened("cat", 13) == "cat"
+
+
+def test_the_surface_is_told_in_words() -> None:
+    """Row by row towards the adversarial direction, column by column along the random one."""
+    figure = figures.surface([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], 2.0, "ε is l∞ 8/255")
+    assert (
+        "Loss 5 at the image, 9 at most and 1 at least in the square, 8 at 2 ε along the adversarial direction, "
+        "6 at 2 ε along the random one."
+    ) in figure

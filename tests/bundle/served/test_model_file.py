@@ -356,3 +356,20 @@ def test_a_model_states_its_sizes_and_keeps_to_them() -> None:
     classifier = OnnxClassifier(model.SerializeToString(), device="cpu")
     with pytest.raises(HallmarkError, match=r"answers 3 images with logits of shape \(6, 10\)"):
         classifier.logits(models.images(3))
+
+
+@pytest.mark.parametrize("what", ["another name", "another type", "one more"])
+def test_a_model_returns_float_logits_and_nothing_else(what: str) -> None:
+    model = models.honest()
+    logits = model.graph.output[0]
+    if what == "another name":
+        model.graph.node[-1].output[0] = logits.name = "scores"
+    elif what == "another type":
+        model.graph.node[-1].output[0] = "single"
+        model.graph.node.append(helper.make_node("Cast", ["single"], ["logits"], to=TensorProto.DOUBLE))
+        logits.type.tensor_type.elem_type = TensorProto.DOUBLE
+    else:
+        model.graph.node.append(helper.make_node("Identity", ["logits"], ["more"]))
+        model.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["N", 10]))
+    with pytest.raises(HallmarkError, match="must return one float output `logits`"):
+        OnnxClassifier(model.SerializeToString())
