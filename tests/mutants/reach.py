@@ -27,8 +27,6 @@ TESTS = (
     "tests/test_git.py",
     "tests/test_streams.py",
 )
-#: Trains for minutes, and reaches nothing that others do not.
-TOO_SLOW = ("tests/audit/test_page.py",)
 #: What else decides which lines a test reaches.
 HELPERS = ("bundle/", "audit/", "tests/bundle", "tests/audit", "tests/models.py")
 #: What a process that a test starts reaches counts for that test: pytest names it in the environment.
@@ -184,7 +182,7 @@ def up_to_date(copy: Path, folder: Path) -> Reach:
     kept = folder / "reach.json"
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     tests = [name for name in files() if name.startswith(TESTS) and Path(name).name.startswith("test_")]
-    tested = {name: digest([name]) for name in tests if name not in TOO_SLOW}
+    tested = {name: digest([name]) for name in tests}
     others = [name for name in files() if name.startswith(HELPERS) and name.endswith(".py") and name not in tests]
     if known.get("others") != digest(others):
         known = {"others": digest(others), "tested": {}, "lines": {}, "seconds": {}}
