@@ -144,7 +144,7 @@ def test_the_command_tells_its_version_and_completes_words() -> None:
 
 
 def test_ctrl_c_ends_a_command_with_130(tmp_path: Path) -> None:
-    """While it asks a service that never answers."""
+    """While it asks a service that never answers. Whatever a shell starts in the background has Ctrl-C ignored: not here."""
     code = (
         "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"
         "held = s.accept(); print('asked', flush=True); sys.stdin.read()"
@@ -153,7 +153,8 @@ def test_ctrl_c_ends_a_command_with_130(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, **pipe) as mute:  # type: ignore[call-overload]
         port = mute.stdout.readline().strip()
         command = [str(Path(sys.executable).with_name("hallmark")), "live", f"http://127.0.0.1:{port}"]
-        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as asking:
+        as_by_hand = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "text": True}
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, **as_by_hand) as asking:  # type: ignore[call-overload]
             assert mute.stdout.readline() == "asked\n"
             asking.send_signal(signal.SIGINT)
             _, said = asking.communicate(timeout=60)
