@@ -34,10 +34,10 @@ repro: .venv/.installed  ## images to an attested model: DATA=pictures for your 
 	@$(RUN) -m pipeline.stage
 	@.venv/bin/hallmark show out/bundle
 
+# Tests run in two processes of one thread each: threads of two processes on two cores wait for each other.
 check: .venv/.installed lint  ## lint and the quick tests: before a commit
-	@$(RUN) -m tests.quick
+	@OMP_NUM_THREADS=1 $(RUN) -m tests.quick
 
-# Two processes of one thread each: threads of two processes on two cores wait for each other.
 test: .venv/.installed lint  ## every test
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 

@@ -1,4 +1,4 @@
-"""The tests that are over in a moment, in one process: `make check`.
+"""The tests that are over in a moment, in two processes: `make check`.
 
 A new file in a folder of QUICK belongs to them by being there. What takes longer fails, and is then named in SLOW.
 """
@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,6 @@ QUICK = [
             "test_client",
             "test_data",
             "test_plain_output",
-            "test_difference",
             "test_documents",
             "test_signing",
             "versions/test_listing",
@@ -35,7 +35,7 @@ QUICK = [
     ),
     *(
         f"tests/serving/test_{name}.py"
-        for name in ("batcher", "documents", "explain", "images", "page", "private_evidence", "requests")
+        for name in ("batcher", "explain", "images", "page", "private_evidence", "requests")
     ),
     *(f"tests/pipeline/{room}" for room in ("data", "methods", "networks")),
     *(f"tests/pipeline/attacks/test_{name}.py" for name in ("grid", "pgd", "square_onnx", "threat")),
@@ -51,14 +51,14 @@ SLOW = [
     ),
     "tests/pipeline/methods/test_device.py",
     "tests/pipeline/methods/test_ibp.py",
-    *(f"tests/pipeline/networks/test_{name}.py" for name in ("external", "networks")),
+    *(f"tests/pipeline/networks/test_{name}.py" for name in ("external", "networks", "serialisation")),
 ]
 #: CPU seconds that a file may take, several times what the slowest of QUICK takes.
 LIMIT = 10.0
 
 
 class Clock:
-    """Counts the CPU seconds of this process, and of those that it waited for, by test file."""
+    """Counts the CPU seconds of this process, and of those that it waited for, by test file; a worker tells its own."""
 
     def __init__(self) -> None:
         self.seconds = Counter[str]()
@@ -69,6 +69,14 @@ class Clock:
         done = yield
         self.seconds[item.path.relative_to(ROOT).as_posix()] += _spent() - begun
         return done
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["seconds"] = dict(self.seconds)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.seconds.update(node.workeroutput.get("seconds", {}))
 
     def late(self, limit: float = LIMIT) -> list[str]:
         """A sentence for each file that took longer."""
@@ -83,15 +91,25 @@ def _spent() -> float:
     return sum(os.times()[:4])
 
 
+CLOCK = Clock()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """This module is a plugin of each process."""
+    config.pluginmanager.register(CLOCK)
+
+
 def main() -> None:
     """Runs them; exits with 1 where one failed or took too long. Arguments are pytest's further ones."""
-    clock = Clock()
     ignored = [f"--ignore={name}" for name in SLOW]
-    failed = pytest.main(["-q", *ignored, *sys.argv[1:], *QUICK], plugins=[clock])
-    late = clock.late()
+    two = ["-n", "2", "--dist", "loadfile", "-p", "tests.quick"]
+    failed = pytest.main(["-q", *two, *ignored, *sys.argv[1:], *QUICK])
+    late = CLOCK.late()
     print(*late, sep="\n", end="\n" if late else "", file=sys.stderr)
     sys.exit(failed or bool(late))
 
 
 if __name__ == "__main__":
-    main()
+    from tests import quick  # the module that is the plugin
+
+    quick.main()
