@@ -28,13 +28,14 @@ LIMITED = """
 import resource, sys
 from importlib import import_module
 from pathlib import Path
-import dvclive, lightning.fabric, onnx, onnxruntime, onnxscript, torch.onnx
+import dvclive, lightning.fabric, onnx, onnxruntime, onnxscript, scipy.stats, sklearn.datasets, torch.onnx, torchvision
 from pipeline.stage import stage
 
-main = import_module(f"pipeline.{sys.argv[1]}").main
+(name, megabytes), sys.argv = sys.argv[1:], sys.argv[:1]
+main = import_module(f"pipeline.{name}").main
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + int(sys.argv[2]) * 1_000_000,) * 2)
-stage(sys.argv[1], main)
+resource.setrlimit(resource.RLIMIT_AS, (size + int(megabytes) * 1_000_000,) * 2)
+stage(name, main)
 """
 
 
